@@ -1,0 +1,78 @@
+"""The compiled extensions: sources, flags and the probe for OpenMP.  See pyproject.toml."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+KERNELS = Path("src", "fastbp", "kernels")
+HEADERS = sorted(str(path) for path in (KERNELS / "simd").glob("*.h"))
+
+# Results are part of the interface: every fused multiply-add is written out, and nothing
+# that lets the compiler change a value is allowed.  errno and floating-point traps are
+# not used.  No -march: an instruction set is a tier, chosen at import.
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+
+class BuildKernels(build_ext):
+    """Adds OpenMP where the compiler has it; without it the kernels run on one thread."""
+
+    def build_extensions(self):
+        if self.has_openmp():
+            for extension in self.extensions:
+                extension.extra_compile_args.append("-fopenmp")
+                extension.extra_link_args.append("-fopenmp")
+        super().build_extensions()
+
+    def has_openmp(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = os.path.join(folder, "probe.c")
+            Path(source).write_text(OPENMP_PROBE)
+            try:
+                objects = self.compiler.compile(
+                    [source], output_dir=folder, extra_postargs=["-fopenmp"]
+                )
+                self.compiler.link_executable(
+                    objects, "probe", output_dir=folder, extra_postargs=["-fopenmp"]
+                )
+            except (CompileError, LinkError):
+                print("fastbp: this compiler has no OpenMP; building for one thread")
+                return False
+        return True
+
+
+def kernel(name, *sources):
+    return Extension(
+        f"fastbp.kernels.{name}",
+        [str(KERNELS / f"{name}.pyx"), *(str(KERNELS / "simd" / source) for source in sources)],
+        include_dirs=[str(KERNELS)],
+        depends=HEADERS,
+        extra_compile_args=list(FLAGS),
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            kernel("dispatch", "dispatch.c", "scalar_f32.c", "scalar_f64.c"),
+            kernel("dense"),
+            kernel("activations"),
+            kernel("losses"),
+            kernel("optimizers"),
+        ],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+        },
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)

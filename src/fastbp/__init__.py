@@ -1,0 +1,79 @@
+"""fastbp: multilayer perceptrons on a CPU, fast, and the same bits on every machine.
+
+>>> import numpy as np, fastbp as fb
+>>> net = fb.mlp([2, 16, 2], seed=0)
+>>> X = np.random.default_rng(0).normal(size=(200, 2))
+>>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+>>> history = net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=30, seed=0)
+>>> history["accuracy"][-1] > 0.9
+True
+"""
+
+from . import callbacks, initializers, kernels, layers, losses, optimizers, plot, schedules
+from .callbacks import Callback, EarlyStopping
+from .config import show_config
+from .gradcheck import gradcheck
+from .layers import (
+    ELU,
+    GELU,
+    Dense,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
+from .losses import (
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+from .network import Sequential, load, mlp
+from .optimizers import SGD, Adam, AdamW, Optimizer
+from .training import History
+from .version import __version__
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Callback",
+    "Dense",
+    "Dropout",
+    "EarlyStopping",
+    "History",
+    "Huber",
+    "Layer",
+    "LeakyReLU",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Optimizer",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "__version__",
+    "callbacks",
+    "gradcheck",
+    "initializers",
+    "kernels",
+    "layers",
+    "load",
+    "losses",
+    "mlp",
+    "optimizers",
+    "plot",
+    "schedules",
+    "show_config",
+]

@@ -1,0 +1,40 @@
+"""What this installation is made of and runs on."""
+
+import platform
+
+import numpy as np
+
+from .kernels import dispatch
+from .version import __version__
+
+__all__ = ["show_config"]
+
+
+def show_config():
+    """Print the version, instruction set, threads, OpenMP and compiler.
+
+    Examples
+    --------
+    >>> show_config()  # doctest: +SKIP
+    fastbp           0.1.0
+    instruction set  scalar (built: scalar)
+    ...
+    """
+    build = dispatch.build_info()
+    openmp = (
+        f"yes ({build['openmp']}), not used by the kernels yet"
+        if build["openmp"]
+        else "no: the compiler had none"
+    )
+    rows = {
+        "fastbp": __version__,
+        "instruction set": f"{dispatch.isa()} (built: {', '.join(dispatch.compiled())})",
+        "threads": "1",
+        "OpenMP": openmp,
+        "compiler": build["compiler"],
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+    }
+    width = max(len(name) for name in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))

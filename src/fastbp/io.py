@@ -1,0 +1,145 @@
+"""Layers written to and read from safetensors files.
+
+A file holds one tensor for each parameter, named ``layers.0.W`` and so on, and the
+architecture as JSON in its metadata.  Reading makes layers from that description and
+hands them the numbers; nothing in a file is ever executed.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+
+from . import layers as built_in
+
+FORMAT = "fastbp"
+VERSION = "1"
+
+
+def write(path, layers, dtype):
+    """Write layers to a file, replacing it only once the new one is whole.
+
+    Parameters
+    ----------
+    path : str or path-like
+    layers : sequence of Layer
+        In a network.
+    dtype : numpy.dtype
+        The network's.
+
+    Raises
+    ------
+    TypeError
+        If a layer's `config` cannot be written as JSON.
+    OSError
+        If the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    described = []
+    for i, layer in enumerate(layers):
+        name, config = type(layer).__name__, layer.config()
+        try:
+            json.dumps(config, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"layer {i} ({name}): config() gives something that JSON cannot "
+                            f"hold ({error}); define a config() of plain numbers and strings, "
+                            f"the constructor's arguments") from None
+        described.append({"type": name, "config": config})
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": json.dumps({"dtype": str(dtype), "layers": described}),
+    }
+    tensors = {
+        f"layers.{i}.{name}": getattr(layer, name)
+        for i, layer in enumerate(layers)
+        for name in layer.parameter_shapes
+    }
+    _replace(os.fspath(path), save(tensors, metadata))
+
+
+def _replace(path, content):
+    """Write a file beside `path`, flush it to the disk, then rename it to `path`."""
+    temporary = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read(path, layer_types=()):
+    """Layers, with their parameters, and the dtype; see `fastbp.load`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"path: there is no file {path!r}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"path: expected a file, got the directory {path!r}")
+    known = built_in.BUILT_IN | {cls.__name__: cls for cls in layer_types}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            layers, dtype = _describe(path, file.metadata() or {}, known)
+            expected = {
+                f"layers.{i}.{name}": (layer, name)
+                for i, layer in enumerate(layers)
+                for name in layer.parameter_shapes
+            }
+            _compare_names(path, set(file.keys()), set(expected))
+            for key, (layer, name) in expected.items():
+                tensor, shape = file.get_tensor(key), layer.parameter_shapes[name]
+                if tensor.shape != shape or str(tensor.dtype) != dtype:
+                    raise _damaged(path, f"{key} is {tensor.dtype} of shape {tensor.shape}, "
+                                         f"expected {dtype} of shape {shape}")
+                setattr(layer, name, tensor)
+    except SafetensorError as error:
+        raise ValueError(f"path: {path!r} is no fastbp model: it is not a safetensors file, or "
+                         f"a damaged one ({error})") from None
+    return layers, dtype
+
+
+def _damaged(path, what):
+    return ValueError(f"path: {path!r} is no whole fastbp model: {what}")
+
+
+def _describe(path, metadata, known):
+    """The layers that the metadata describe, without parameters, and the dtype."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"path: {path!r} is no fastbp model: it is a safetensors file of "
+                         f"another program")
+    if metadata.get("version") != VERSION:
+        raise ValueError(f"path: {path!r} is a fastbp model of version "
+                         f"{metadata.get('version')!r}; this fastbp reads version {VERSION}")
+    try:
+        architecture = json.loads(metadata["architecture"])
+        dtype = architecture["dtype"]
+        described = [(layer["type"], dict(layer["config"])) for layer in architecture["layers"]]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"its description cannot be read "
+                             f"({type(error).__name__}: {error})") from None
+    layers = []
+    for i, (name, config) in enumerate(described):
+        if name not in known:
+            raise ValueError(f"path: {path!r} has a layer {name!r} at {i}, which fastbp does not "
+                             f"know; pass its class as load(path, layer_types=[{name}])")
+        try:
+            layers.append(known[name](**config))
+        except (TypeError, ValueError) as error:
+            raise _damaged(path, f"layer {i}: {name}: {error}") from None
+    return layers, dtype
+
+
+def _compare_names(path, got, expected):
+    if got != expected:
+        differences = {"missing": sorted(expected - got), "not expected": sorted(got - expected)}
+        raise _damaged(path, "; ".join(
+            f"{what}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+            for what, names in differences.items() if names
+        ))

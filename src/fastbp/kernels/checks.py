@@ -1,0 +1,245 @@
+"""Argument checks of the functional API: every kernel sees only arrays it can walk.
+
+A check returns the array in the form the kernels need (C-contiguous, float32 or
+float64) or raises an error that names the argument, what was expected and what came.
+"""
+
+import operator
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def floats(name, value, ndim=None, dtype=None):
+    """`value` as a C-contiguous float32 or float64 array, copied only if it is not one.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : array_like
+    ndim : int, optional
+        Required number of dimensions.
+    dtype : numpy.dtype, optional
+        Required dtype: that of the call's first array.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is none of float32 and float64, or not `dtype`.
+    ValueError
+        If the number of dimensions is wrong.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    if array.dtype not in FLOATS:
+        raise TypeError(
+            f"{name}: expected a float32 or float64 array, got dtype {array.dtype}"
+            f"{_remedy(name, array.dtype)}"
+        )
+    if dtype is not None and array.dtype != dtype:
+        raise TypeError(
+            f"{name}: expected dtype {dtype} like the arrays before it, got {array.dtype}; "
+            f"convert one of them, as in {name}.astype(np.{dtype})"
+        )
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(
+            f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, "
+            f"got {array.ndim} (shape {array.shape}){_reshape_hint(name, array, ndim)}"
+        )
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.array(array, order="C")
+    return array
+
+
+def real_numbers(name, value):
+    """`value` as an array of real numbers of any dtype: floats, integers or booleans.
+
+    Raises
+    ------
+    TypeError
+        If it is made of anything else: text, objects, complex numbers, dates.
+    ValueError
+        If it is no array at all, such as rows of different lengths.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}"
+                        f"{_remedy(name, array.dtype)}")
+    return array
+
+
+def data(name, value):
+    """`value` as an array of finite real numbers that is not empty.
+
+    Raises
+    ------
+    TypeError
+        As `real_numbers`.
+    ValueError
+        If it is empty, or holds NaN or infinity.
+    """
+    array = real_numbers(name, value)
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one row and one column, "
+                         f"got shape {array.shape}")
+    finite(name, array)
+    return array
+
+
+def finite(name, array, first_row=0):
+    """Raise ValueError if `array` holds NaN or infinity, saying where it does first."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    place = np.argwhere(~np.isfinite(array))[0]
+    where = f"row {first_row + place[0]}" if array.ndim else "it"
+    if array.ndim > 1:
+        where += f", column {place[1]}"
+    raise ValueError(f"{name}: expected finite numbers, got {array[tuple(place)]} in {where}; "
+                     f"remove such rows or fill in the values")
+
+
+def _remedy(name, dtype):
+    if dtype.kind in "iub" or dtype == np.float16 or dtype == np.longdouble:
+        return f"; convert it, as in {name}.astype(np.float32)"
+    if dtype.kind == "c":
+        return "; complex numbers have no place here, take .real or .imag"
+    if dtype.kind in "OUS":
+        return "; text and mixed objects must be turned into numbers first"
+    return ""
+
+
+def _reshape_hint(name, array, ndim):
+    if ndim == 2 and array.ndim == 1:
+        return f"; for one row use {name}[None, :], for one column {name}[:, None]"
+    return ""
+
+
+def shape(name, array, expected, why):
+    """Raise ValueError unless `array` has the expected shape; None stands for any size."""
+    if len(expected) != array.ndim or any(
+        want not in (None, got) for want, got in zip(expected, array.shape, strict=True)
+    ):
+        wanted = tuple("any" if size is None else size for size in expected)
+        text = "(" + ", ".join(str(size) for size in wanted) + "," * (len(wanted) == 1) + ")"
+        raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}")
+
+
+def output(out, expected, dtype, name="out", in_place=None, **inputs):
+    """The array a kernel writes to: a new one, or `out` if it fits.
+
+    Parameters
+    ----------
+    out : numpy.ndarray or None
+    expected : tuple of int
+        The shape of the result.
+    dtype : numpy.dtype
+    name : str, default "out"
+    in_place : numpy.ndarray, optional
+        The one input that `out` may be, element for element.
+    **inputs : numpy.ndarray or None
+        The inputs that `out` must not overlap, by name.
+
+    Raises
+    ------
+    TypeError
+        If `out` is no array, or of another dtype.
+    ValueError
+        If its shape or layout does not fit, it is read-only, or it overlaps an input.
+    """
+    if out is None:
+        return np.empty(expected, dtype)
+    writable(name, out, dtype)
+    if out.shape != tuple(expected):
+        raise ValueError(f"{name}: expected shape {tuple(expected)}, got {out.shape}")
+    for other, array in inputs.items():
+        if array is not None and np.may_share_memory(out, array):
+            raise ValueError(f"{name} overlaps {other}, which must be read after {name} is "
+                             f"written; give {name} memory of its own")
+    if in_place is not None and np.may_share_memory(out, in_place) and not same(out, in_place):
+        raise ValueError(f"{name} overlaps an input without being the same array; "
+                         f"pass the input itself or memory of its own")
+    return out
+
+
+def same(a, b):
+    """Whether two C-contiguous arrays are the same memory, element for element."""
+    return a.shape == b.shape and a.ctypes.data == b.ctypes.data
+
+
+def writable(name, array, dtype=None):
+    """Raise unless `array` is a C-contiguous float array that may be written to."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
+    if array.dtype not in FLOATS or (dtype is not None and array.dtype != dtype):
+        raise TypeError(f"{name}: expected dtype {dtype or 'float32 or float64'}, "
+                        f"got {array.dtype}")
+    if not array.dtype.isnative:
+        raise TypeError(f"{name}: expected native byte order, got {array.dtype.str}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected a C-contiguous array, got strides {array.strides} "
+                         f"for shape {array.shape}; pass np.ascontiguousarray({name})")
+    if not array.flags.aligned:
+        raise ValueError(f"{name}: expected an array aligned to its dtype; pass {name}.copy()")
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected an array that can be written to, got a read-only one")
+
+
+def number(name, value, low=None, high=None, *, low_open=False, high_open=False):
+    """`value` as a float, if it is finite and between `low` and `high`.
+
+    Raises
+    ------
+    TypeError
+        If it is no real number.
+    ValueError
+        If it is out of range, infinite or NaN.
+    """
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: expected a number, got {value!r} ({type(value).__name__})"
+        ) from None
+    too_low = low is not None and (result <= low if low_open else result < low)
+    too_high = high is not None and (result >= high if high_open else result > high)
+    if too_low or too_high or not np.isfinite(result):
+        bounds = []
+        if low is not None:
+            bounds.append(f"{'above' if low_open else 'at least'} {low}")
+        if high is not None:
+            bounds.append(f"{'below' if high_open else 'at most'} {high}")
+        wanted = " and ".join(["a finite number", *bounds])
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return result
+
+
+def whole(name, value, low):
+    """`value` as an int, if it is whole and at least `low`.
+
+    Raises
+    ------
+    TypeError
+        If it is no whole number.
+    ValueError
+        If it is below `low`.
+    """
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected a whole number, got {value!r} ({type(value).__name__})"
+        ) from None
+    if result < low or isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: expected a whole number of at least {low}, got {value!r}")
+    return result

@@ -1,0 +1,59 @@
+"""The kernels of simd/dispatch.h as other Cython modules call them.
+
+Each name below is a C macro that looks up the table of the dtype its pointers have,
+so that one call in a function over fused types serves float and double:
+
+    fbp_matmul(tier, m, n, k, &A[0, 0], ...)
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef extern from "simd/dispatch.h" nogil:
+    enum:
+        FBP_RELU, FBP_LEAKY_RELU, FBP_SIGMOID, FBP_TANH, FBP_ELU, FBP_GELU, FBP_SILU
+        FBP_EXP, FBP_EXPM1, FBP_LOG, FBP_LOG1P, FBP_ERF
+
+        FBP_SOFTMAX_CROSS_ENTROPY, FBP_SIGMOID_CROSS_ENTROPY
+        FBP_MEAN_SQUARED_ERROR, FBP_MEAN_ABSOLUTE_ERROR, FBP_HUBER
+
+        FBP_ADAM_RATE, FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CORRECTION
+        FBP_ADAM_EPSILON, FBP_ADAM_L2, FBP_ADAM_KEEP, FBP_ADAM_CONSTANTS
+
+    ctypedef struct fbp_tier:
+        const char *name
+        bint (*runs)() noexcept
+
+    const fbp_tier *fbp_tier_at(int i) noexcept
+
+    void fbp_matmul(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                    const void *A, Py_ssize_t a_row, Py_ssize_t a_col,
+                    const void *B, Py_ssize_t b_row, Py_ssize_t b_col,
+                    const void *bias, bint gradient, void *C) noexcept
+    void fbp_column_sums(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                         const void *A, void *sums) noexcept
+    void fbp_map(const fbp_tier *tier, int which, Py_ssize_t n,
+                 const void *X, void *Y, double parameter) noexcept
+    void fbp_map_backward(const fbp_tier *tier, int which, Py_ssize_t n, const void *dA,
+                          const void *Z, void *dZ, double parameter) noexcept
+    void fbp_dropout(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,
+                     double rate, uint64_t key, uint64_t step) noexcept
+    void fbp_softmax(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                     const void *Z, void *P) noexcept
+    void fbp_loss(const fbp_tier *tier, int which, Py_ssize_t m, Py_ssize_t n,
+                  const void *Z, const void *Y, const int64_t *labels, const void *weights,
+                  double scale, double parameter, void *dZ, double *row_losses) noexcept
+    void fbp_sgd(const fbp_tier *tier, Py_ssize_t n, void *parameters,
+                 const void *gradients, void *velocity, double learning_rate,
+                 double momentum, bint nesterov, double weight_decay) noexcept
+    void fbp_adam(const fbp_tier *tier, Py_ssize_t n, void *parameters,
+                  const void *gradients, void *m, void *v, const double *constants) noexcept
+    double fbp_sum_of_squares(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
+
+
+# The tier in use, chosen at import.
+cdef const fbp_tier *tier

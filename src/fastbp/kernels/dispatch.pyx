@@ -1,0 +1,121 @@
+"""Which compilation of the kernels runs: chosen once, at import.
+
+The best tier that the machine can run is taken, unless the environment variable
+``FASTBP_ISA`` names another.  All of them give the same bits.
+"""
+
+import os
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FBP_OPENMP _OPENMP
+    static int fbp_max_threads(void) { return omp_get_max_threads(); }
+    #else
+    #define FBP_OPENMP 0
+    static int fbp_max_threads(void) { return 1; }
+    #endif
+    #ifdef __clang__
+    #define FBP_COMPILER __VERSION__
+    #else
+    #define FBP_COMPILER "GCC " __VERSION__
+    #endif
+    """
+    const char *FBP_COMPILER
+    int FBP_OPENMP
+    int fbp_max_threads()
+
+
+def available():
+    """Names of the instruction-set tiers this machine can run.
+
+    Returns
+    -------
+    list of str
+        The slowest first: ``["scalar", ...]``.
+    """
+    names = []
+    cdef int i = 0
+    while fbp_tier_at(i) != NULL:
+        if fbp_tier_at(i).runs():
+            names.append(fbp_tier_at(i).name.decode())
+        i += 1
+    return names
+
+
+def compiled():
+    """Names of the instruction-set tiers that were built, whether or not they run here.
+
+    Returns
+    -------
+    list of str
+    """
+    names = []
+    cdef int i = 0
+    while fbp_tier_at(i) != NULL:
+        names.append(fbp_tier_at(i).name.decode())
+        i += 1
+    return names
+
+
+def use(name):
+    """Make every kernel run on one tier from now on.
+
+    Meant for tests and benchmarks: results do not depend on it, only speed does.
+    Not to be called while another thread is inside a kernel.
+
+    Parameters
+    ----------
+    name : str
+        One of `available()`.
+
+    Raises
+    ------
+    ValueError
+        If the tier was not built or this machine lacks its instructions.
+    """
+    global tier
+    if name not in available():
+        why = ("this machine lacks its instructions" if name in compiled()
+               else f"built are {', '.join(compiled())}")
+        raise ValueError(f"instruction set {name!r} cannot be used: {why}; "
+                         f"choose one of {', '.join(available())}")
+    cdef int i = 0
+    while fbp_tier_at(i).name.decode() != name:
+        i += 1
+    tier = fbp_tier_at(i)
+
+
+def isa():
+    """Name of the instruction-set tier in use.
+
+    Returns
+    -------
+    str
+    """
+    return tier.name.decode()
+
+
+def build_info():
+    """How the compiled modules were built.
+
+    Returns
+    -------
+    dict
+        ``compiler`` (str), ``openmp`` (int: the version's date, or 0 for a build
+        without it) and ``max_threads`` (int).
+    """
+    return {"compiler": FBP_COMPILER.decode(), "openmp": FBP_OPENMP,
+            "max_threads": fbp_max_threads()}
+
+
+def _choose():
+    wanted = os.environ.get("FASTBP_ISA")
+    try:
+        use(wanted or available().pop())
+    except ValueError as error:
+        raise ValueError(f"environment variable FASTBP_ISA: {error}") from None
+
+
+_choose()

@@ -1,0 +1,308 @@
+"""Losses, each with its gradient by the network's output in the same pass.
+
+The value is the mean over the batch, weighted by `sample_weight` where it is given:
+L = Σᵢ wᵢ·lᵢ / Σᵢ wᵢ, summed in float64 in the order of the rows.  A row's own loss lᵢ is
+the mean over its outputs, except for softmax, where a row is one answer.
+"""
+
+import numpy as np
+
+from fastbp.kernels.dispatch cimport (
+    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_SIGMOID_CROSS_ENTROPY,
+    FBP_SOFTMAX_CROSS_ENTROPY,
+    fbp_loss, int64_t, real, tier,
+)
+
+from . import checks
+
+
+cdef double loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
+                 const int64_t[::1] labels, const real[::1] weights, double parameter,
+                 real[:, ::1] dZ, double[::1] row_losses) noexcept nogil:
+    """The mean loss; one of Y and labels is None, and weights may be."""
+    cdef Py_ssize_t m = Z.shape[0], i
+    cdef double total_weight = 0, total = 0
+    if weights is None:
+        total_weight = <double>m
+    else:
+        for i in range(m):
+            total_weight += weights[i]
+    cdef double scale = 1.0 / total_weight if total_weight > 0 else 0.0
+    fbp_loss(tier, which, m, Z.shape[1], &Z[0, 0],
+             <const real *>NULL if Y is None else &Y[0, 0],
+             <const int64_t *>NULL if labels is None else &labels[0],
+             <const real *>NULL if weights is None else &weights[0],
+             scale, parameter, &dZ[0, 0], &row_losses[0])
+    # A row of weight 0 is left out whatever its loss is, even NaN.
+    for i in range(m):
+        if weights is None:
+            total += row_losses[i]
+        elif weights[i] > 0:
+            total += weights[i] * row_losses[i]
+    return total * scale
+
+
+cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out):
+    dZ = checks.output(out, Z.shape, Z.dtype, in_place=Z, y=Y, sample_weight=sample_weight)
+    row_losses = np.empty(Z.shape[0], np.float64)
+    if Z.dtype == "f4":
+        value = loss[float](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+    else:
+        value = loss[double](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+    return value, dZ
+
+
+def _scores(Z):
+    Z = checks.floats("Z", Z, 2)
+    if Z.size == 0:
+        raise ValueError(f"Z: expected at least one row and one column, got shape {Z.shape}")
+    return Z
+
+
+def _weights(sample_weight, Z):
+    if sample_weight is None:
+        return None
+    weights = checks.floats("sample_weight", sample_weight, 1, Z.dtype)
+    checks.shape("sample_weight", weights, Z.shape[:1], "to match Z's rows")
+    if not (weights >= 0).all() or not np.isfinite(weights).all():
+        i = int(np.argmin((weights >= 0) & np.isfinite(weights)))
+        raise ValueError(f"sample_weight: expected finite numbers of at least 0, "
+                         f"got {weights[i]} in row {i}")
+    return weights
+
+
+def _targets(y, Z):
+    """Targets as an array of Z's shape; (batch,) will do where there is one output."""
+    y = checks.floats("y", y, None, Z.dtype)
+    if y.ndim == 1 and Z.shape[1] == 1:
+        y = y[:, None]
+    checks.shape("y", y, Z.shape, "like Z")
+    return y
+
+
+def _labels(y, Z):
+    """Whole numbers in [0, classes) as int64, whatever integer or whole float they were."""
+    checks.shape("y", y, Z.shape[:1], "to match Z's rows")
+    classes = Z.shape[1]
+    whole = y if y.dtype.kind in "iub" else np.floor(y)
+    wrong = (y != whole) | (y < 0) | (y >= classes)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"y: expected labels that are whole numbers from 0 to {classes - 1}, "
+                         f"one for each of Z's columns, got {y[i]} in row {i}")
+    return np.ascontiguousarray(y, np.int64)
+
+
+def _distributions(y, Z):
+    """Rows that are not negative and add up to 1."""
+    y = checks.floats("y", y, 2, Z.dtype)
+    checks.shape("y", y, Z.shape, "like Z")
+    wrong = ~((y >= 0).all(axis=1) & (abs(y.sum(axis=1) - 1) <= 1e-3))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"y: expected rows of probabilities that add up to 1, "
+                         f"got {y[i]} in row {i}")
+    return y
+
+
+def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, out=None):
+    """Cross-entropy of softmax(Z) with the targets, and its gradient, in one pass.
+
+    ``lᵢ = log Σⱼ exp(Zᵢⱼ) - Σⱼ Tᵢⱼ·Zᵢⱼ`` and ``dZ = (softmax(Z) - T) / batch``, where the
+    targets are ``T = (1 - s)·onehot(y) + s / classes`` with the label smoothing s.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, classes), float32 or float64
+        Scores before softmax (logits).
+    y : ndarray
+        Labels, whole numbers in [0, classes), of shape (batch,); or rows of
+        probabilities of shape (batch, classes) and Z's dtype.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, Z's dtype.
+    label_smoothing : float in [0, 1), default 0.0
+    out : ndarray of shape (batch, classes), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch.
+    dZ : ndarray of shape (batch, classes)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not as above.
+    ValueError
+        If shapes do not fit, a label or a probability is out of range, a weight is
+        negative, or `out` cannot be written as it is.
+
+    References
+    ----------
+    Label smoothing: C. Szegedy et al., "Rethinking the Inception architecture for
+    computer vision", CVPR 2016.
+    """
+    Z = _scores(Z)
+    smoothing = checks.number("label_smoothing", label_smoothing, 0, 1, high_open=True)
+    weights = _weights(sample_weight, Z)
+    y = np.asarray(y)
+    if y.ndim == 1 and y.dtype.kind in "iubf":
+        return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, None, _labels(y, Z), weights, smoothing, out)
+    return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, _distributions(y, Z), None, weights, smoothing,
+                 out)
+
+
+def sigmoid_cross_entropy(Z, y, sample_weight=None, *, out=None):
+    """Cross-entropy of sigmoid(Z) with targets in [0, 1]: binary and multi-label.
+
+    ``lᵢⱼ = log(1 + exp(Zᵢⱼ)) - Yᵢⱼ·Zᵢⱼ`` and ``dZ = (sigmoid(Z) - Y) / (batch · outputs)``.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        Scores before the sigmoid (logits).
+    y : ndarray of shape (batch, outputs), same dtype
+        Targets between 0 and 1; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, a target is not between 0 and 1, a weight is negative, or
+        `out` cannot be written as it is.
+    """
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    if not ((Y >= 0) & (Y <= 1)).all():
+        i, j = np.argwhere(~((Y >= 0) & (Y <= 1)))[0]
+        raise ValueError(f"y: expected targets between 0 and 1, "
+                         f"got {Y[i, j]} in row {i}, column {j}")
+    return _loss(FBP_SIGMOID_CROSS_ENTROPY, Z, Y, None, _weights(sample_weight, Z),
+                 0.0, out)
+
+
+def mean_squared_error(Z, y, sample_weight=None, *, out=None):
+    """Mean squared error.
+
+    ``lᵢⱼ = (Zᵢⱼ - Yᵢⱼ)²`` and ``dZ = 2·(Z - Y) / (batch · outputs)``.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        Predictions.
+    y : ndarray of shape (batch, outputs), same dtype
+        Targets; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, a weight is negative, or `out` cannot be
+        written as it is.
+    """
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    return _loss(FBP_MEAN_SQUARED_ERROR, Z, Y, None, _weights(sample_weight, Z),
+                 0.0, out)
+
+
+def mean_absolute_error(Z, y, sample_weight=None, *, out=None):
+    """Mean absolute error.
+
+    ``lᵢⱼ = |Zᵢⱼ - Yᵢⱼ|`` and ``dZ = sign(Z - Y) / (batch · outputs)``, 0 where they are equal.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        Predictions.
+    y : ndarray of shape (batch, outputs), same dtype
+        Targets; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, a weight is negative, or `out` cannot be
+        written as it is.
+    """
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    return _loss(FBP_MEAN_ABSOLUTE_ERROR, Z, Y, None, _weights(sample_weight, Z),
+                 0.0, out)
+
+
+def huber(Z, y, sample_weight=None, *, delta=1.0, out=None):
+    """Huber's loss: squared near zero, absolute beyond `delta`.
+
+    With ``r = Zᵢⱼ - Yᵢⱼ``: ``lᵢⱼ = r²/2`` where ``|r| ≤ delta``, else ``delta·(|r| - delta/2)``;
+    ``dZ = clip(Z - Y, -delta, delta) / (batch · outputs)``.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        Predictions.
+    y : ndarray of shape (batch, outputs), same dtype
+        Targets; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+    delta : float above 0, default 1.0
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, a weight is negative, `delta` is not above 0, or `out` cannot be
+        written as it is.
+
+    References
+    ----------
+    P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical
+    Statistics 35, 1964.
+    """
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    return _loss(FBP_HUBER, Z, Y, None, _weights(sample_weight, Z),
+                 checks.number("delta", delta, 0, low_open=True), out)

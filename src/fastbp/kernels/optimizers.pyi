@@ -1,0 +1,32 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Floats = NDArray[np.floating[Any]]
+
+def sgd_step(
+    parameters: _Floats,
+    gradients: ArrayLike,
+    velocity: _Floats | None = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None: ...
+def adam_step(
+    parameters: _Floats,
+    gradients: ArrayLike,
+    m: _Floats,
+    v: _Floats,
+    step: int,
+    *,
+    learning_rate: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-08,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> None: ...
+def norm(X: ArrayLike) -> float: ...

@@ -1,0 +1,205 @@
+"""One step of an optimizer over flat arrays, in place, and the norm for clipping."""
+
+from libc.math cimport sqrt
+
+from fastbp.kernels.dispatch cimport (
+    FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CONSTANTS, FBP_ADAM_CORRECTION,
+    FBP_ADAM_EPSILON, FBP_ADAM_KEEP, FBP_ADAM_L2, FBP_ADAM_RATE,
+    fbp_adam, fbp_sgd, fbp_sum_of_squares, real, tier,
+)
+
+from . import checks
+
+
+cdef void sgd(real[::1] parameters, const real[::1] gradients, real[::1] velocity,
+              double learning_rate, double momentum, bint nesterov,
+              double weight_decay) noexcept nogil:
+    fbp_sgd(tier, parameters.shape[0], &parameters[0], &gradients[0],
+            <real *>NULL if velocity is None else &velocity[0],
+            learning_rate, momentum, nesterov, weight_decay)
+
+
+cdef void adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real[::1] v,
+               long step, double learning_rate, double beta1, double beta2, double epsilon,
+               double weight_decay, bint decoupled) noexcept nogil:
+    cdef double[FBP_ADAM_CONSTANTS] constants
+    constants[FBP_ADAM_RATE] = learning_rate / (1.0 - power(beta1, step))
+    constants[FBP_ADAM_BETA1] = beta1
+    constants[FBP_ADAM_BETA2] = beta2
+    constants[FBP_ADAM_CORRECTION] = 1.0 / sqrt(1.0 - power(beta2, step))
+    constants[FBP_ADAM_EPSILON] = epsilon
+    constants[FBP_ADAM_L2] = 0.0 if decoupled else weight_decay
+    constants[FBP_ADAM_KEEP] = 1.0 - learning_rate * weight_decay if decoupled else 1.0
+    fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
+             constants)
+
+
+cdef double power(double base, long exponent) noexcept nogil:
+    """base ** exponent by squaring: C's pow differs in the last bit between systems."""
+    cdef double result = 1.0
+    while exponent > 0:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+cdef double sum_of_squares(const real[::1] X) noexcept nogil:
+    return fbp_sum_of_squares(tier, X.shape[0], &X[0])
+
+
+def _state(parameters, gradients, **state):
+    """Check the flat arrays of a step; all but `gradients` are written."""
+    checks.writable("parameters", parameters)
+    if parameters.ndim != 1:
+        raise ValueError(f"parameters: expected 1 dimension, got {parameters.ndim} "
+                         f"(shape {parameters.shape}); pass a flat view, parameters.reshape(-1)")
+    gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
+    checks.shape("gradients", gradients, parameters.shape, "like parameters")
+    seen = {"parameters": parameters, "gradients": gradients}
+    for name, array in state.items():
+        if array is not None:
+            checks.output(array, parameters.shape, parameters.dtype, name, **seen)
+            seen[name] = array
+    checks.output(parameters, parameters.shape, parameters.dtype, "parameters",
+                  gradients=gradients)
+    return gradients
+
+
+def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.0,
+             nesterov=False, weight_decay=0.0):
+    """One step of stochastic gradient descent, in place.
+
+    With ``g = gradients + weight_decay·parameters`` (L2 regularisation)::
+
+        velocity   = momentum·velocity - learning_rate·g
+        parameters = parameters + velocity
+        parameters = parameters + momentum·velocity - learning_rate·g    (Nesterov)
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (n,), float32 or float64
+        Changed in place.
+    gradients : ndarray of shape (n,), same dtype
+    velocity : ndarray of shape (n,), same dtype, optional
+        The momentum's memory, zeros before the first step; changed in place.  Needed
+        where `momentum` is not 0.
+    learning_rate : float, at least 0
+    momentum : float in [0, 1), default 0.0
+    nesterov : bool, default False
+    weight_decay : float, at least 0, default 0.0
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are neither float32 nor float64, or an array that is changed
+        is no ndarray.
+    ValueError
+        If shapes differ, arrays overlap, an array that is changed is read-only or not
+        contiguous, or a number is out of range.
+
+    References
+    ----------
+    I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
+    momentum in deep learning", ICML 2013.
+    """
+    learning_rate = checks.number("learning_rate", learning_rate, 0)
+    momentum = checks.number("momentum", momentum, 0, 1, high_open=True)
+    weight_decay = checks.number("weight_decay", weight_decay, 0)
+    if momentum > 0 and velocity is None:
+        raise ValueError("velocity: expected an array because momentum is not 0, got None; "
+                         "pass np.zeros_like(parameters) at the first step and keep it")
+    gradients = _state(parameters, gradients, velocity=velocity)
+    if parameters.dtype == "f4":
+        sgd[float](parameters, gradients, velocity, learning_rate, momentum, nesterov,
+                   weight_decay)
+    else:
+        sgd[double](parameters, gradients, velocity, learning_rate, momentum, nesterov,
+                    weight_decay)
+
+
+def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0.9,
+              beta2=0.999, epsilon=1e-8, weight_decay=0.0, decoupled=False):
+    """One step of Adam, or with `decoupled` of AdamW, in place.
+
+    With ``g = gradients + weight_decay·parameters`` (Adam) or ``g = gradients`` (AdamW)::
+
+        m = beta1·m + (1 - beta1)·g
+        v = beta2·v + (1 - beta2)·g²
+        parameters = parameters - learning_rate·weight_decay·parameters     (AdamW)
+        parameters = parameters - learning_rate·m̂ / (√v̂ + epsilon)
+
+    where ``m̂ = m / (1 - beta1ˢᵗᵉᵖ)`` and ``v̂ = v / (1 - beta2ˢᵗᵉᵖ)``.
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (n,), float32 or float64
+        Changed in place.
+    gradients : ndarray of shape (n,), same dtype
+    m, v : ndarray of shape (n,), same dtype
+        Means of the gradient and its square, zeros before the first step; changed in
+        place.
+    step : int
+        1 at the first step.
+    learning_rate : float, at least 0, default 0.001
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+    epsilon : float above 0, default 1e-8
+    weight_decay : float, at least 0, default 0.0
+    decoupled : bool, default False
+        Take the decay off the parameters rather than add it to the gradient.
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are neither float32 nor float64, `step` is not whole, or an
+        array that is changed is no ndarray.
+    ValueError
+        If shapes differ, arrays overlap, an array that is changed is read-only or not
+        contiguous, or a number is out of range.
+
+    References
+    ----------
+    D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015,
+    algorithm 1; I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
+    ICLR 2019.
+    """
+    step = checks.whole("step", step, 1)
+    learning_rate = checks.number("learning_rate", learning_rate, 0)
+    beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
+    beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)
+    epsilon = checks.number("epsilon", epsilon, 0, low_open=True)
+    weight_decay = checks.number("weight_decay", weight_decay, 0)
+    for name, array in (("m", m), ("v", v)):
+        if array is None:
+            raise TypeError(f"{name}: expected a numpy.ndarray, got None; "
+                            f"pass np.zeros_like(parameters) at the first step and keep it")
+    gradients = _state(parameters, gradients, m=m, v=v)
+    if parameters.dtype == "f4":
+        adam[float](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
+                    weight_decay, decoupled)
+    else:
+        adam[double](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
+                     weight_decay, decoupled)
+
+
+def norm(X):
+    """Euclidean norm ``√Σ X²``, summed in float64.
+
+    Parameters
+    ----------
+    X : ndarray of any shape, float32 or float64
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+    """
+    X = checks.floats("X", X)
+    if X.dtype == "f4":
+        return sqrt(sum_of_squares[float](X.reshape(-1)))
+    return sqrt(sum_of_squares[double](X.reshape(-1)))

@@ -1,0 +1,132 @@
+/* The kernels that exist once per instruction set, as tables of function pointers.
+ *
+ * A tier is one compilation of the templates (tier.h) for one instruction set.
+ * It fills one table for float and one for double.  dispatch.c lists the tiers
+ * that were compiled in and says which of them this machine can run.
+ *
+ * Arrays are C-contiguous unless strides are given; strides and sizes count
+ * elements.  No kernel allocates, and none can fail.
+ */
+#ifndef FBP_DISPATCH_H
+#define FBP_DISPATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A sum over k is cut at multiples of this; each block is a chain of fused
+ * multiply-adds of its own, and the blocks' sums are added in order.  It is part
+ * of what the results are, so it is the same in every tier: two vectors of a
+ * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
+#define FBP_K_BLOCK 256
+
+/* A sum along a row runs in this many lanes, element j in lane j % 16, and the
+ * lanes are added as a tree: l + (l + 8), then 4, 2, 1. */
+#define FBP_SUM_LANES 16
+
+/* Elementwise functions of one array.  `parameter` is the slope of leaky ReLU
+ * and the alpha of ELU; the others ignore it. */
+enum fbp_map {
+    FBP_RELU,
+    FBP_LEAKY_RELU,
+    FBP_SIGMOID,
+    FBP_TANH,
+    FBP_ELU,
+    FBP_GELU,
+    FBP_SILU,
+    FBP_ACTIVATIONS, /* those above have a backward */
+    FBP_EXP = FBP_ACTIVATIONS,
+    FBP_EXPM1,
+    FBP_LOG,
+    FBP_LOG1P,
+    FBP_ERF,
+    FBP_MAPS
+};
+
+/* Losses.  `parameter` is the label smoothing of softmax cross-entropy and the
+ * delta of Huber; the others ignore it. */
+enum fbp_loss {
+    FBP_SOFTMAX_CROSS_ENTROPY,
+    FBP_SIGMOID_CROSS_ENTROPY,
+    FBP_MEAN_SQUARED_ERROR,
+    FBP_MEAN_ABSOLUTE_ERROR,
+    FBP_HUBER,
+    FBP_LOSSES
+};
+
+#define FBP_DECLARE_TABLE(real, dtype)                                                        \
+    typedef struct {                                                                          \
+        /* C (m, n) = bias + A (m, k) . B (k, n); bias may be NULL.  Element (i, p) of A is   \
+         * A[i * a_row + p * a_col], likewise B.  `gradient`: C is one, see vectors.h. */     \
+        void (*matmul)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row, \
+                       ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,      \
+                       const real *bias, int gradient, real *C);                              \
+        /* sums (n,) of the columns of A (m, n): a bias's gradient */                         \
+        void (*column_sums)(ptrdiff_t m, ptrdiff_t n, const real *A, real *sums);             \
+        void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);           \
+        /* dZ from dA and Z; for sigmoid and tanh from dA and A */                            \
+        void (*map_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *Z,     \
+                                              real *dZ, real parameter);                      \
+        /* Y = X / (1 - rate) where the generator keeps, else 0 */                            \
+        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,       \
+                        uint64_t step);                                                       \
+        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                    \
+        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not     \
+         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss.  \
+         * weights (m,) may be NULL: all 1. */                                                \
+        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,      \
+                                 const int64_t *labels, const real *weights, double scale,    \
+                                 real parameter, real *dZ, double *row_losses);               \
+        /* velocity may be NULL: no momentum */                                               \
+        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,     \
+                    real learning_rate, real momentum, int nesterov, real weight_decay);      \
+        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,  \
+                     const double *constants);                                                \
+        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                 \
+    } fbp_table_##dtype
+
+/* What adam's `constants` holds, in this order. */
+enum fbp_adam_constant {
+    FBP_ADAM_RATE, /* learning rate / (1 - beta1^t) */
+    FBP_ADAM_BETA1,
+    FBP_ADAM_BETA2,
+    FBP_ADAM_CORRECTION, /* 1 / sqrt(1 - beta2^t) */
+    FBP_ADAM_EPSILON,
+    FBP_ADAM_L2,   /* added to the gradient: this times the parameter */
+    FBP_ADAM_KEEP, /* decoupled decay: the parameter is first multiplied by this */
+    FBP_ADAM_CONSTANTS
+};
+
+FBP_DECLARE_TABLE(float, f32);
+FBP_DECLARE_TABLE(double, f64);
+
+typedef struct {
+    const char *name;
+    int (*runs)(void); /* whether this machine can run it */
+    const fbp_table_f32 *f32;
+    const fbp_table_f64 *f64;
+} fbp_tier;
+
+/* A kernel of a tier, for the dtype that `pointer` points to. */
+#define FBP_OF(tier, pointer)       \
+    _Generic((pointer),             \
+        float *: (tier)->f32,       \
+        const float *: (tier)->f32, \
+        double *: (tier)->f64,      \
+        const double *: (tier)->f64)
+
+#define fbp_matmul(tier, m, n, k, A, ...) FBP_OF(tier, A)->matmul(m, n, k, A, __VA_ARGS__)
+#define fbp_column_sums(tier, m, n, A, sums) FBP_OF(tier, A)->column_sums(m, n, A, sums)
+#define fbp_map(tier, which, n, X, ...) FBP_OF(tier, X)->map[which](n, X, __VA_ARGS__)
+#define fbp_map_backward(tier, which, n, dA, ...) \
+    FBP_OF(tier, dA)->map_backward[which](n, dA, __VA_ARGS__)
+#define fbp_dropout(tier, n, X, ...) FBP_OF(tier, X)->dropout(n, X, __VA_ARGS__)
+#define fbp_softmax(tier, m, n, Z, P) FBP_OF(tier, Z)->softmax(m, n, Z, P)
+#define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)
+#define fbp_sgd(tier, n, parameters, ...) FBP_OF(tier, parameters)->sgd(n, parameters, __VA_ARGS__)
+#define fbp_adam(tier, n, parameters, ...) \
+    FBP_OF(tier, parameters)->adam(n, parameters, __VA_ARGS__)
+#define fbp_sum_of_squares(tier, n, X) FBP_OF(tier, X)->sum_of_squares(n, X)
+
+/* The i-th tier compiled in, the slowest first; NULL past the last. */
+const fbp_tier *fbp_tier_at(int i);
+#endif

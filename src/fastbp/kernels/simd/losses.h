@@ -1,0 +1,184 @@
+/* Losses: each row's value and its gradient in the same pass. */
+
+#define VECTORS (FBP_SUM_LANES / FBP_LANES) /* that make up the lanes of a row's sum */
+
+static inline void clear(vec lanes[VECTORS])
+{
+    for (int u = 0; u < VECTORS; u++) lanes[u] = v_splat(0);
+}
+
+static inline real add_lanes(const vec lanes[VECTORS])
+{
+    real sum[FBP_SUM_LANES];
+    for (int u = 0; u < VECTORS; u++) v_store(sum + u * FBP_LANES, lanes[u]);
+    for (int width = FBP_SUM_LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++) sum[l] = sum[l] + sum[l + width];
+    return sum[0];
+}
+
+/* The lane that column j belongs to, as an index of its vector. */
+#define LANE(j) (((j) / FBP_LANES) % VECTORS)
+
+static inline real row_max(ptrdiff_t n, const real *z)
+{
+    real largest = z[0];
+    for (ptrdiff_t j = 1; j < n; j++) largest = z[j] > largest ? z[j] : largest;
+    return largest;
+}
+
+/* e[j] = exp(z[j] - largest) and their sum; the largest term is 1, so nothing
+ * overflows.  e may be z. */
+static inline real shifted_exp(ptrdiff_t n, const real *z, real largest, real *e)
+{
+    vec lanes[VECTORS];
+    clear(lanes);
+    for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+        const vec x = v_load_part(z + j, n - j, (real)-INFINITY);
+        const vec y = v_exp(x - v_splat(largest));
+        lanes[LANE(j)] = lanes[LANE(j)] + y;
+        v_store_part(e + j, n - j, y);
+    }
+    return add_lanes(lanes);
+}
+
+static void softmax(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P)
+{
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const real *z = Z + i * n;
+        real *p = P + i * n;
+        const real sum = shifted_exp(n, z, row_max(n, z), p);
+        const vec inverse = v_splat((real)1 / sum);
+        for (ptrdiff_t j = 0; j < n; j += FBP_LANES)
+            v_store_part(p + j, n - j,
+                         v_zero_below(v_load_part(p + j, n - j, 0) * inverse, FBP_LEAST));
+    }
+}
+
+/* sum over j of t[j] (z[j] - largest); t NULL stands for 1 everywhere. */
+static inline real shifted_dot(ptrdiff_t n, const real *t, const real *z, real largest)
+{
+    vec lanes[VECTORS];
+    clear(lanes);
+    for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+        const vec x = v_load_part(z + j, n - j, largest) - v_splat(largest);
+        const vec y = t ? v_load_part(t + j, n - j, 0) : v_splat(1);
+        lanes[LANE(j)] = v_fma(y, x, lanes[LANE(j)]);
+    }
+    return add_lanes(lanes);
+}
+
+/* With p = softmax(z), n classes, smoothing s and targets t = (1 - s) y + s / n:
+ *
+ *   loss = log sum_j exp(z[j]) - sum_j t[j] z[j],   dz = scale (p - t)
+ *
+ * where y is a row of Y, or 1 at the label and 0 elsewhere.  Every z is taken
+ * less the row's largest.  dZ may be Z: a row of z is read before it is written.
+ */
+static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
+                                  const int64_t *labels, const real *weights, double scale,
+                                  real smoothing, real *dZ, double *row_losses)
+{
+    const real keep = (real)1 - smoothing, spread = smoothing / (real)n;
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const real *z = Z + i * n;
+        real *dz = dZ + i * n;
+        const real row_scale = (real)(weights ? scale * (double)weights[i] : scale);
+        const real largest = row_max(n, z);
+        real target_score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
+        if (smoothing > 0)
+            target_score = v_fma(keep, target_score, spread * shifted_dot(n, NULL, z, largest));
+
+        const real sum = shifted_exp(n, z, largest, dz);
+        real log_sum[FBP_LANES];
+        v_store(log_sum, v_log(v_splat(sum)));
+        row_losses[i] = (double)(log_sum[0] - target_score);
+
+        const vec inverse = v_splat((real)1 / sum);
+        const real e_label = labels ? dz[labels[i]] : 0;
+        for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+            const vec y = labels ? v_splat(0) : v_load_part(Y + i * n + j, n - j, 0);
+            const vec t = v_fma(v_splat(keep), y, v_splat(spread));
+            const vec p = v_load_part(dz + j, n - j, 0) * inverse;
+            v_store_part(dz + j, n - j,
+                         v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+        }
+        if (labels) {
+            const vec p = v_splat(e_label) * inverse;
+            const vec t = v_splat(keep + spread);
+            v_store_part(dz + labels[i], 1,
+                         v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+        }
+    }
+}
+
+/* The other losses are a mean over the row of a function of z and y alone: its value,
+ * and its slope, the derivative by z. */
+
+/* log(1 + e^z) - y z, written so that nothing overflows:
+ * max(z, 0) - y z + log(1 + e^-|z|) */
+static inline void sigmoid_element(vec z, vec y, vec unused, vec *value, vec *slope)
+{
+    (void)unused;
+    *value = v_fma(-y, z, v_relu(z) + v_log1p(v_exp(-v_abs(z))));
+    *slope = v_sigmoid(z) - y;
+}
+
+static inline void squared_element(vec z, vec y, vec unused, vec *value, vec *slope)
+{
+    (void)unused;
+    const vec r = z - y;
+    *value = r * r;
+    *slope = r + r;
+}
+
+/* |r|, whose slope is the sign of r: 0 at 0, NaN at NaN */
+static inline void absolute_element(vec z, vec y, vec unused, vec *value, vec *slope)
+{
+    (void)unused;
+    const vec r = z - y, zero = v_splat(0);
+    *value = v_abs(r);
+    *slope = v_select(v_lt(zero, r), v_splat(1), v_select(v_lt(r, zero), v_splat(-1), r));
+}
+
+/* r^2 / 2 where |r| <= delta, delta (|r| - delta / 2) beyond */
+static inline void huber_element(vec z, vec y, vec delta, vec *value, vec *slope)
+{
+    const vec r = z - y, size = v_abs(r), half = v_splat((real)0.5);
+    const ivec beyond = v_lt(delta, size);
+    *value = v_select(beyond, delta * v_fma(-half, delta, size), half * r * r);
+    *slope = v_select(beyond, v_select(v_lt(r, v_splat(0)), -delta, delta), r);
+}
+
+/* `idle`, as z with y = 0, has the value 0 exactly: it fills up the last vector. */
+#define ROW_MEAN_LOSS(name, element, idle)                                                     \
+    static void name(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,                   \
+                     const int64_t *labels, const real *weights, double scale, real parameter, \
+                     real *dZ, double *row_losses)                                             \
+    {                                                                                          \
+        (void)labels;                                                                          \
+        for (ptrdiff_t i = 0; i < m; i++) {                                                    \
+            const double weighted = weights ? scale * (double)weights[i] : scale;              \
+            const vec row_scale = v_splat((real)(weighted / (double)n));                       \
+            vec lanes[VECTORS];                                                                \
+            clear(lanes);                                                                      \
+            for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {                                     \
+                const vec z = v_load_part(Z + i * n + j, n - j, (real)(idle));                 \
+                const vec y = v_load_part(Y + i * n + j, n - j, 0);                            \
+                vec value, slope;                                                              \
+                element(z, y, v_splat(parameter), &value, &slope);                             \
+                lanes[LANE(j)] = lanes[LANE(j)] + value;                                       \
+                v_store_part(dZ + i * n + j, n - j,                                            \
+                             v_zero_below(row_scale * slope, FBP_LEAST_GRADIENT));             \
+            }                                                                                  \
+            row_losses[i] = (double)add_lanes(lanes) / (double)n;                              \
+        }                                                                                      \
+    }
+
+ROW_MEAN_LOSS(sigmoid_cross_entropy, sigmoid_element, -10000)
+ROW_MEAN_LOSS(mean_squared_error, squared_element, 0)
+ROW_MEAN_LOSS(mean_absolute_error, absolute_element, 0)
+ROW_MEAN_LOSS(huber, huber_element, 0)
+
+#undef ROW_MEAN_LOSS
+#undef LANE
+#undef VECTORS

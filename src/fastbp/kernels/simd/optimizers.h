@@ -1,0 +1,70 @@
+/* One step of an optimizer over flat arrays, and the norm that clipping needs. */
+
+/* g = gradient + weight_decay * parameter
+ * without momentum:  parameter -= learning_rate g
+ * with momentum:     velocity = momentum velocity - learning_rate g
+ *                    parameter += velocity
+ *    or (Nesterov):  parameter += momentum velocity - learning_rate g
+ */
+static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,
+                real learning_rate, real momentum, int nesterov, real weight_decay)
+{
+    const vec rate = v_splat(learning_rate), mu = v_splat(momentum), l2 = v_splat(weight_decay);
+    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
+        vec p = v_load_part(parameters + i, n - i, 0);
+        const vec g = v_fma(l2, p, v_load_part(gradients + i, n - i, 0));
+        if (velocity) {
+            const vec descent = rate * g;
+            const vec v = v_fma(mu, v_load_part(velocity + i, n - i, 0), -descent);
+            p = p + (nesterov ? v_fma(mu, v, -descent) : v);
+            v_store_part(velocity + i, n - i, v_zero_below(v, FBP_LEAST));
+        } else {
+            p = v_fma(-rate, g, p);
+        }
+        v_store_part(parameters + i, n - i, v_zero_below(p, FBP_LEAST));
+    }
+}
+
+/* g = gradient + l2 * parameter
+ * m = beta1 m + (1 - beta1) g
+ * v = beta2 v + (1 - beta2) g^2
+ * parameter = keep * parameter - rate m / (correction sqrt(v) + epsilon)
+ */
+static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,
+                 const double *constants)
+{
+    const vec rate = v_splat((real)constants[FBP_ADAM_RATE]);
+    const vec beta1 = v_splat((real)constants[FBP_ADAM_BETA1]);
+    const vec beta2 = v_splat((real)constants[FBP_ADAM_BETA2]);
+    const vec rest1 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA1]));
+    const vec rest2 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA2]));
+    const vec correction = v_splat((real)constants[FBP_ADAM_CORRECTION]);
+    const vec epsilon = v_splat((real)constants[FBP_ADAM_EPSILON]);
+    const vec l2 = v_splat((real)constants[FBP_ADAM_L2]);
+    const vec keep = v_splat((real)constants[FBP_ADAM_KEEP]);
+    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
+        const vec p = v_load_part(parameters + i, n - i, 0);
+        const vec g = v_fma(l2, p, v_load_part(gradients + i, n - i, 0));
+        const vec m_new = v_fma(beta1, v_load_part(m + i, n - i, 0), rest1 * g);
+        const vec root = v_zero_below(g, FBP_LEAST_ROOT);
+        const vec v_new = v_fma(beta2, v_load_part(v + i, n - i, 0), rest2 * (root * root));
+        const vec scale = v_fma(correction, v_sqrt(v_new), epsilon);
+        const vec p_new = v_fma(-rate, m_new / scale, keep * p);
+        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_LEAST));
+        v_store_part(v + i, n - i, v_zero_below(v_new, FBP_LEAST));
+        v_store_part(parameters + i, n - i, v_zero_below(p_new, FBP_LEAST));
+    }
+}
+
+/* In float64 whatever the dtype, in the lanes of a row's sum. */
+static double sum_of_squares(ptrdiff_t n, const real *X)
+{
+    double lanes[FBP_SUM_LANES] = {0};
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double x = (double)X[i];
+        lanes[i % FBP_SUM_LANES] = fma(x, x, lanes[i % FBP_SUM_LANES]);
+    }
+    for (int width = FBP_SUM_LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++) lanes[l] = lanes[l] + lanes[l + width];
+    return lanes[0];
+}

@@ -1,0 +1,144 @@
+/* A vector of FBP_LANES numbers, and what the templates may do with one.
+ *
+ * FBP_BITS is 32 or 64, for float or double; FBP_LANES is 1 in the scalar tier.
+ *
+ * This defines `real`, `vec` (FBP_LANES reals) and `ivec` (as many signed integers
+ * of the same size; also the masks: a lane is all ones or all zeros).  Every
+ * operation works lane by lane and rounds once, as IEEE 754 says, so that a
+ * formula written with them gives a number the same bits in a lane of any tier.
+ * `+ - * /`, unary `-` and, on ivec, `& | ~ << >>` are the language's own.
+ *
+ * Subnormal numbers cost some processors a hundred cycles each.  No kernel returns
+ * one: what is smaller than FBP_LEAST, the least normal number, becomes 0.
+ * Gradients become 0 below FBP_LEAST_GRADIENT, so that their products with weights
+ * and inputs of an ordinary size are normal too, and what is squared counts as 0
+ * below FBP_LEAST_ROOT.  All this is part of the results, the same on every
+ * machine; no floating-point mode is changed.
+ */
+
+#if FBP_BITS == 32
+typedef float real;
+typedef int32_t integer;
+#define FBP_EXPONENT_BIAS 127
+#define FBP_MANTISSA_BITS 23
+#define FBP_LEAST 0x1p-126f
+#define FBP_LEAST_GRADIENT 0x1p-100f
+#define FBP_LEAST_ROOT 0x1p-56f
+#else
+typedef double real;
+typedef int64_t integer;
+#define FBP_EXPONENT_BIAS 1023
+#define FBP_MANTISSA_BITS 52
+#define FBP_LEAST 0x1p-1022
+#define FBP_LEAST_GRADIENT 0x1p-960
+#define FBP_LEAST_ROOT 0x1p-500
+#endif
+
+#if FBP_LANES == 1
+
+typedef real vec;
+typedef integer ivec;
+
+static inline vec v_splat(real x) { return x; }
+static inline ivec v_isplat(integer x) { return x; }
+static inline vec v_load(const real *p) { return *p; }
+static inline void v_store(real *p, vec x) { *p = x; }
+/* The first n numbers of a vector: all of it where n is larger, none where n <= 0. */
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill) { return n > 0 ? *p : fill; }
+static inline void v_store_part(real *p, ptrdiff_t n, vec x)
+{
+    if (n > 0) *p = x;
+}
+static inline ivec v_lt(vec a, vec b) { return -(integer)(a < b); }
+static inline ivec v_le(vec a, vec b) { return -(integer)(a <= b); }
+static inline ivec v_ne(vec a, vec b) { return -(integer)(a != b); }
+static inline vec v_select(ivec mask, vec a, vec b) { return mask ? a : b; }
+#if FBP_BITS == 32
+static inline vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
+static inline vec v_sqrt(vec a) { return sqrtf(a); }
+#else
+static inline vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
+static inline vec v_sqrt(vec a) { return sqrt(a); }
+#endif
+
+#else
+
+typedef real vec __attribute__((vector_size(FBP_LANES * FBP_BITS / 8)));
+typedef integer ivec __attribute__((vector_size(FBP_LANES * FBP_BITS / 8)));
+
+/* x - 0 and not x + 0, which would turn -0 into +0. */
+static inline vec v_splat(real x) { return x - (vec){0}; }
+static inline ivec v_isplat(integer x) { return x - (ivec){0}; }
+static inline vec v_load(const real *p)
+{
+    vec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+static inline void v_store(real *p, vec x) { memcpy(p, &x, sizeof x); }
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
+{
+    if (n >= FBP_LANES) return v_load(p);
+    vec x = v_splat(fill);
+    if (n > 0) memcpy(&x, p, (size_t)n * sizeof(real));
+    return x;
+}
+static inline void v_store_part(real *p, ptrdiff_t n, vec x)
+{
+    if (n >= FBP_LANES)
+        v_store(p, x);
+    else if (n > 0)
+        memcpy(p, &x, (size_t)n * sizeof(real));
+}
+static inline ivec v_lt(vec a, vec b) { return a < b; }
+static inline ivec v_le(vec a, vec b) { return a <= b; }
+static inline ivec v_ne(vec a, vec b) { return a != b; }
+static inline vec v_select(ivec mask, vec a, vec b)
+{
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
+}
+
+#if FBP_LANES * FBP_BITS == 512
+#define X86(op) _mm512_##op
+#elif FBP_LANES * FBP_BITS == 256
+#define X86(op) _mm256_##op
+#else
+#define X86(op) _mm_##op
+#endif
+#if defined(__aarch64__) && FBP_BITS == 32
+static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
+static inline vec v_sqrt(vec a) { return vsqrtq_f32(a); }
+#elif defined(__aarch64__)
+static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f64(c, a, b); }
+static inline vec v_sqrt(vec a) { return vsqrtq_f64(a); }
+#elif FBP_BITS == 32
+static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_ps)(a, b, c); }
+static inline vec v_sqrt(vec a) { return X86(sqrt_ps)(a); }
+#else
+static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_pd)(a, b, c); }
+static inline vec v_sqrt(vec a) { return X86(sqrt_pd)(a); }
+#endif
+#undef X86
+
+#endif
+
+/* The same bits read as integers, and back. */
+static inline ivec v_bits(vec a)
+{
+    ivec b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+}
+
+static inline vec v_from_bits(ivec a)
+{
+    vec b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+}
+
+static inline vec v_zero_below(vec x, real least)
+{
+    const ivec small = v_lt(x, v_splat(least)) & v_lt(v_splat(-least), x);
+    return v_select(small, v_splat(0), x);
+}

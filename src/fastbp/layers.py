@@ -1,0 +1,363 @@
+"""Layers: what a network is made of, each a few lines over its kernels.
+
+A layer maps a batch X (batch, n_in) to Z (batch, n_out).  ``forward(X)`` keeps what
+``backward(dZ)`` will need; ``backward`` takes the loss's gradient by Z, writes the
+gradients of the layer's parameters, and returns the gradient by X.
+
+Parameters and gradients are views into the two flat arrays of the network the layer is
+in: the array ``W`` has its gradient beside it as ``dW``.
+"""
+
+import inspect
+import math
+
+import numpy as np
+
+from . import initializers, kernels
+from .kernels import checks
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LeakyReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+]
+
+
+class Layer:
+    """Base class of all layers, and of your own.
+
+    A subclass calls ``super().__init__()`` with its sizes and the shapes of its
+    parameters, and defines `forward` and `backward`; if it has parameters, `initialize`
+    too.  What `forward` keeps for `backward` belongs in ``self.cache``.
+
+    Parameters
+    ----------
+    n_in, n_out : int, optional
+        Columns of what the layer takes and returns.  Without them it takes any number
+        and returns as many.
+    **parameter_shapes : tuple of int
+        The shape of each parameter, by name.  Once the layer is in a network it has the
+        attributes ``name`` and ``dname``: views into the network's flat arrays.
+
+    Attributes
+    ----------
+    parameter_shapes : dict of str to tuple of int
+    cache : object
+        What the last `forward` kept for `backward`; None before.
+    key, step : int
+        For layers that draw random numbers: draw them from these alone, and count `step`
+        up in `backward`, so that the same seed gives the same training.
+
+    Examples
+    --------
+    >>> class Scale(Layer):
+    ...     def __init__(self, n):
+    ...         super().__init__(n_in=n, n_out=n, scale=(n,))
+    ...         self.n = n
+    ...
+    ...     def initialize(self, rng):
+    ...         self.scale = 1.0
+    ...
+    ...     def forward(self, X, training=True):
+    ...         self.cache = X
+    ...         return X * self.scale
+    ...
+    ...     def backward(self, dZ):
+    ...         self.dscale = (dZ * self.cache).sum(axis=0)
+    ...         return dZ * self.scale
+    """
+
+    cache = None
+    key = 0
+    step = 0
+
+    def __init__(self, n_in=None, n_out=None, **parameter_shapes):
+        self.n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
+        self.n_out = self.n_in if n_out is None else checks.whole("n_out", n_out, 1)
+        if self.n_in is None and self.n_out is not None:
+            raise ValueError("n_in: expected a number of columns since n_out is given, got None")
+        self.parameter_shapes = {
+            name: tuple(checks.whole(name, size, 0) for size in shape)
+            for name, shape in parameter_shapes.items()
+        }
+
+    def initialize(self, rng):
+        """Fill the parameters; `rng` is a `numpy.random.Generator`."""
+        if self.parameter_shapes:
+            raise NotImplementedError(
+                f"{type(self).__name__} has parameters and needs a method initialize(rng)"
+            )
+
+    def forward(self, X, training=True):
+        """Z (batch, n_out) from X (batch, n_in).
+
+        With ``training=False`` nothing is kept and nothing is random: prediction.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward(X, training)")
+
+    def backward(self, dZ):
+        """Write the parameters' gradients and return dX (batch, n_in)."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method backward(dZ)")
+
+    def backward_parameters(self, dZ):
+        """Write the parameters' gradients only: nobody needs dX of a first layer."""
+        self.backward(dZ)
+
+    def config(self):
+        """The constructor's arguments, as a dict that JSON can hold.
+
+        The default reads each from the attribute of the same name.
+        """
+        return {
+            name: getattr(self, name)
+            for name, parameter in inspect.signature(type(self).__init__).parameters.items()
+            if name != "self" and parameter.kind not in (
+                parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD
+            )
+        }
+
+    def __repr__(self):
+        try:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        except AttributeError:
+            arguments = "..."
+        return f"{type(self).__name__}({arguments})"
+
+    # The rest keeps parameters and gradients views into the network's arrays.
+
+    @property
+    def bound(self):
+        """Whether the layer is in a network."""
+        return "_views" in self.__dict__
+
+    @property
+    def initialized(self):
+        """Whether the parameters have values: in a network, or in a copy from one."""
+        return any(name in self.__dict__ for name in self.parameter_shapes)
+
+    @property
+    def n_parameters(self):
+        """How many numbers the parameters are."""
+        return sum(math.prod(shape) for shape in self.parameter_shapes.values())
+
+    def bind(self, parameters, gradients):
+        """Make the parameters views into these flat arrays, keeping values they had."""
+        views, start = {}, 0
+        for name, shape in self.parameter_shapes.items():
+            stop = start + math.prod(shape)
+            views[name] = parameters[start:stop].reshape(shape)
+            views["d" + name] = gradients[start:stop].reshape(shape)
+            if name in self.__dict__:
+                views[name][...] = self.__dict__[name]
+            start = stop
+        self.__dict__.update(views)
+        self.__dict__["_views"] = views
+
+    def __setattr__(self, name, value):
+        """Assigning to a parameter or its gradient writes into the network's arrays."""
+        view = self.__dict__.get("_views", {}).get(name)
+        if view is None:
+            super().__setattr__(name, value)
+        elif view is not value:  # `layer.W += 1` ends in an assignment to itself
+            view[...] = value
+
+    def __getstate__(self):
+        """A copy has arrays of its own; gradients and caches stay behind."""
+        state = self.__dict__.copy()
+        views = state.pop("_views", {})
+        for name in self.parameter_shapes:
+            if name in views:
+                state.pop("d" + name)
+        state.pop("cache", None)
+        return state
+
+    def _kept(self):
+        if self.cache is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: nothing to go back from; "
+                f"call forward(X) with training=True first"
+            )
+        return self.cache
+
+
+class Dense(Layer):
+    """Affine map of every row: ``Z = X·W + b``.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+    init : str or callable, default "he_uniform"
+        Initial weights: ``"he_uniform"``, ``"he_normal"``, ``"glorot_uniform"``,
+        ``"glorot_normal"``, or a callable ``(rng, n_in, n_out) -> (n_in, n_out) array``.
+        The bias starts at 0.
+
+    Attributes
+    ----------
+    W, dW : ndarray of shape (n_in, n_out)
+    b, db : ndarray of shape (n_out,)
+    """
+
+    def __init__(self, n_in, n_out, init="he_uniform"):
+        n_in = checks.whole("n_in", n_in, 1)
+        n_out = checks.whole("n_out", n_out, 1)
+        super().__init__(n_in, n_out, W=(n_in, n_out), b=(n_out,))
+        initializers.get(init)
+        self.init = init
+
+    def initialize(self, rng):
+        weights = np.asarray(initializers.get(self.init)(rng, self.n_in, self.n_out))
+        checks.shape("init", weights, self.parameter_shapes["W"], "from the callable")
+        self.W = weights
+        self.b = 0
+
+    def forward(self, X, training=True):
+        if training:
+            self.cache = X
+        return kernels.dense_forward(X, self.W, self.b)
+
+    def backward(self, dZ):
+        self.backward_parameters(dZ)
+        return kernels.dense_backward_input(dZ, self.W)
+
+    def backward_parameters(self, dZ):
+        kernels.dense_backward_weights(self._kept(), dZ, out=self.dW)
+        kernels.dense_backward_bias(dZ, out=self.db)
+
+    def config(self):
+        """As `Layer.config`; a callable `init` has done its work and is left out."""
+        config = super().config()
+        if callable(self.init):
+            del config["init"]
+        return config
+
+
+class Dropout(Layer):
+    """Zero each input with probability `rate` while training, scale the rest up.
+
+    Parameters
+    ----------
+    rate : float in [0, 1)
+
+    Notes
+    -----
+    The mask is a function of the seed, the layer's place, the step and the element's
+    index (`fastbp.kernels.dropout`), so it is made anew for the backward pass rather
+    than kept.
+    """
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = checks.number("rate", rate, 0, 1, high_open=True)
+
+    def forward(self, X, training=True):
+        return kernels.dropout(X, self.rate, self.key, self.step) if training else X
+
+    def backward(self, dZ):
+        dX = kernels.dropout(dZ, self.rate, self.key, self.step)
+        self.step += 1
+        return dX
+
+
+class Activation(Layer):
+    """Base class of the activations: one function of every element, and its derivative.
+
+    `function` and `derivative` are kernels; the derivative is taken from what the layer
+    was given or, where `from_output`, from what it returned.
+    """
+
+    function = derivative = None
+    from_output = False
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, X, training=True):
+        A = self.function(X, **self.config())
+        if training:
+            self.cache = A if self.from_output else X
+        return A
+
+    def backward(self, dZ):
+        return self.derivative(dZ, self._kept(), **self.config())
+
+
+class ReLU(Activation):
+    """``A = max(Z, 0)``."""
+
+    function = staticmethod(kernels.relu)
+    derivative = staticmethod(kernels.relu_backward)
+
+
+class LeakyReLU(Activation):
+    """``A = Z`` where ``Z > 0``, ``alpha·Z`` elsewhere.
+
+    Parameters
+    ----------
+    alpha : float, default 0.01
+    """
+
+    function = staticmethod(kernels.leaky_relu)
+    derivative = staticmethod(kernels.leaky_relu_backward)
+
+    def __init__(self, alpha=0.01):
+        super().__init__()
+        self.alpha = checks.number("alpha", alpha)
+
+
+class ELU(Activation):
+    """``A = Z`` where ``Z > 0``, ``alpha·(exp(Z) - 1)`` elsewhere.
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+    """
+
+    function = staticmethod(kernels.elu)
+    derivative = staticmethod(kernels.elu_backward)
+
+    def __init__(self, alpha=1.0):
+        super().__init__()
+        self.alpha = checks.number("alpha", alpha)
+
+
+class GELU(Activation):
+    """``A = Z·Φ(Z)``, with Φ the standard normal distribution, exactly."""
+
+    function = staticmethod(kernels.gelu)
+    derivative = staticmethod(kernels.gelu_backward)
+
+
+class SiLU(Activation):
+    """``A = Z / (1 + exp(-Z))``, also called swish."""
+
+    function = staticmethod(kernels.silu)
+    derivative = staticmethod(kernels.silu_backward)
+
+
+class Sigmoid(Activation):
+    """``A = 1 / (1 + exp(-Z))``."""
+
+    function = staticmethod(kernels.sigmoid)
+    derivative = staticmethod(kernels.sigmoid_backward)
+    from_output = True
+
+
+class Tanh(Activation):
+    """``A = tanh(Z)``."""
+
+    function = staticmethod(kernels.tanh)
+    derivative = staticmethod(kernels.tanh_backward)
+    from_output = True
+
+
+BUILT_IN = {
+    layer.__name__: layer
+    for layer in (Dense, Dropout, ELU, GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh)
+}

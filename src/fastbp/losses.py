@@ -1,0 +1,200 @@
+"""Losses: small classes over the kernels.
+
+A loss is called with the network's output and the targets, ``value, dZ = loss(Z, y)``,
+and gives its mean over the batch and the gradient by Z.
+"""
+
+import numpy as np
+
+from . import kernels
+from .kernels import checks
+from .metrics import R2, Accuracy, BinaryAccuracy
+
+__all__ = [
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
+]
+
+
+class Loss:
+    """Base class of all losses, and of your own: define ``__call__``.
+
+    Attributes
+    ----------
+    metric : class or None
+        The score that `fit` and `evaluate` report beside the loss (see
+        `fastbp.metrics`).
+    """
+
+    metric = None
+
+    def __call__(self, Z, y, sample_weight=None):
+        """The mean loss and its gradient.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (batch, n_out)
+            What the network returned.
+        y : ndarray
+            Targets of the batch.
+        sample_weight : ndarray of shape (batch,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        value : float
+        dZ : ndarray of shape (batch, n_out)
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs __call__(Z, y, sample_weight)")
+
+    def targets(self, y, n_out, dtype):
+        """All of y, checked and in the form that ``__call__`` takes, before training.
+
+        The default is numbers of shape (rows, n_out) in the network's dtype; (rows,) will
+        do where n_out is 1.
+
+        Parameters
+        ----------
+        y : array_like
+        n_out : int
+            Columns of the network's output.
+        dtype : numpy.dtype
+            The network's.
+
+        Raises
+        ------
+        TypeError
+            If y is not made of real numbers.
+        ValueError
+            If its shape does not fit, or a value is NaN, infinite or out of range.
+        """
+        y = checks.data("y", y)
+        if y.ndim == 1 and n_out == 1:
+            y = y[:, None]
+        checks.shape("y", y, (None, n_out), "for the network's outputs")
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(y, dtype)
+        checks.finite("y", converted)
+        return converted
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Classification into one of n_out classes; the network returns scores (logits).
+
+    ``l = log Σⱼ exp(zⱼ) - Σⱼ tⱼ·zⱼ`` for a row, ``dZ = (softmax(Z) - T) / batch``.  Targets
+    are labels 0 … n_out - 1, or rows of probabilities.
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1), default 0.0
+        ``T = (1 - label_smoothing)·onehot(y) + label_smoothing / n_out``.
+    """
+
+    metric = Accuracy
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = checks.number(
+            "label_smoothing", label_smoothing, 0, 1, high_open=True
+        )
+
+    def __call__(self, Z, y, sample_weight=None):
+        y = np.asarray(y)
+        targets = y if y.ndim == 1 else _like(Z, "y", y)
+        weights = _like(Z, "sample_weight", sample_weight)
+        return kernels.softmax_cross_entropy(Z, targets, weights, **vars(self))
+
+    def targets(self, y, n_out, dtype):
+        y = checks.data("y", y)
+        if y.ndim == 1:
+            wrong = (y < 0) | (y >= n_out)
+            if y.dtype.kind == "f":
+                wrong |= y != np.floor(y)
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                raise ValueError(
+                    f"y: expected labels that are whole numbers from 0 to {n_out - 1}, one for "
+                    f"each of the network's {n_out} outputs, got {y[i]} in row {i}"
+                )
+            return np.ascontiguousarray(y, np.int64)
+        checks.shape("y", y, (None, n_out), "for probabilities, or labels of one dimension")
+        wrong = (y < 0).any(axis=1) | (abs(y.sum(axis=1) - 1) > 1e-3)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError(f"y: expected labels of one dimension, or rows of probabilities "
+                             f"that add up to 1, got {y[i]} in row {i}")
+        return np.ascontiguousarray(y, dtype)
+
+
+class Elementwise(Loss):
+    """Base class of the losses that are a mean over outputs; `kernel` computes them."""
+
+    kernel = None
+
+    def __call__(self, Z, y, sample_weight=None):
+        weights = _like(Z, "sample_weight", sample_weight)
+        return self.kernel(Z, _like(Z, "y", y), weights, **vars(self))
+
+
+class SigmoidCrossEntropy(Elementwise):
+    """Yes or no for each output on its own: binary and multi-label classification.
+
+    ``l = log(1 + exp(z)) - y·z`` for an output, ``dZ = (sigmoid(Z) - Y) / (batch·n_out)``.
+    The network returns scores (logits); targets are between 0 and 1.
+    """
+
+    metric = BinaryAccuracy
+    kernel = staticmethod(kernels.sigmoid_cross_entropy)
+
+    def targets(self, y, n_out, dtype):
+        targets = super().targets(y, n_out, dtype)
+        wrong = (targets < 0) | (targets > 1)
+        if wrong.any():
+            i, j = np.argwhere(wrong)[0]
+            raise ValueError(f"y: expected targets between 0 and 1, got {targets[i, j]} "
+                             f"in row {i}, column {j}")
+        return targets
+
+
+class MeanSquaredError(Elementwise):
+    """Regression: ``l = (z - y)²``, ``dZ = 2·(Z - Y) / (batch·n_out)``."""
+
+    metric = R2
+    kernel = staticmethod(kernels.mean_squared_error)
+
+
+class MeanAbsoluteError(Elementwise):
+    """Regression to the median: ``l = |z - y|``, ``dZ = sign(Z - Y) / (batch·n_out)``."""
+
+    metric = R2
+    kernel = staticmethod(kernels.mean_absolute_error)
+
+
+class Huber(Elementwise):
+    """Regression that outliers pull on less: squared near 0, absolute beyond `delta`.
+
+    With ``r = z - y``: ``l = r²/2`` where ``|r| ≤ delta``, else ``delta·(|r| - delta/2)``;
+    ``dZ = clip(Z - Y, -delta, delta) / (batch·n_out)``.
+
+    Parameters
+    ----------
+    delta : float above 0, default 1.0
+    """
+
+    metric = R2
+    kernel = staticmethod(kernels.huber)
+
+    def __init__(self, delta=1.0):
+        self.delta = checks.number("delta", delta, 0, low_open=True)
+
+
+def _like(Z, name, value):
+    """Targets and weights follow the output's dtype."""
+    return None if value is None else np.asarray(checks.real_numbers(name, value), Z.dtype)

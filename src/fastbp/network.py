@@ -1,0 +1,532 @@
+"""Sequential: layers in a row, over one flat array of parameters and one of gradients."""
+
+import copy
+
+import numpy as np
+
+from . import io, layers, training
+from .kernels import checks
+
+__all__ = ["Sequential", "load", "mlp"]
+
+# Rows that go through the network at once in predict and evaluate.  The outputs do not
+# depend on it; 1024 rows keep the workspace small and the matrix products long.
+CHUNK_ROWS = 1024
+
+
+class Sequential:
+    """A network: each layer takes what the one before it returns.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Their sizes must chain.  A layer belongs to one network; one that holds weights
+        already (a copy of another network's) brings them along.
+    dtype : {"float32", "float64"}, default "float32"
+        Of the parameters and of everything computed with them.
+    seed : int, optional
+        Determines the initial weights and, unless `fit` is given its own seed, the
+        shuffling and dropout of each fit.  Without it every network is another.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    dtype : numpy.dtype
+    parameters, gradients : ndarray of shape (n_parameters,)
+        All layers' parameters one after the other, and their gradients likewise.  The
+        layers' own arrays are views into these: write to them in place.
+    n_in, n_out : int or None
+        Columns of the input and of the output; None where no layer fixes them.
+    history : History or None
+        Of the last `fit`, even one that was interrupted.
+
+    Raises
+    ------
+    TypeError
+        If an element of `layers` is no Layer.
+    ValueError
+        If there are no layers, their sizes do not chain, or a layer is used twice.
+
+    Examples
+    --------
+    >>> net = Sequential([layers.Dense(4, 8), layers.ReLU(), layers.Dense(8, 3)], seed=0)
+    >>> net.predict(np.zeros((2, 4))).shape
+    (2, 3)
+    """
+
+    def __init__(self, layers, dtype="float32", seed=None):
+        self.layers = _checked_layers(layers)
+        self.dtype = _checked_dtype(dtype)
+        self.n_in, self.n_out = _chain(self.layers)
+        if seed is not None:
+            seed = checks.whole("seed", seed, 0)
+        self.history = None
+        self._seeds = np.random.SeedSequence(seed)
+        fresh = [not layer.initialized for layer in self.layers]
+        self._bind()
+        streams = self._seeds.spawn(len(self.layers))
+        for layer, stream, is_fresh in zip(self.layers, streams, fresh, strict=True):
+            if is_fresh:
+                layer.initialize(np.random.default_rng(stream))
+
+    def _bind(self):
+        """Make the flat arrays, and the layers' arrays views into them."""
+        n = sum(layer.n_parameters for layer in self.layers)
+        self._parameters = np.zeros(n, self.dtype)
+        self._gradients = np.zeros(n, self.dtype)
+        start = 0
+        for layer in self.layers:
+            part = slice(start, start + layer.n_parameters)
+            layer.bind(self._parameters[part], self._gradients[part])
+            start = part.stop
+
+    @property
+    def parameters(self):
+        """All parameters, flat."""
+        return self._parameters
+
+    @property
+    def gradients(self):
+        """All gradients, flat, in the order of the parameters."""
+        return self._gradients
+
+    def forward(self, X, training=True):
+        """The network's output for one batch, keeping what `backward` needs.
+
+        Parameters
+        ----------
+        X : array_like of shape (batch, n_in)
+            Converted to the network's dtype if it is of another.
+        training : bool, default True
+            Whether to keep what `backward` needs and let dropout drop.
+
+        Returns
+        -------
+        Z : ndarray of shape (batch, n_out)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not made of real numbers, or its shape does not fit.
+        """
+        return self._forward(np.ascontiguousarray(self._rows("X", X), self.dtype), training)
+
+    def _forward(self, X, training):
+        for layer in self.layers:
+            X = layer.forward(X, training=training)
+        return X
+
+    def backward(self, dZ, *, input_gradient=True):
+        """Gradients of all parameters, from the loss's gradient by the last output.
+
+        Parameters
+        ----------
+        dZ : ndarray of shape (batch, n_out)
+            For the batch of the last `forward`.
+        input_gradient : bool, default True
+            Whether to compute dX as well.
+
+        Returns
+        -------
+        dX : ndarray of shape (batch, n_in), or None without `input_gradient`
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward` to go back from.
+        """
+        for layer in reversed(self.layers[1:]):
+            dZ = layer.backward(dZ)
+        if input_gradient:
+            return self.layers[0].backward(dZ)
+        self.layers[0].backward_parameters(dZ)
+        return None
+
+    def predict(self, X, *, out=None):
+        """Outputs of the last layer, a chunk of rows at a time.
+
+        A row's output does not depend on the rows around it, bit for bit.
+
+        Parameters
+        ----------
+        X : array_like of shape (rows, n_in)
+            Read-only arrays and `numpy.memmap` will do.  Other dtypes are converted a
+            chunk at a time.
+        out : ndarray of shape (rows, n_out), optional
+            Where to write the outputs; C-contiguous, of the network's dtype.
+
+        Returns
+        -------
+        Z : ndarray of shape (rows, n_out)
+            Scores before softmax or sigmoid where the network was trained with such a
+            loss (`fastbp.kernels.softmax` makes probabilities of them).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not made of real numbers, or its shape or that of `out` does not fit.
+        """
+        X = self._rows("X", X)
+        n_out = self.n_out or X.shape[1]
+        Z = checks.output(out, (len(X), n_out), self.dtype, X=X)
+        for start, chunk in self._chunks(X):
+            Z[start : start + len(chunk)] = self._forward(chunk, training=False)
+        return Z
+
+    def evaluate(self, X, y, *, loss, sample_weight=None):
+        """The loss and its metric on data, without changing anything.
+
+        Parameters
+        ----------
+        X : array_like of shape (rows, n_in)
+        y : array_like
+            Targets, as `loss` takes them.
+        loss : Loss
+        sample_weight : array_like of shape (rows,), optional
+
+        Returns
+        -------
+        dict of str to float
+            ``"loss"``, and the metric by its name: ``"accuracy"`` or ``"r2"``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
+        """
+        data = training.Dataset(self, X, y, loss, sample_weight)
+        return self._evaluate(data, loss)
+
+    def _evaluate(self, data, loss):
+        total = weight = 0.0
+        metric = data.new_metric(loss)
+        for start in range(0, len(data), CHUNK_ROWS):
+            X, y, w = data.batch(slice(start, start + CHUNK_ROWS))
+            Z = self._forward(X, training=False)
+            if metric is not None:
+                metric.update(Z, y, w)
+            value, _ = loss(Z, y, w)
+            chunk_weight = data.weight(w, len(X))
+            total += value * chunk_weight
+            weight += chunk_weight
+        scores = {"loss": total / weight if weight > 0 else float("nan")}
+        if metric is not None:
+            scores[metric.name] = metric.result()
+        return scores
+
+    def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
+            validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
+            gradient_norms=False, seed=None, verbose=0):
+        """Train on minibatches.
+
+        Parameters
+        ----------
+        X : array_like of shape (rows, n_in)
+            Not copied; minibatches are gathered from it, and converted if they are of
+            another dtype than the network.
+        y : array_like
+            Targets, as `loss` takes them: labels of shape (rows,) for
+            `SoftmaxCrossEntropy`, numbers of shape (rows, n_out) for the others, or
+            (rows,) where n_out is 1.
+        loss : Loss
+        optimizer : Optimizer, default Adam()
+            One that was used on this network before goes on with its state.
+        epochs : int, default 10
+        batch_size : int, default 32
+            The last batch of an epoch may be shorter.
+        sample_weight : array_like of shape (rows,), optional
+            How much each row counts in the loss and the metric.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            What to evaluate after each epoch.
+        validation_fraction : float in [0, 1), default 0.0
+            Without `validation_data`: the share of rows, drawn at random, that is set
+            aside for it.
+        callbacks : sequence of Callback or callable
+            See `fastbp.callbacks`; a plain callable is called at the end of each epoch.
+        shuffle : bool, default True
+            Whether each epoch goes through the rows in a new order.
+        gradient_norms : bool, default False
+            Whether to record the norm of each layer's gradients, the mean over an
+            epoch's steps, as ``history["gradient_norms"]``.
+        seed : int, optional
+            Determines shuffling, dropout and what is set aside.  Without it they follow
+            from the network's own seed and how many fits there were.
+        verbose : int, default 0
+            0 prints nothing; 1 a line per epoch, and while it runs a progress bar (with
+            ``pip install "fastbp[progress]"``); 2 the lines alone.
+
+        Returns
+        -------
+        History
+            A dict of lists with a value per epoch: ``"loss"`` and the metric over the
+            epoch's minibatches, ``"val_loss"`` and the metric's on validation data,
+            ``"learning_rate"``, ``"seconds"``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything is changed, if an argument is not as above; the message
+            names it and says what was expected.
+        FloatingPointError
+            If the training diverges.  The network keeps its last finite weights.
+        KeyboardInterrupt
+            On Ctrl-C, between two steps.  The network keeps the steps made.
+        """
+        return training.fit(
+            self, X, y, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
+            sample_weight=sample_weight, validation_data=validation_data,
+            validation_fraction=validation_fraction, callbacks=callbacks, shuffle=shuffle,
+            gradient_norms=gradient_norms, seed=seed, verbose=verbose,
+        )
+
+    def _rows(self, name, X):
+        """X as a 2-D array of real numbers that fits the first layer; not copied."""
+        X = checks.real_numbers(name, X)
+        if X.ndim != 2:
+            hint = f"; for one row use {name}[None, :]" if X.ndim == 1 else ""
+            raise ValueError(f"{name}: expected 2 dimensions (rows, columns), got {X.ndim} "
+                             f"(shape {X.shape}){hint}")
+        if self.n_in is not None and X.shape[1] != self.n_in:
+            raise ValueError(f"{name}: expected {self.n_in} columns, as many as the network's "
+                             f"first layer takes, got {X.shape[1]} (shape {X.shape})")
+        return X
+
+    def _chunks(self, X):
+        """X in the network's dtype, a few rows at a time."""
+        for start in range(0, len(X), CHUNK_ROWS):
+            yield start, np.ascontiguousarray(X[start : start + CHUNK_ROWS], self.dtype)
+
+    def save(self, path):
+        """Write the network to a safetensors file, which `load` reads.
+
+        The file is replaced only once the new one is whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        TypeError
+            If a layer's `config` cannot be written as JSON.
+        OSError
+            If the file cannot be written.
+        """
+        io.write(path, self.layers, self.dtype)
+
+    def astype(self, dtype):
+        """A copy of the network in another dtype.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}
+
+        Returns
+        -------
+        Sequential
+        """
+        other = Sequential([copy.deepcopy(layer) for layer in self.layers], dtype)
+        other._seeds = copy.deepcopy(self._seeds)
+        return other
+
+    def reseed(self, seed=None):
+        """Start the network's random numbers afresh, as `fit` does.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Without it, the next one that follows from the network's own seed.
+
+        Returns
+        -------
+        numpy.random.Generator
+            For shuffling; the layers have streams of their own.
+        """
+        root = self._seeds.spawn(1)[0] if seed is None else np.random.SeedSequence(seed)
+        shuffling, *streams = root.spawn(1 + len(self.layers))
+        for layer, stream in zip(self.layers, streams, strict=True):
+            layer.key = int(stream.generate_state(1, np.uint64)[0])
+            layer.step = 0
+        return np.random.default_rng(shuffling)
+
+    def summary(self):
+        """A table of the layers, their shapes and sizes.
+
+        Returns
+        -------
+        str
+        """
+        rows, width = [("", "layer", "output", "parameters")], self.n_in
+        for i, layer in enumerate(self.layers):
+            width = layer.n_out or width
+            shape = f"(batch, {'any' if width is None else width})"
+            rows.append((str(i), repr(layer), shape, f"{layer.n_parameters:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
+            for a, b, c, d in rows
+        ]
+        size = self.parameters.nbytes
+        unit = "bytes" if size < 1024 else "KiB" if size < 1024**2 else "MiB"
+        size /= {"bytes": 1, "KiB": 1024, "MiB": 1024**2}[unit]
+        lines.insert(1, "─" * len(lines[0]))
+        lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}")
+        return "\n".join(lines)
+
+    def __repr__(self):
+        inner = "".join(f"    {layer!r},\n" for layer in self.layers)
+        return f'Sequential([\n{inner}], dtype="{self.dtype}")'
+
+    def __copy__(self):
+        return copy.deepcopy(self)
+
+    def __getstate__(self):
+        """The layers carry the parameters; the flat arrays are made anew from them."""
+        state = self.__dict__.copy()
+        del state["_parameters"], state["_gradients"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._bind()
+
+
+def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
+    """The usual stack: dense layers with an activation after each but the last.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Columns of the input, of each hidden layer, and of the output.
+    activation : str or sequence of str, default "relu"
+        ``"relu"``, ``"leaky_relu"``, ``"sigmoid"``, ``"tanh"``, ``"elu"``, ``"gelu"`` or
+        ``"silu"``; or one for each hidden layer.
+    dropout : float in [0, 1), default 0.0
+        After each activation.
+    dtype : {"float32", "float64"}, default "float32"
+    seed : int, optional
+        See `Sequential`.
+
+    Returns
+    -------
+    Sequential
+        Weights start as He's (uniform) before relu-like activations, as Glorot's before
+        sigmoid, tanh and the output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is not a whole number of at least 1, there are fewer than two, or an
+        activation is unknown.
+
+    Examples
+    --------
+    >>> mlp([784, 256, 10], seed=0).parameters.size
+    203530
+    """
+    sizes = [checks.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
+    if len(sizes) < 2:
+        raise ValueError(f"sizes: expected at least two, those of input and output, got {sizes}")
+    n_hidden = len(sizes) - 2
+    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    if len(names) != n_hidden:
+        raise ValueError(f"activation: expected a name or {n_hidden} names, one for each hidden "
+                         f"layer, got {len(names)}")
+    stack = []
+    for n_in, n_out, name in zip(sizes, sizes[1:-1], names, strict=False):
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, "
+                             f"got {name!r}")
+        init = "glorot_uniform" if name in ("sigmoid", "tanh") else "he_uniform"
+        stack += [layers.Dense(n_in, n_out, init), ACTIVATIONS[name]()]
+        if dropout:
+            stack.append(layers.Dropout(dropout))
+    stack.append(layers.Dense(sizes[-2], sizes[-1], "glorot_uniform"))
+    return Sequential(stack, dtype=dtype, seed=seed)
+
+
+def load(path, layer_types=()):
+    """Read a network from a file that `Sequential.save` wrote.
+
+    Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path-like
+    layer_types : iterable of type, optional
+        Your own layer classes that the network was made with.
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no fastbp model, or a damaged one; the message says what is wrong.
+    """
+    return Sequential(*io.read(path, layer_types))
+
+
+ACTIVATIONS = {
+    "relu": layers.ReLU,
+    "leaky_relu": layers.LeakyReLU,
+    "sigmoid": layers.Sigmoid,
+    "tanh": layers.Tanh,
+    "elu": layers.ELU,
+    "gelu": layers.GELU,
+    "silu": layers.SiLU,
+}
+
+
+def _checked_layers(sequence):
+    if isinstance(sequence, layers.Layer):
+        raise TypeError(f"layers: expected a sequence of layers, got {sequence!r} alone; "
+                        f"put it in a list")
+    sequence = tuple(sequence)
+    if not sequence:
+        raise ValueError("layers: expected at least one layer, got none")
+    first = {}
+    for i, layer in enumerate(sequence):
+        if isinstance(layer, type) and issubclass(layer, layers.Layer):
+            raise TypeError(f"layers: expected a layer at {i}, got the class {layer.__name__}; "
+                            f"make one: {layer.__name__}(...)")
+        if not isinstance(layer, layers.Layer):
+            raise TypeError(f"layers: expected a layer at {i}, got {layer!r} "
+                            f"({type(layer).__name__})")
+        if first.setdefault(id(layer), i) != i:
+            raise ValueError(f"layers: layer {i} is the same object as layer "
+                             f"{first[id(layer)]}; make another {type(layer).__name__}")
+        if layer.bound:
+            raise ValueError(f"layers: layer {i} ({layer!r}) is in another network already; "
+                             f"use copy.deepcopy(layer), which brings its weights along")
+    return sequence
+
+
+def _checked_dtype(dtype):
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        result = None
+    if result not in checks.FLOATS:
+        raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
+    return result
+
+
+def _chain(sequence):
+    """Columns of the input and the output, if each layer takes what the last returns."""
+    n_in = width = source = None
+    for i, layer in enumerate(sequence):
+        if layer.n_in is None:
+            continue
+        if width is None:
+            n_in = layer.n_in
+        elif layer.n_in != width:
+            raise ValueError(
+                f"layers: layer {i} ({layer!r}) takes {layer.n_in} columns, but layer "
+                f"{source} ({sequence[source]!r}) returns {width}"
+            )
+        width, source = layer.n_out, i
+    return n_in, width

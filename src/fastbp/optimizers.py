@@ -1,0 +1,197 @@
+"""Optimizers: small classes over the kernels that hold the state between steps.
+
+By hand::
+
+    optimizer = SGD(learning_rate=0.1, momentum=0.9)
+    optimizer.step(net.parameters, net.gradients)
+"""
+
+import numpy as np
+
+from . import kernels
+from .kernels import checks
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+class Optimizer:
+    """Base class: the learning rate, clipping, and the state of one set of parameters.
+
+    A subclass names its state arrays in `state_names` and defines `update`.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        A number, or a schedule: a callable of the time in epochs (`fastbp.schedules`).
+    weight_decay : float, default 0.0
+        Strength of the pull towards 0, on all parameters.
+    clip_norm : float, optional
+        Gradients whose global norm is above this are scaled down to it.
+
+    Attributes
+    ----------
+    state : dict of str to ndarray
+        Empty before the first step; then arrays like the parameters.
+    steps : int
+        Steps made on these parameters.
+
+    References
+    ----------
+    Clipping: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent
+    neural networks", ICML 2013.
+    """
+
+    state_names = ()
+
+    def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
+        if not callable(learning_rate):
+            learning_rate = checks.number("learning_rate", learning_rate, 0)
+        self.learning_rate = learning_rate
+        self.weight_decay = checks.number("weight_decay", weight_decay, 0)
+        self.clip_norm = (
+            None if clip_norm is None else checks.number("clip_norm", clip_norm, 0, low_open=True)
+        )
+        self.state = {}
+        self.steps = 0
+        self._parameters = None
+
+    def rate(self, epoch):
+        """The learning rate at a time in epochs.
+
+        Raises
+        ------
+        ValueError
+            If a schedule gives a negative number, NaN or infinity.
+        """
+        if not callable(self.learning_rate):
+            return self.learning_rate
+        return checks.number(f"learning_rate at epoch {epoch:g}", self.learning_rate(epoch), 0)
+
+    def step(self, parameters, gradients, epoch=0.0):
+        """Change `parameters` in place; the state starts afresh when they are others.
+
+        Parameters
+        ----------
+        parameters, gradients : ndarray of shape (n,), float32 or float64
+            `gradients` are scaled in place where they are clipped.
+        epoch : float, default 0.0
+            The time in epochs, for a schedule.
+        """
+        self.start(parameters)
+        rate = self.rate(epoch)
+        if self.clip_norm is not None:
+            norm = kernels.norm(gradients)
+            if norm > self.clip_norm:
+                gradients *= gradients.dtype.type(self.clip_norm / norm)
+        self.steps += 1
+        self.update(parameters, gradients, rate)
+
+    def start(self, parameters):
+        """Make the state for `parameters`, unless it is theirs already."""
+        if self._parameters is not parameters:
+            self.state = {name: np.zeros_like(parameters) for name in self.state_names}
+            self.steps = 0
+            self._parameters = parameters
+
+    def update(self, parameters, gradients, learning_rate):
+        """Make one step in place."""
+        raise NotImplementedError(
+            f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
+        )
+
+    def __getstate__(self):
+        """A copy keeps the settings; it is for other parameters, so not the state."""
+        return self.__dict__ | {"state": {}, "steps": 0, "_parameters": None}
+
+    def __repr__(self):
+        arguments = ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name not in ("state", "steps", "_parameters")
+        )
+        return f"{type(self).__name__}({arguments})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and L2 regularisation if wanted.
+
+    Formulas and sources: `fastbp.kernels.sgd_step`.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.01
+    momentum : float in [0, 1), default 0.0
+    nesterov : bool, default False
+    weight_decay : float, default 0.0
+        ``weight_decay · parameters`` is added to the gradients.
+    clip_norm : float, optional
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
+                 clip_norm=None):
+        super().__init__(learning_rate, weight_decay, clip_norm)
+        self.momentum = checks.number("momentum", momentum, 0, 1, high_open=True)
+        self.nesterov = bool(nesterov)
+
+    @property
+    def state_names(self):
+        return ("velocity",) if self.momentum > 0 else ()
+
+    def update(self, parameters, gradients, learning_rate):
+        kernels.sgd_step(
+            parameters, gradients, self.state.get("velocity"), learning_rate=learning_rate,
+            momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
+        )
+
+
+class Adam(Optimizer):
+    """Steps scaled by running means of the gradient and its square.
+
+    Formulas and sources: `fastbp.kernels.adam_step`.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.001
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+    epsilon : float above 0, default 1e-8
+    weight_decay : float, default 0.0
+        ``weight_decay · parameters`` is added to the gradients.
+    clip_norm : float, optional
+    """
+
+    state_names = ("m", "v")
+    decoupled = False
+
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
+                 weight_decay=0.0, clip_norm=None):
+        super().__init__(learning_rate, weight_decay, clip_norm)
+        self.beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
+        self.beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)
+        self.epsilon = checks.number("epsilon", epsilon, 0, low_open=True)
+
+    def update(self, parameters, gradients, learning_rate):
+        kernels.adam_step(
+            parameters, gradients, self.state["m"], self.state["v"], self.steps,
+            learning_rate=learning_rate, beta1=self.beta1, beta2=self.beta2,
+            epsilon=self.epsilon, weight_decay=self.weight_decay, decoupled=self.decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam whose weight decay is taken off the parameters, not added to the gradients.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.001
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+    epsilon : float above 0, default 1e-8
+    weight_decay : float, default 0.01
+        Each step multiplies the parameters by ``1 - learning_rate · weight_decay`` first.
+    clip_norm : float, optional
+    """
+
+    decoupled = True
+
+    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
+                 weight_decay=0.01, clip_norm=None):
+        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm)

@@ -1,0 +1,420 @@
+"""The loop around an epoch: data, steps, validation, history, callbacks, progress.
+
+What `Sequential.fit` does is `fit` below, from top to bottom: check everything, then for
+each epoch run the steps, evaluate, record, and ask the callbacks.
+"""
+
+import signal
+import threading
+import time
+
+import numpy as np
+
+from . import kernels, losses, optimizers
+from .callbacks import Callback, EachEpoch
+from .kernels import checks
+
+__all__ = ["History", "Training", "fit"]
+
+# Rows looked at at once when X is searched for NaN: a memmap is never read whole.
+CHECK_ROWS = 8192
+
+
+class History(dict):
+    """What happened in each epoch: a dict of lists, a value per epoch.
+
+    Attributes
+    ----------
+    layer_names : list of str
+        The layers that ``history["gradient_norms"]`` speaks of, in its order.
+    stopped : str or None
+        Why the training ended before its last epoch.
+    """
+
+    def __init__(self, keys=(), layer_names=()):
+        super().__init__({key: [] for key in keys})
+        self.layer_names = list(layer_names)
+        self.stopped = None
+
+    def append(self, **values):
+        """Add a row."""
+        for key, value in values.items():
+            self[key].append(value)
+
+
+class Dataset:
+    """Rows and targets as `fit` and `evaluate` need them: checked, never copied whole.
+
+    Parameters
+    ----------
+    network : Sequential
+    X, y, loss, sample_weight
+        As in `Sequential.fit`.
+    prefix : str, default ""
+        Goes before the arguments' names in messages.
+    """
+
+    def __init__(self, network, X, y, loss, sample_weight=None, prefix=""):
+        if isinstance(loss, type) and issubclass(loss, losses.Loss):
+            raise TypeError(f"loss: expected a loss, got the class {loss.__name__}; "
+                            f"make one: {loss.__name__}()")
+        if not isinstance(loss, losses.Loss):
+            raise TypeError(f"loss: expected a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        self.dtype = network.dtype
+        self.X = network._rows(prefix + "X", X)
+        if self.X.size == 0:
+            raise ValueError(f"{prefix}X: expected at least one row and one column, "
+                             f"got shape {self.X.shape}")
+        n_out = network.n_out or self.X.shape[1]
+        try:
+            self.y = loss.targets(y, n_out, network.dtype)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{prefix}{error}") from None
+        if len(self.y) != len(self.X):
+            raise ValueError(f"{prefix}y: expected {len(self.X)} rows like {prefix}X, "
+                             f"got {len(self.y)}")
+        self.sample_weight = None
+        if sample_weight is not None:
+            self.sample_weight = self._checked_weights(prefix + "sample_weight", sample_weight)
+        self._check_finite(prefix + "X")
+
+    def _checked_weights(self, name, sample_weight):
+        weights = checks.data(name, sample_weight)
+        checks.shape(name, weights, (len(self.X),), "one for each row of X")
+        if (weights < 0).any():
+            i = int(np.argmax(weights < 0))
+            raise ValueError(f"{name}: expected numbers of at least 0, got {weights[i]} in row {i}")
+        if not weights.any():
+            raise ValueError(f"{name}: expected some above 0, got only 0")
+        return np.ascontiguousarray(weights, self.dtype)
+
+    def _check_finite(self, name):
+        for start in range(0, len(self.X), CHECK_ROWS):
+            rows = self.X[start : start + CHECK_ROWS]
+            checks.finite(name, rows, first_row=start)
+            if rows.dtype.kind == "f" and rows.dtype.itemsize > self.dtype.itemsize:
+                with np.errstate(over="ignore"):
+                    rows = rows.astype(self.dtype)
+                checks.finite(f"{name} as {self.dtype}", rows, first_row=start)
+
+    def __len__(self):
+        return len(self.X)
+
+    def batch(self, rows):
+        """X, y and weights of some rows, X in the network's dtype."""
+        X = np.ascontiguousarray(self.X[rows], self.dtype)
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        return X, self.y[rows], weights
+
+    def weight(self, weights, n):
+        """What a batch counts in a mean over all rows."""
+        return float(n) if weights is None else float(weights.sum(dtype=np.float64))
+
+    def new_metric(self, loss):
+        """The loss's metric, with nothing counted yet; None if it has none."""
+        return None if loss.metric is None else loss.metric(self.y, self.sample_weight)
+
+    def split(self, fraction, rng):
+        """Set aside a random share of the rows; both parts share this one's arrays."""
+        n_aside = round(len(self) * fraction)
+        if not 0 < n_aside < len(self):
+            raise ValueError(f"validation_fraction: expected a share that leaves rows on both "
+                             f"sides, got {fraction}, which sets aside {n_aside} of {len(self)}")
+        order = rng.permutation(len(self))
+        return Subset(self, order[n_aside:]), Subset(self, order[:n_aside])
+
+
+class Subset(Dataset):
+    """Some rows of a dataset, without a copy of its X."""
+
+    def __init__(self, whole, rows):
+        self.rows = rows
+        self.X, self.dtype = whole.X, whole.dtype
+        self.y = whole.y[rows]
+        self.sample_weight = None if whole.sample_weight is None else whole.sample_weight[rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, rows):
+        X = np.ascontiguousarray(self.X[self.rows[rows]], self.dtype)
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        return X, self.y[rows], weights
+
+
+class WholeSteps:
+    """Holds Ctrl-C back while parameters are being written, for the with statement.
+
+    Anywhere else it is answered at once: what an unfinished step has computed is scratch.
+    Only the main thread can receive signals, so elsewhere this does nothing.
+    """
+
+    def __init__(self):
+        self.writing = False
+        self.pending = None
+
+    def __enter__(self):
+        self.previous = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self.previous = handler
+                signal.signal(signal.SIGINT, self._answer)
+        return self
+
+    def __exit__(self, *error):
+        self.writing = False
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _answer(self, signum, frame):
+        if self.writing:
+            self.pending = (signum, frame)
+        else:
+            self.previous(signum, frame)
+
+    def call(self, function, *arguments):
+        """Call a function that writes parameters, then answer what came meanwhile."""
+        self.writing = True
+        try:
+            function(*arguments)
+        finally:
+            self.writing = False
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            self.previous(*pending)
+
+
+class Training:
+    """A running `fit`, as callbacks see it.
+
+    Attributes
+    ----------
+    network : Sequential
+    loss : Loss
+    optimizer : Optimizer
+    history : History
+    epoch : int
+        The current epoch, from 0.
+    epochs : int
+        How many there will be at most.
+    """
+
+    def __init__(self, network, data, loss, optimizer, epochs, batch_size, history):
+        self.network = network
+        self.data = data
+        self.loss = loss
+        self.optimizer = optimizer
+        self.epoch = 0
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.history = history
+        self.steps_per_epoch = -(-len(data) // batch_size)
+
+    def stop(self, reason="a callback asked for it"):
+        """End the training after this epoch."""
+        self.history.stopped = str(reason)
+
+    def run_epoch(self, order, whole_steps, progress):
+        """All steps of one epoch, through the rows in this order.
+
+        Returns
+        -------
+        dict
+            The epoch's row of the history, without validation.
+        """
+        network, data, history = self.network, self.data, self.history
+        metric = data.new_metric(self.loss)
+        norms = np.zeros(len(history.layer_names)) if "gradient_norms" in history else None
+        total = weight = 0.0
+        for i in range(self.steps_per_epoch):
+            X, y, w = data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
+            Z = network._forward(X, training=True)
+            if metric is not None:
+                metric.update(Z, y, w)
+            value, dZ = self.loss(Z, y, w)
+            network.backward(dZ, input_gradient=False)
+            self._check_finite(i, value)
+            if norms is not None:
+                norms += self._layer_norms()
+            time_in_epochs = self.epoch + i / self.steps_per_epoch
+            whole_steps.call(self._step, i, time_in_epochs)
+            batch_weight = data.weight(w, len(X))
+            total += value * batch_weight
+            weight += batch_weight
+            progress.update(total / weight if weight > 0 else float("nan"))
+        row = {
+            "loss": total / weight if weight > 0 else float("nan"),
+            "learning_rate": self.optimizer.rate(time_in_epochs),
+        }
+        if metric is not None:
+            row[metric.name] = metric.result()
+        if norms is not None:
+            row["gradient_norms"] = norms / self.steps_per_epoch
+        return row
+
+    def _layer_norms(self):
+        return [kernels.norm(gradients) for gradients in layer_gradients(self.network)]
+
+    def _check_finite(self, i, loss_value):
+        self._gradient_norm = kernels.norm(self.network.gradients)
+        if not np.isfinite(loss_value):
+            self._diverged(i, f"the loss is {loss_value}")
+        if not np.isfinite(self._gradient_norm):
+            self._diverged(i, "the gradients are not finite")
+
+    def _step(self, i, time_in_epochs):
+        """One step of the optimizer, which is taken back if a weight comes out infinite.
+
+        That takes an enormous gradient, weight or learning rate; only then is there a
+        copy to go back to.
+        """
+        network, optimizer = self.network, self.optimizer
+        size = self._gradient_norm
+        if optimizer.weight_decay > 0:
+            size += optimizer.weight_decay * kernels.norm(network.parameters)
+        # The square root of the largest number: products of two such do not overflow.
+        if max(1.0, optimizer.rate(time_in_epochs)) * size < np.sqrt(np.finfo(self.data.dtype).max):
+            optimizer.step(network.parameters, network.gradients, time_in_epochs)
+            return
+        before = network.parameters.copy()
+        optimizer.step(network.parameters, network.gradients, time_in_epochs)
+        state = [network.parameters, *optimizer.state.values()]
+        if not all(np.isfinite(array).all() for array in state):
+            network.parameters[...] = before
+            self._diverged(i, "the step makes weights that are not finite")
+
+    def _diverged(self, i, what):
+        step = self.epoch * self.steps_per_epoch + i + 1
+        raise FloatingPointError(
+            f"training diverged at step {step} (epoch {self.epoch + 1}, batch {i + 1} of "
+            f"{self.steps_per_epoch}): {what}. The network keeps the weights from before this "
+            f"step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or inputs "
+            f"and targets scaled to a standard deviation of about 1"
+        )
+
+
+def layer_gradients(network):
+    """The flat gradients of each layer that has parameters."""
+    start = 0
+    for layer in network.layers:
+        stop = start + layer.n_parameters
+        if stop > start:
+            yield network.gradients[start:stop]
+        start = stop
+
+
+def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, validation_data,
+        validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose):
+    """Train a network; `Sequential.fit` has the description."""
+    epochs = checks.whole("epochs", epochs, 1)
+    batch_size = checks.whole("batch_size", batch_size, 1)
+    validation_fraction = checks.number(
+        "validation_fraction", validation_fraction, 0, 1, high_open=True
+    )
+    if seed is not None:
+        seed = checks.whole("seed", seed, 0)
+    if optimizer is None:
+        optimizer = optimizers.Adam()
+    if not isinstance(optimizer, optimizers.Optimizer):
+        raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
+    callbacks = [_checked_callback(callback) for callback in callbacks]
+    data = Dataset(network, X, y, loss, sample_weight)
+    validation = None
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise ValueError("validation_data: expected a tuple (X, y) or (X, y, sample_weight), "
+                             f"got {type(validation_data).__name__}")
+        X_val, y_val, *w_val = validation_data
+        validation = Dataset(network, X_val, y_val, loss, *w_val, prefix="validation_data ")
+    rng = network.reseed(seed)
+    if validation is None and validation_fraction > 0:
+        data, validation = data.split(validation_fraction, rng)
+
+    metric = [] if loss.metric is None else [loss.metric.name]
+    keys = ["loss", *metric]
+    if validation is not None:
+        keys += ["val_" + key for key in keys]
+    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
+    names = [
+        f"{i} {type(layer).__name__}"
+        for i, layer in enumerate(network.layers) if layer.n_parameters
+    ]
+    history = network.history = History(keys, names)
+    run = Training(network, data, loss, optimizer, epochs, batch_size, history)
+    for callback in callbacks:
+        callback.on_train_begin(run)
+
+    rows = np.arange(len(data))
+    with WholeSteps() as whole_steps:
+        for run.epoch in range(epochs):
+            for callback in callbacks:
+                callback.on_epoch_begin(run)
+            start = time.perf_counter()
+            order = rng.permutation(len(data)) if shuffle else rows
+            with Progress(run, verbose) as progress:
+                row = run.run_epoch(order, whole_steps, progress)
+            if validation is not None:
+                scores = network._evaluate(validation, loss)
+                row |= {"val_" + key: value for key, value in scores.items()}
+            history.append(seconds=time.perf_counter() - start, **row)
+            if verbose:
+                print(_line(run), flush=True)
+            for callback in callbacks:
+                callback.on_epoch_end(run)
+            if history.stopped:
+                break
+    for callback in callbacks:
+        callback.on_train_end(run)
+    return history
+
+
+def _checked_callback(callback):
+    if isinstance(callback, Callback):
+        return callback
+    if isinstance(callback, type):
+        raise TypeError(f"callbacks: expected a callback, got the class {callback.__name__}; "
+                        f"make one: {callback.__name__}()")
+    if callable(callback):
+        return EachEpoch(callback)
+    raise TypeError(f"callbacks: expected Callback objects or functions, got {callback!r}")
+
+
+def _line(run):
+    """The last epoch in one line."""
+    history = run.history
+    width = len(str(run.epochs))
+    parts = [f"epoch {run.epoch + 1:{width}d}/{run.epochs}"]
+    for key, values in history.items():
+        if key not in ("learning_rate", "seconds", "gradient_norms"):
+            parts.append(f"{key} {values[-1]:.4f}")
+    parts.append(f"{history['seconds'][-1]:.2f} s")
+    return "  ".join(parts)
+
+
+class Progress:
+    """A bar over the steps of an epoch, for the with statement; nothing unless verbose is 1."""
+
+    def __init__(self, run, verbose):
+        self.bar = None
+        if verbose == 1:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                return
+            # disable=None: no bar where the output is not a terminal.
+            self.bar = tqdm(total=run.steps_per_epoch, desc=f"epoch {run.epoch + 1}/{run.epochs}",
+                            unit="step", leave=False, disable=None, mininterval=0.05)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, loss):
+        """One more step; `loss` is the mean so far."""
+        if self.bar is not None and not self.bar.disable:
+            self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self.bar.update()

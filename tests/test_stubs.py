@@ -1,0 +1,24 @@
+"""The stubs of the compiled modules say what the modules have."""
+
+import subprocess
+import sys
+
+import pytest
+
+# What every compiled module has and nobody calls.
+ALLOWED = r"""
+fastbp\.kernels\.\w+\.__test__
+fastbp\.kernels\.\w+\.__pyx_capi__
+"""
+
+
+@pytest.mark.parametrize("module", ["activations", "dense", "dispatch", "losses", "optimizers"])
+def test_stub_agrees_with_the_compiled_module(module, tmp_path):
+    allowed = tmp_path / "allowed"
+    allowed.write_text(ALLOWED)
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy.stubtest", f"fastbp.kernels.{module}",
+         "--allowlist", allowed, "--ignore-unused-allowlist"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
