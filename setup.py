@@ -10,6 +10,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 KERNELS = Path("src", "fastbp", "kernels")
+TIERS = [f"{isa}_f{bits}.c" for isa in ("scalar", "avx2", "avx512", "neon") for bits in (32, 64)]
 HEADERS = sorted(str(path) for path in (KERNELS / "simd").glob("*.h"))
 
 # Results are part of the interface: every fused multiply-add is written out, and nothing
@@ -60,7 +61,7 @@ def kernel(name, *sources):
 setup(
     ext_modules=cythonize(
         [
-            kernel("dispatch", "dispatch.c", "scalar_f32.c", "scalar_f64.c"),
+            kernel("dispatch", "dispatch.c", *TIERS),
             kernel("dense"),
             kernel("activations"),
             kernel("losses"),

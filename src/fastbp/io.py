@@ -8,7 +8,6 @@ hands them the numbers; nothing in a file is ever executed.
 import contextlib
 import json
 import os
-import secrets
 
 from . import layers as built_in
 
@@ -61,7 +60,7 @@ def write(path, layers, dtype):
 
 def _replace(path, content):
     """Write a file beside `path`, flush it to the disk, then rename it to `path`."""
-    temporary = f"{path}.{secrets.token_hex(4)}.part"
+    temporary = f"{path}.{os.urandom(4).hex()}.part"
     try:
         with open(temporary, "xb") as file:
             file.write(content)

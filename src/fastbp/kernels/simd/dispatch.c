@@ -6,11 +6,32 @@
     extern const fbp_table_f64 fbp_##isa##_f64
 
 FBP_DECLARE_TIER(scalar);
-
 static int always(void) { return 1; }
+
+#if defined(__x86_64__)
+FBP_DECLARE_TIER(avx2);
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+FBP_DECLARE_TIER(avx512);
+static int has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#elif defined(__aarch64__)
+FBP_DECLARE_TIER(neon);
+#endif
 
 static const fbp_tier tiers[] = {
     {"scalar", always, &fbp_scalar_f32, &fbp_scalar_f64},
+#if defined(__x86_64__)
+    {"avx2", has_avx2, &fbp_avx2_f32, &fbp_avx2_f64},
+    {"avx512", has_avx512, &fbp_avx512_f32, &fbp_avx512_f64},
+#elif defined(__aarch64__)
+    {"neon", always, &fbp_neon_f32, &fbp_neon_f64},
+#endif
 };
 
 const fbp_tier *fbp_tier_at(int i)

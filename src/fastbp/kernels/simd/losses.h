@@ -86,7 +86,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
         const real largest = row_max(n, z);
         real target_score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
         if (smoothing > 0)
-            target_score = v_fma(keep, target_score, spread * shifted_dot(n, NULL, z, largest));
+            target_score = keep * target_score + spread * shifted_dot(n, NULL, z, largest);
 
         const real sum = shifted_exp(n, z, largest, dz);
         real log_sum[FBP_LANES];

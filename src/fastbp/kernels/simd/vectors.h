@@ -76,20 +76,8 @@ static inline vec v_load(const real *p)
     return x;
 }
 static inline void v_store(real *p, vec x) { memcpy(p, &x, sizeof x); }
-static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
-{
-    if (n >= FBP_LANES) return v_load(p);
-    vec x = v_splat(fill);
-    if (n > 0) memcpy(&x, p, (size_t)n * sizeof(real));
-    return x;
-}
-static inline void v_store_part(real *p, ptrdiff_t n, vec x)
-{
-    if (n >= FBP_LANES)
-        v_store(p, x);
-    else if (n > 0)
-        memcpy(p, &x, (size_t)n * sizeof(real));
-}
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill);
+static inline void v_store_part(real *p, ptrdiff_t n, vec x);
 static inline ivec v_lt(vec a, vec b) { return a < b; }
 static inline ivec v_le(vec a, vec b) { return a <= b; }
 static inline ivec v_ne(vec a, vec b) { return a != b; }
@@ -118,6 +106,68 @@ static inline vec v_sqrt(vec a) { return X86(sqrt_ps)(a); }
 static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_pd)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_pd)(a); }
 #endif
+
+/* A part of a vector is read and written under a mask where there are masks. */
+#if FBP_LANES * FBP_BITS == 512
+#if FBP_BITS == 32
+#define MASK(n) ((__mmask16)((1u << (n)) - 1))
+#define TYPE(op) op##_ps
+#else
+#define MASK(n) ((__mmask8)((1u << (n)) - 1))
+#define TYPE(op) op##_pd
+#endif
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
+{
+    if (n >= FBP_LANES) return v_load(p);
+    if (n <= 0) return v_splat(fill);
+    return TYPE(_mm512_mask_loadu)(v_splat(fill), MASK(n), p);
+}
+static inline void v_store_part(real *p, ptrdiff_t n, vec x)
+{
+    if (n >= FBP_LANES)
+        v_store(p, x);
+    else if (n > 0)
+        TYPE(_mm512_mask_storeu)(p, MASK(n), x);
+}
+#elif FBP_LANES * FBP_BITS == 256
+#if FBP_BITS == 32
+#define MASK(n) ((ivec){0, 1, 2, 3, 4, 5, 6, 7} < v_isplat((integer)(n)))
+#define TYPE(op) op##_ps
+#else
+#define MASK(n) ((ivec){0, 1, 2, 3} < v_isplat((integer)(n)))
+#define TYPE(op) op##_pd
+#endif
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
+{
+    if (n >= FBP_LANES) return v_load(p);
+    if (n <= 0) return v_splat(fill);
+    return v_select(MASK(n), TYPE(_mm256_maskload)(p, (__m256i)MASK(n)), v_splat(fill));
+}
+static inline void v_store_part(real *p, ptrdiff_t n, vec x)
+{
+    if (n >= FBP_LANES)
+        v_store(p, x);
+    else if (n > 0)
+        TYPE(_mm256_maskstore)(p, (__m256i)MASK(n), x);
+}
+#else
+static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
+{
+    if (n >= FBP_LANES) return v_load(p);
+    vec x = v_splat(fill);
+    for (ptrdiff_t l = 0; l < n; l++) x[l] = p[l];
+    return x;
+}
+static inline void v_store_part(real *p, ptrdiff_t n, vec x)
+{
+    if (n >= FBP_LANES)
+        v_store(p, x);
+    else
+        for (ptrdiff_t l = 0; l < n; l++) p[l] = x[l];
+}
+#endif
+#undef MASK
+#undef TYPE
 #undef X86
 
 #endif
