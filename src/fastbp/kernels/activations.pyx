@@ -17,31 +17,39 @@ from fastbp.kernels.dispatch cimport (
 from . import checks
 
 
-cdef void map_(int which, const real[::1] X, real[::1] Y, double parameter) noexcept nogil:
-    fbp_map(tier, which, X.shape[0], &X[0], &Y[0], parameter)
+cdef int apply(int which, const real[::1] X, real[::1] Y, double parameter) except -1:
+    with nogil:
+        fbp_map(tier, which, X.shape[0], &X[0], &Y[0], parameter)
+    return 0
 
 
-cdef void map_backward(int which, const real[::1] dA, const real[::1] Z, real[::1] dZ,
-                       double parameter) noexcept nogil:
-    fbp_map_backward(tier, which, dA.shape[0], &dA[0], &Z[0], &dZ[0], parameter)
+cdef int apply_backward(int which, const real[::1] dA, const real[::1] Z, real[::1] dZ,
+                        double parameter) except -1:
+    with nogil:
+        fbp_map_backward(tier, which, dA.shape[0], &dA[0], &Z[0], &dZ[0], parameter)
+    return 0
 
 
-cdef void dropout_(const real[::1] X, real[::1] Y, double rate, uint64_t key,
-                   uint64_t step) noexcept nogil:
-    fbp_dropout(tier, X.shape[0], &X[0], &Y[0], rate, key, step)
+cdef int apply_dropout(const real[::1] X, real[::1] Y, double rate, uint64_t key,
+                       uint64_t step) except -1:
+    with nogil:
+        fbp_dropout(tier, X.shape[0], &X[0], &Y[0], rate, key, step)
+    return 0
 
 
-cdef void softmax_(const real[:, ::1] Z, real[:, ::1] P) noexcept nogil:
-    fbp_softmax(tier, Z.shape[0], Z.shape[1], &Z[0, 0], &P[0, 0])
+cdef int apply_softmax(const real[:, ::1] Z, real[:, ::1] P) except -1:
+    with nogil:
+        fbp_softmax(tier, Z.shape[0], Z.shape[1], &Z[0, 0], &P[0, 0])
+    return 0
 
 
 cdef _map(int which, name, X, out, double parameter=0.0):
     X = checks.floats(name, X)
     Y = checks.output(out, X.shape, X.dtype, in_place=X)
     if X.dtype == "f4":
-        map_[float](which, X.reshape(-1), Y.reshape(-1), parameter)
+        apply[float](which, X.reshape(-1), Y.reshape(-1), parameter)
     else:
-        map_[double](which, X.reshape(-1), Y.reshape(-1), parameter)
+        apply[double](which, X.reshape(-1), Y.reshape(-1), parameter)
     return Y
 
 
@@ -53,9 +61,9 @@ cdef _map_backward(int which, dA, name, Z, out, double parameter=0.0):
     dZ = checks.output(out, dA.shape, dA.dtype, in_place=in_place,
                        **({"dA": dA} if in_place is Z else {name: Z}))
     if dA.dtype == "f4":
-        map_backward[float](which, dA.reshape(-1), Z.reshape(-1), dZ.reshape(-1), parameter)
+        apply_backward[float](which, dA.reshape(-1), Z.reshape(-1), dZ.reshape(-1), parameter)
     else:
-        map_backward[double](which, dA.reshape(-1), Z.reshape(-1), dZ.reshape(-1), parameter)
+        apply_backward[double](which, dA.reshape(-1), Z.reshape(-1), dZ.reshape(-1), parameter)
     return dZ
 
 
@@ -576,9 +584,9 @@ def dropout(X, rate, key, step, *, out=None):
     rate = checks.number("rate", rate, 0, 1, high_open=True)
     Y = checks.output(out, X.shape, X.dtype, in_place=X)
     if X.dtype == "f4":
-        dropout_[float](X.reshape(-1), Y.reshape(-1), rate, key, step)
+        apply_dropout[float](X.reshape(-1), Y.reshape(-1), rate, key, step)
     else:
-        dropout_[double](X.reshape(-1), Y.reshape(-1), rate, key, step)
+        apply_dropout[double](X.reshape(-1), Y.reshape(-1), rate, key, step)
     return Y
 
 
@@ -609,7 +617,7 @@ def softmax(Z, *, out=None):
         raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
     P = checks.output(out, Z.shape, Z.dtype, in_place=Z)
     if Z.dtype == "f4":
-        softmax_[float](Z, P)
+        apply_softmax[float](Z, P)
     else:
-        softmax_[double](Z, P)
+        apply_softmax[double](Z, P)
     return P

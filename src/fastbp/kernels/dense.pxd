@@ -1,9 +1,6 @@
 from fastbp.kernels.dispatch cimport fbp_column_sums, fbp_matmul, real, tier
 
-cdef int forward(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b,
-                 real[:, ::1] Z) except -1 nogil
-cdef int backward_weights(const real[:, ::1] X, const real[:, ::1] dZ,
-                          real[:, ::1] dW) except -1 nogil
-cdef void backward_bias(const real[:, ::1] dZ, real[::1] db) noexcept nogil
-cdef int backward_input(const real[:, ::1] dZ, const real[:, ::1] W,
-                        real[:, ::1] dX) except -1 nogil
+cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
+                const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
+                const real *bias, bint gradient, real *C) except -1 nogil

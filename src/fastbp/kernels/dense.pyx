@@ -10,8 +10,8 @@ All four are one matrix product with different strides.  An element of a product
 chain of fused multiply-adds in ascending order, cut into blocks of 256 whose sums are
 added in order: the same bits for any shape, tier and batch.
 
-Two levels: the functions without the GIL, over contiguous memoryviews, for other
-Cython modules; the Python functions below them check, allocate, and call those.
+The functions of typed memoryviews state each operation and run it without the GIL; the
+Python functions below them check and allocate.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -42,32 +42,40 @@ cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
 
 
 cdef int forward(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b,
-                 real[:, ::1] Z) except -1 nogil:
+                 real[:, ::1] Z) except -1:
     """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
     cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
-    return matmul(X.shape[0], n_out, n_in, &X[0, 0], n_in, 1, &W[0, 0], n_out, 1,
-                  &b[0], False, &Z[0, 0])
+    with nogil:
+        matmul(X.shape[0], n_out, n_in, &X[0, 0], n_in, 1, &W[0, 0], n_out, 1, &b[0],
+               False, &Z[0, 0])
+    return 0
 
 
 cdef int backward_weights(const real[:, ::1] X, const real[:, ::1] dZ,
-                          real[:, ::1] dW) except -1 nogil:
-    """dW = Xᵀ·dZ."""
+                          real[:, ::1] dW) except -1:
+    """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
     cdef Py_ssize_t batch = X.shape[0], n_in = X.shape[1], n_out = dZ.shape[1]
-    return matmul(n_in, n_out, batch, &X[0, 0], 1, n_in, &dZ[0, 0], n_out, 1,
-                  <const real *>NULL, True, &dW[0, 0])
+    with nogil:
+        matmul(n_in, n_out, batch, &X[0, 0], 1, n_in, &dZ[0, 0], n_out, 1,
+               <const real *>NULL, True, &dW[0, 0])
+    return 0
 
 
-cdef void backward_bias(const real[:, ::1] dZ, real[::1] db) noexcept nogil:
+cdef int backward_bias(const real[:, ::1] dZ, real[::1] db) except -1:
     """db[j] = Σᵢ dZ[i, j]."""
-    fbp_column_sums(tier, dZ.shape[0], dZ.shape[1], &dZ[0, 0], &db[0])
+    with nogil:
+        fbp_column_sums(tier, dZ.shape[0], dZ.shape[1], &dZ[0, 0], &db[0])
+    return 0
 
 
 cdef int backward_input(const real[:, ::1] dZ, const real[:, ::1] W,
-                        real[:, ::1] dX) except -1 nogil:
-    """dX = dZ·Wᵀ."""
+                        real[:, ::1] dX) except -1:
+    """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
     cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
-    return matmul(dZ.shape[0], n_in, n_out, &dZ[0, 0], n_out, 1, &W[0, 0], 1, n_out,
-                  <const real *>NULL, True, &dX[0, 0])
+    with nogil:
+        matmul(dZ.shape[0], n_in, n_out, &dZ[0, 0], n_out, 1, &W[0, 0], 1, n_out,
+               <const real *>NULL, True, &dX[0, 0])
+    return 0
 
 
 def dense_forward(X, W, b, *, out=None):

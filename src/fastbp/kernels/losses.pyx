@@ -16,28 +16,32 @@ from fastbp.kernels.dispatch cimport (
 from . import checks
 
 
-cdef double loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
-                 const int64_t[::1] labels, const real[::1] weights, double parameter,
-                 real[:, ::1] dZ, double[::1] row_losses) noexcept nogil:
+cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
+                      const int64_t[::1] labels, const real[::1] weights, double parameter,
+                      real[:, ::1] dZ, double[::1] row_losses) except? -1:
     """The mean loss; one of Y and labels is None, and weights may be."""
-    cdef Py_ssize_t m = Z.shape[0], i
+    cdef const real *Y_data = <const real *>NULL if Y is None else &Y[0, 0]
+    cdef const int64_t *label_data = <const int64_t *>NULL if labels is None else &labels[0]
+    cdef const real *weight_data = <const real *>NULL if weights is None else &weights[0]
+    with nogil:
+        return mean_loss_of(which, Z.shape[0], Z.shape[1], &Z[0, 0], Y_data, label_data,
+                            weight_data, parameter, &dZ[0, 0], &row_losses[0])
+
+
+cdef double mean_loss_of(int which, Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
+                         const int64_t *labels, const real *weights, double parameter,
+                         real *dZ, double *row_losses) noexcept nogil:
+    """Row losses and dZ from the kernel, and their mean in the order of the rows."""
     cdef double total_weight = 0, total = 0
-    if weights is None:
-        total_weight = <double>m
-    else:
-        for i in range(m):
-            total_weight += weights[i]
-    cdef double scale = 1.0 / total_weight if total_weight > 0 else 0.0
-    fbp_loss(tier, which, m, Z.shape[1], &Z[0, 0],
-             <const real *>NULL if Y is None else &Y[0, 0],
-             <const int64_t *>NULL if labels is None else &labels[0],
-             <const real *>NULL if weights is None else &weights[0],
-             scale, parameter, &dZ[0, 0], &row_losses[0])
-    # A row of weight 0 is left out whatever its loss is, even NaN.
+    cdef Py_ssize_t i
     for i in range(m):
-        if weights is None:
+        total_weight += 1.0 if weights is NULL else weights[i]
+    cdef double scale = 1.0 / total_weight if total_weight > 0 else 0.0
+    fbp_loss(tier, which, m, n, Z, Y, labels, weights, scale, parameter, dZ, row_losses)
+    for i in range(m):
+        if weights is NULL:
             total += row_losses[i]
-        elif weights[i] > 0:
+        elif weights[i] > 0:  # a row of weight 0 is left out whatever its loss is, even NaN
             total += weights[i] * row_losses[i]
     return total * scale
 
@@ -46,9 +50,9 @@ cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out):
     dZ = checks.output(out, Z.shape, Z.dtype, in_place=Z, y=Y, sample_weight=sample_weight)
     row_losses = np.empty(Z.shape[0], np.float64)
     if Z.dtype == "f4":
-        value = loss[float](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+        value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
     else:
-        value = loss[double](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+        value = mean_loss[double](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
     return value, dZ
 
 

@@ -11,17 +11,19 @@ from fastbp.kernels.dispatch cimport (
 from . import checks
 
 
-cdef void sgd(real[::1] parameters, const real[::1] gradients, real[::1] velocity,
-              double learning_rate, double momentum, bint nesterov,
-              double weight_decay) noexcept nogil:
-    fbp_sgd(tier, parameters.shape[0], &parameters[0], &gradients[0],
-            <real *>NULL if velocity is None else &velocity[0],
-            learning_rate, momentum, nesterov, weight_decay)
+cdef int sgd(real[::1] parameters, const real[::1] gradients, real[::1] velocity,
+             double learning_rate, double momentum, bint nesterov,
+             double weight_decay) except -1:
+    cdef real *velocity_data = NULL if velocity is None else &velocity[0]
+    with nogil:
+        fbp_sgd(tier, parameters.shape[0], &parameters[0], &gradients[0], velocity_data,
+                learning_rate, momentum, nesterov, weight_decay)
+    return 0
 
 
-cdef void adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real[::1] v,
-               long step, double learning_rate, double beta1, double beta2, double epsilon,
-               double weight_decay, bint decoupled) noexcept nogil:
+cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real[::1] v,
+              long step, double learning_rate, double beta1, double beta2, double epsilon,
+              double weight_decay, bint decoupled) except -1:
     cdef double[FBP_ADAM_CONSTANTS] constants
     constants[FBP_ADAM_RATE] = learning_rate / (1.0 - power(beta1, step))
     constants[FBP_ADAM_BETA1] = beta1
@@ -30,8 +32,10 @@ cdef void adam(real[::1] parameters, const real[::1] gradients, real[::1] m, rea
     constants[FBP_ADAM_EPSILON] = epsilon
     constants[FBP_ADAM_L2] = 0.0 if decoupled else weight_decay
     constants[FBP_ADAM_KEEP] = 1.0 - learning_rate * weight_decay if decoupled else 1.0
-    fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
-             constants)
+    with nogil:
+        fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
+                 constants)
+    return 0
 
 
 cdef double power(double base, long exponent) noexcept nogil:
@@ -45,8 +49,9 @@ cdef double power(double base, long exponent) noexcept nogil:
     return result
 
 
-cdef double sum_of_squares(const real[::1] X) noexcept nogil:
-    return fbp_sum_of_squares(tier, X.shape[0], &X[0])
+cdef double sum_of_squares(const real[::1] X) except? -1:
+    with nogil:
+        return fbp_sum_of_squares(tier, X.shape[0], &X[0])
 
 
 def _state(parameters, gradients, **state):
