@@ -1,4 +1,4 @@
-from fastbp.kernels.dispatch cimport fbp_column_sums, fbp_matmul, real, tier
+from fastbp.kernels.dispatch cimport FBP_WORKSPACE, fbp_column_sums, fbp_matmul, real, tier
 
 cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                 const real *A, Py_ssize_t a_row, Py_ssize_t a_col,

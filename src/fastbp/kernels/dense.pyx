@@ -15,29 +15,38 @@ Python functions below them check and allocate.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.stdlib cimport free, malloc
 
 from . import checks
 
-# Multiply-adds between two looks at pending signals, such as Ctrl-C: an eighth of a
-# second in the scalar tier.
-cdef Py_ssize_t WORK_PER_LOOK = 1 << 25
+# Multiply-adds from which on a product is given a workspace.
+cdef Py_ssize_t WORK_FOR_WORKSPACE = 1 << 22
 
 
 cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                 const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
                 const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
                 const real *bias, bint gradient, real *C) except -1 nogil:
-    """C = bias + A·B, a panel of rows at a time; see simd/dispatch.h."""
+    """C = bias + A·B (simd/dispatch.h), with a look at signals, such as Ctrl-C, now and then."""
     cdef Py_ssize_t work_per_row = max(1, n) * max(1, k)
-    cdef Py_ssize_t panel = max(1, WORK_PER_LOOK // work_per_row)
+    cdef Py_ssize_t panel = max(1, tier.work_per_look // work_per_row)
     cdef Py_ssize_t i = 0
-    while i < m:
-        fbp_matmul(tier, min(panel, m - i), n, k, A + i * a_row, a_row, a_col,
-                   B, b_row, b_col, bias, gradient, C + i * n)
-        i += panel
-        if i < m:
+    cdef real *workspace = NULL
+    if m * work_per_row >= WORK_FOR_WORKSPACE:
+        workspace = <real *>malloc(FBP_WORKSPACE * sizeof(real))
+        if workspace is NULL:
             with gil:
-                PyErr_CheckSignals()
+                raise MemoryError("no memory for the workspace of a matrix product")
+    try:
+        while i < m:
+            fbp_matmul(tier, min(panel, m - i), n, k, A + i * a_row, a_row, a_col,
+                       B, b_row, b_col, bias, gradient, C + i * n, workspace)
+            i += panel
+            if i < m:
+                with gil:
+                    PyErr_CheckSignals()
+    finally:
+        free(workspace)
     return 0
 
 

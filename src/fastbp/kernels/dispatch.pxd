@@ -24,16 +24,19 @@ cdef extern from "simd/dispatch.h" nogil:
         FBP_ADAM_RATE, FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CORRECTION
         FBP_ADAM_EPSILON, FBP_ADAM_L2, FBP_ADAM_KEEP, FBP_ADAM_CONSTANTS
 
+        FBP_WORKSPACE
+
     ctypedef struct fbp_tier:
         const char *name
         bint (*runs)() noexcept
+        Py_ssize_t work_per_look
 
     const fbp_tier *fbp_tier_at(int i) noexcept
 
     void fbp_matmul(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                     const void *A, Py_ssize_t a_row, Py_ssize_t a_col,
                     const void *B, Py_ssize_t b_row, Py_ssize_t b_col,
-                    const void *bias, bint gradient, void *C) noexcept
+                    const void *bias, bint gradient, void *C, void *workspace) noexcept
     void fbp_column_sums(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                          const void *A, void *sums) noexcept
     void fbp_map(const fbp_tier *tier, int which, Py_ssize_t n,

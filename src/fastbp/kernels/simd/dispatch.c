@@ -25,12 +25,12 @@ FBP_DECLARE_TIER(neon);
 #endif
 
 static const fbp_tier tiers[] = {
-    {"scalar", always, &fbp_scalar_f32, &fbp_scalar_f64},
+    {"scalar", always, 1 << 25, &fbp_scalar_f32, &fbp_scalar_f64},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, &fbp_avx2_f32, &fbp_avx2_f64},
-    {"avx512", has_avx512, &fbp_avx512_f32, &fbp_avx512_f64},
+    {"avx2", has_avx2, 1 << 30, &fbp_avx2_f32, &fbp_avx2_f64},
+    {"avx512", has_avx512, 1 << 30, &fbp_avx512_f32, &fbp_avx512_f64},
 #elif defined(__aarch64__)
-    {"neon", always, &fbp_neon_f32, &fbp_neon_f64},
+    {"neon", always, 1 << 30, &fbp_neon_f32, &fbp_neon_f64},
 #endif
 };
 

@@ -19,6 +19,9 @@
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
 
+/* Numbers in the workspace that a large matrix product is given to copy operands to. */
+#define FBP_WORKSPACE (FBP_K_BLOCK * 256)
+
 /* A sum along a row runs in this many lanes, element j in lane j % 16, and the
  * lanes are added as a tree: l + (l + 8), then 4, 2, 1. */
 #define FBP_SUM_LANES 16
@@ -59,7 +62,7 @@ enum fbp_loss {
          * A[i * a_row + p * a_col], likewise B.  `gradient`: C is one, see vectors.h. */     \
         void (*matmul)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row, \
                        ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,      \
-                       const real *bias, int gradient, real *C);                              \
+                       const real *bias, int gradient, real *C, real *workspace);             \
         /* sums (n,) of the columns of A (m, n): a bias's gradient */                         \
         void (*column_sums)(ptrdiff_t m, ptrdiff_t n, const real *A, real *sums);             \
         void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);           \
@@ -101,7 +104,8 @@ FBP_DECLARE_TABLE(double, f64);
 
 typedef struct {
     const char *name;
-    int (*runs)(void); /* whether this machine can run it */
+    int (*runs)(void);       /* whether this machine can run it */
+    ptrdiff_t work_per_look; /* multiply-adds that take it about a tenth of a second */
     const fbp_table_f32 *f32;
     const fbp_table_f64 *f64;
 } fbp_tier;

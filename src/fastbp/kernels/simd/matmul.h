@@ -7,8 +7,9 @@
  * chain starts at the bias, the others at 0. */
 static void matmul(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
                    ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
-                   const real *bias, int gradient, real *C)
+                   const real *bias, int gradient, real *C, real *workspace)
 {
+    (void)workspace;
     const real least = gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
     for (ptrdiff_t i = 0; i < m; i++) {
         for (ptrdiff_t j = 0; j < n; j++) {
@@ -40,42 +41,62 @@ static void matmul(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff
 #define TILE_ROWS 6
 #endif
 
+/* Rows of A that are copied together where its own layout is slow: with FBP_K_BLOCK columns
+ * they take 256 KiB, which leaves room in a level-2 cache. */
+#define M_BLOCK 256
+
+/* Elements that lie this many bytes apart fall into few sets of a cache, and into as many
+ * pages; they are copied closer together if they are used often. */
+#define FAR_APART 2048
+
 #define INLINE static inline __attribute__((always_inline))
 
-/* Where a tile reads and writes, and what its sums start from. */
 typedef struct {
     ptrdiff_t k;   /* the length of the chains, at most FBP_K_BLOCK */
     const real *A; /* element (i, p) at A[i * a_row + p * a_col] */
     ptrdiff_t a_row, a_col;
-    const real *B; /* row p's vectors at B[p * b_row] */
+    const real *B; /* element (p, j) at B[p * b_row + j] */
     ptrdiff_t b_row;
-    const real *bias;      /* the first chain starts here, or at 0 where NULL */
+    const real *start;     /* what the chains start from, by column; 0 where NULL */
+    const real *row_start; /* the same by row */
     int is_first, is_last; /* of the blocks along k */
     real least;            /* results below it are 0 */
-    real *C;               /* row i at C[i * c_row] */
+    real *C;               /* element (i, j) at C[i * c_row + j] */
     ptrdiff_t c_row;
     ptrdiff_t columns; /* of C that the tile may write */
 } tile_t;
 
-INLINE void tile(const tile_t *t, const int rows, const int vectors)
+/* The tile: load, multiply and add, and finish in registers. */
+INLINE void tile(const tile_t *t, const int rows, const int vectors, const int masked)
 {
     vec sum[TILE_ROWS][TILE_VECTORS];
     for (int u = 0; u < vectors; u++) {
-        vec start = v_splat(0);
-        if (t->is_first && t->bias)
-            start = v_load_part(t->bias + u * FBP_LANES, t->columns - u * FBP_LANES, 0);
+        const vec start = t->start
+                              ? v_load_part(t->start + u * FBP_LANES, t->columns - u * FBP_LANES, 0)
+                              : v_splat(0);
 #pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) sum[i][u] = start;
+        for (int i = 0; i < rows; i++) sum[i][u] = t->row_start ? v_splat(t->row_start[i]) : start;
     }
 
     /* Three rows share a pointer: the processor adds 0, 1 or 2 times a_row by itself. */
     const ptrdiff_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
     const real *b = t->B, *a[(TILE_ROWS + 2) / 3];
+#if FBP_MASKS
+    const mask last = v_first(t->columns - (vectors - 1) * FBP_LANES);
+#endif
 #pragma GCC unroll 8
     for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->A + 3 * g * a_row;
     for (ptrdiff_t p = t->k; p > 0; p--) {
         vec b_p[TILE_VECTORS];
-        for (int u = 0; u < vectors; u++) b_p[u] = v_load(b + u * FBP_LANES);
+        for (int u = 0; u < vectors; u++) {
+#if FBP_MASKS
+            if (masked && u == vectors - 1) {
+                b_p[u] = v_load_masked(b + u * FBP_LANES, last);
+                continue;
+            }
+#endif
+            b_p[u] = v_load(b + u * FBP_LANES);
+        }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             const vec a_i = v_splat(a[i / 3][i % 3 * a_row]);
@@ -98,86 +119,196 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors)
     }
 }
 
-/* Each height and width of a tile is code of its own. */
-#define TILE(rows)                                                     \
-    static void tile_##rows##_1(const tile_t *t) { tile(t, rows, 1); } \
-    static void tile_##rows##_2(const tile_t *t) { tile(t, rows, 2); }
-#define TILE_ENTRY(rows) {tile_##rows##_1, tile_##rows##_2}
-TILE(1)
-TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+/* Each height and width of a tile is code of its own, with its sums in registers. */
+static void run_tile(const tile_t *t, ptrdiff_t rows)
+{
+    const int vectors = t->columns > FBP_LANES ? 2 : 1;
+    const int masked = FBP_MASKS && t->columns < vectors * FBP_LANES;
+    switch (rows * 4 + (vectors - 1) * 2 + masked) {
+#define CASES(rows)          \
+    case rows * 4 + 0:       \
+        tile(t, rows, 1, 0); \
+        break;               \
+    case rows * 4 + 1:       \
+        tile(t, rows, 1, 1); \
+        break;               \
+    case rows * 4 + 2:       \
+        tile(t, rows, 2, 0); \
+        break;               \
+    case rows * 4 + 3:       \
+        tile(t, rows, 2, 1); \
+        break;
+        CASES(1)
+        CASES(2)
+        CASES(3)
+        CASES(4)
+        CASES(5)
+        CASES(6)
 #if TILE_ROWS > 6
-    TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+        CASES(7)
+        CASES(8)
+        CASES(9)
+        CASES(10)
+        CASES(11)
+        CASES(12)
 #endif
 #if TILE_ROWS > 12
-        TILE(13) TILE(14)
+        CASES(13)
+        CASES(14)
 #endif
-            static void (*const tiles[TILE_ROWS][TILE_VECTORS])(const tile_t *) = {
-                TILE_ENTRY(1),  TILE_ENTRY(2),  TILE_ENTRY(3),
-                TILE_ENTRY(4),  TILE_ENTRY(5),  TILE_ENTRY(6),
-#if TILE_ROWS > 6
-                TILE_ENTRY(7),  TILE_ENTRY(8),  TILE_ENTRY(9),
-                TILE_ENTRY(10), TILE_ENTRY(11), TILE_ENTRY(12),
-#endif
-#if TILE_ROWS > 12
-                TILE_ENTRY(13), TILE_ENTRY(14),
-#endif
-};
-#undef TILE
-#undef TILE_ENTRY
+#undef CASES
+    }
+}
 
 INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* Copies k rows of B, `columns` of each, to `packed`, filled up with 0 to TILE_COLUMNS. */
+/* A square of FBP_LANES vectors, mirrored at its diagonal: blocks of half the width are
+ * exchanged, then of a quarter, ... */
+INLINE void transpose(vec square[FBP_LANES])
+{
+#ifdef __clang__
+    real from[FBP_LANES][FBP_LANES], to[FBP_LANES][FBP_LANES];
+    memcpy(from, square, sizeof from);
+    for (int i = 0; i < FBP_LANES; i++)
+        for (int j = 0; j < FBP_LANES; j++) to[j][i] = from[i][j];
+    memcpy(square, to, sizeof to);
+#else
+    ivec lane;
+    for (int l = 0; l < FBP_LANES; l++) lane[l] = l;
+#pragma GCC unroll 4
+    for (int half = FBP_LANES / 2; half > 0; half /= 2) {
+        /* Of two vectors a and b, lanes counted on from a to b. */
+        const ivec upper = (lane & v_isplat(half)) != v_isplat(0);
+        const ivec from_low = lane + (upper & v_isplat(FBP_LANES - half));
+        const ivec from_high = lane + v_isplat(half) + (upper & v_isplat(FBP_LANES - half));
+#pragma GCC unroll 16
+        for (int i = 0; i < FBP_LANES; i++) {
+            if (i & half) continue;
+            const vec a = square[i], b = square[i + half];
+            square[i] = __builtin_shuffle(a, b, from_low);
+            square[i + half] = __builtin_shuffle(a, b, from_high);
+        }
+    }
+#endif
+}
+
+/* packed[p, j] = B[p, j] for k rows and `columns` columns, rows TILE_COLUMNS apart; what is
+ * past the last column is not used, or 0 where the processor has no masks. */
 static void pack_b(ptrdiff_t k, ptrdiff_t columns, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
                    real *packed)
 {
-    for (ptrdiff_t p = 0; p < k; p++) {
-        for (ptrdiff_t j = 0; j < columns; j++)
-            packed[p * TILE_COLUMNS + j] = B[p * b_row + j * b_col];
-        for (ptrdiff_t j = columns; j < TILE_COLUMNS; j++) packed[p * TILE_COLUMNS + j] = 0;
+    if (!FBP_MASKS && columns < TILE_COLUMNS)
+        memset(packed, 0, (size_t)(k * TILE_COLUMNS) * sizeof(real));
+    if (b_col == 1) {
+        for (ptrdiff_t p = 0; p < k; p++)
+            for (ptrdiff_t j = 0; j < columns; j += FBP_LANES)
+                v_store_part(packed + p * TILE_COLUMNS + j, columns - j,
+                             v_load_part(B + p * b_row + j, columns - j, 0));
+        return;
+    }
+    for (ptrdiff_t j = 0; j < columns; j += FBP_LANES) {
+        ptrdiff_t p = 0;
+        if (b_row == 1 && columns - j >= FBP_LANES) {
+            for (; p + FBP_LANES <= k; p += FBP_LANES) {
+                vec square[FBP_LANES];
+#pragma GCC unroll 16
+                for (int l = 0; l < FBP_LANES; l++) square[l] = v_load(B + p + (j + l) * b_col);
+                transpose(square);
+#pragma GCC unroll 16
+                for (int l = 0; l < FBP_LANES; l++)
+                    v_store(packed + (p + l) * TILE_COLUMNS + j, square[l]);
+            }
+        }
+        for (ptrdiff_t l = j; l < least_of(columns, j + FBP_LANES); l++)
+            for (ptrdiff_t q = p; q < k; q++)
+                packed[q * TILE_COLUMNS + l] = B[q * b_row + l * b_col];
+    }
+}
+
+/* C (m, n) with rows c_row apart, from chains that start by column or by row. */
+static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
+                    ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
+                    const real *start, const real *row_start, real least, real *C, ptrdiff_t c_row,
+                    real *workspace)
+{
+    real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
+    const int is_far = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real) >= FAR_APART;
+    const int copy_a = workspace && is_far && n > TILE_COLUMNS && m > TILE_ROWS;
+    const int pack =
+        b_col != 1 || (b_row * (ptrdiff_t)sizeof(real) >= FAR_APART && m > 2 * TILE_ROWS);
+    const ptrdiff_t m_block = copy_a ? M_BLOCK : m;
+
+    for (ptrdiff_t p = 0; p == 0 || p < k; p += FBP_K_BLOCK) {
+        tile_t t = {
+            .k = least_of(k - p, FBP_K_BLOCK),
+            .is_first = p == 0,
+            .is_last = k - p <= FBP_K_BLOCK,
+            .least = least,
+            .c_row = c_row,
+        };
+        for (ptrdiff_t i_block = 0; i_block < m; i_block += m_block) {
+            const ptrdiff_t height = least_of(m - i_block, m_block);
+            const real *A_block = A + i_block * a_row + p * a_col;
+            t.a_row = a_row;
+            t.a_col = a_col;
+            if (copy_a) {
+                /* Rows or columns, whichever is contiguous, one after the other. */
+                const int by_row = a_col == 1;
+                const ptrdiff_t lines = by_row ? height : t.k, length = by_row ? t.k : height;
+                for (ptrdiff_t l = 0; l < lines; l++)
+                    memcpy(workspace + l * length, A_block + l * (by_row ? a_row : a_col),
+                           (size_t)length * sizeof(real));
+                A_block = workspace;
+                t.a_row = by_row ? length : 1;
+                t.a_col = by_row ? 1 : length;
+            }
+            /* As many tiles as it takes, of heights that differ by one at most: one of a few
+             * rows at the end would wait for its own sums. */
+            const ptrdiff_t n_tiles = (height + TILE_ROWS - 1) / TILE_ROWS;
+            for (ptrdiff_t j = 0; j < n; j += TILE_COLUMNS) {
+                t.columns = least_of(n - j, TILE_COLUMNS);
+                t.B = B + p * b_row + j * b_col;
+                t.b_row = b_row;
+                if (pack || (!FBP_MASKS && t.columns < TILE_COLUMNS)) {
+                    pack_b(t.k, t.columns, t.B, b_row, b_col, packed);
+                    t.B = packed;
+                    t.b_row = TILE_COLUMNS;
+                }
+                t.start = start && p == 0 ? start + j : NULL;
+                for (ptrdiff_t i = 0, number = 1; i < height; number++) {
+                    const ptrdiff_t stop = height * number / n_tiles;
+                    t.A = A_block + i * t.a_row;
+                    t.C = C + (i_block + i) * c_row + j;
+                    t.row_start = row_start && p == 0 ? row_start + i_block + i : NULL;
+                    run_tile(&t, stop - i);
+                    i = stop;
+                }
+            }
+        }
     }
 }
 
 static void matmul(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
                    ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
-                   const real *bias, int gradient, real *C)
+                   const real *bias, int gradient, real *C, real *workspace)
 {
-    /* As many tiles as it takes, of heights that differ by one at most: a tile of a few
-     * rows at the end would wait for its own sums. */
-    real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
-    const ptrdiff_t n_tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
-    ptrdiff_t start = 0;
-    do {
-        tile_t t = {
-            .k = least_of(k - start, FBP_K_BLOCK),
-            .a_row = a_row,
-            .a_col = a_col,
-            .is_first = start == 0,
-            .is_last = k - start <= FBP_K_BLOCK,
-            .least = gradient ? FBP_LEAST_GRADIENT : FBP_LEAST,
-            .c_row = n,
-        };
-        for (ptrdiff_t j = 0; j < n; j += TILE_COLUMNS) {
-            t.columns = least_of(n - j, TILE_COLUMNS);
-            const int vectors = t.columns > FBP_LANES ? 2 : 1;
-            t.B = B + start * b_row + j * b_col;
-            t.b_row = b_row;
-            if (b_col != 1 || t.columns < vectors * FBP_LANES || n * sizeof(real) >= 2048) {
-                pack_b(t.k, t.columns, t.B, b_row, b_col, packed);
-                t.B = packed;
-                t.b_row = TILE_COLUMNS;
-            }
-            t.bias = bias ? bias + j : NULL;
-            for (ptrdiff_t i = 0, tile = 0; tile < n_tiles; tile++) {
-                const ptrdiff_t stop = m * (tile + 1) / n_tiles;
-                t.A = A + i * a_row + start * a_col;
-                t.C = C + i * n + j;
-                tiles[stop - i - 1][vectors - 1](&t);
-                i = stop;
-            }
+    const real least = gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
+    /* Few columns would leave lanes idle: C's mirror image, B^T A^T, has few rows instead.
+     * Where A's columns are not contiguous they must be transposed first, which pays only
+     * for very few. */
+    const ptrdiff_t few = a_row == 1 ? TILE_COLUMNS : FBP_LANES / 4 + 1;
+    if (n < few && n % FBP_LANES != 0 && m >= FBP_LANES) {
+        real mirror[TILE_COLUMNS * M_BLOCK];
+        for (ptrdiff_t i = 0; i < m; i += M_BLOCK) {
+            const ptrdiff_t width = least_of(m - i, M_BLOCK);
+            product(n, width, k, B, b_col, b_row, A + i * a_row, a_col, a_row, NULL, bias, least,
+                    mirror, width, NULL);
+            for (ptrdiff_t l = 0; l < width; l++)
+                for (ptrdiff_t j = 0; j < n; j++) C[(i + l) * n + j] = mirror[j * width + l];
         }
-        start += FBP_K_BLOCK;
-    } while (start < k);
+        return;
+    }
+    product(m, n, k, A, a_row, a_col, B, b_row, b_col, bias, NULL, least, C, n, workspace);
 }
 
 #endif

@@ -107,67 +107,68 @@ static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_pd)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_pd)(a); }
 #endif
 
-/* A part of a vector is read and written under a mask where there are masks. */
+/* The first n lanes, as a mask for loads and stores where the processor has them. */
 #if FBP_LANES * FBP_BITS == 512
+#define FBP_MASKS 1
 #if FBP_BITS == 32
-#define MASK(n) ((__mmask16)((1u << (n)) - 1))
-#define TYPE(op) op##_ps
+typedef __mmask16 mask;
+#define TYPED(op) op##_ps
 #else
-#define MASK(n) ((__mmask8)((1u << (n)) - 1))
-#define TYPE(op) op##_pd
+typedef __mmask8 mask;
+#define TYPED(op) op##_pd
 #endif
-static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
-{
-    if (n >= FBP_LANES) return v_load(p);
-    if (n <= 0) return v_splat(fill);
-    return TYPE(_mm512_mask_loadu)(v_splat(fill), MASK(n), p);
-}
-static inline void v_store_part(real *p, ptrdiff_t n, vec x)
-{
-    if (n >= FBP_LANES)
-        v_store(p, x);
-    else if (n > 0)
-        TYPE(_mm512_mask_storeu)(p, MASK(n), x);
-}
+static inline mask v_first(ptrdiff_t n) { return (mask)((1u << n) - 1); }
+static inline vec v_load_masked(const real *p, mask m) { return TYPED(_mm512_maskz_loadu)(m, p); }
+static inline void v_store_masked(real *p, mask m, vec x) { TYPED(_mm512_mask_storeu)(p, m, x); }
 #elif FBP_LANES * FBP_BITS == 256
+#define FBP_MASKS 1
+typedef ivec mask;
 #if FBP_BITS == 32
-#define MASK(n) ((ivec){0, 1, 2, 3, 4, 5, 6, 7} < v_isplat((integer)(n)))
-#define TYPE(op) op##_ps
+#define TYPED(op) op##_ps
+static inline mask v_first(ptrdiff_t n)
+{
+    return (ivec){0, 1, 2, 3, 4, 5, 6, 7} < v_isplat((int)n);
+}
 #else
-#define MASK(n) ((ivec){0, 1, 2, 3} < v_isplat((integer)(n)))
-#define TYPE(op) op##_pd
+#define TYPED(op) op##_pd
+static inline mask v_first(ptrdiff_t n) { return (ivec){0, 1, 2, 3} < v_isplat(n); }
 #endif
+static inline vec v_load_masked(const real *p, mask m)
+{
+    return TYPED(_mm256_maskload)(p, (__m256i)m);
+}
+static inline void v_store_masked(real *p, mask m, vec x)
+{
+    TYPED(_mm256_maskstore)(p, (__m256i)m, x);
+}
+#else
+#define FBP_MASKS 0
+#endif
+#undef TYPED
+
 static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
 {
     if (n >= FBP_LANES) return v_load(p);
     if (n <= 0) return v_splat(fill);
-    return v_select(MASK(n), TYPE(_mm256_maskload)(p, (__m256i)MASK(n)), v_splat(fill));
-}
-static inline void v_store_part(real *p, ptrdiff_t n, vec x)
-{
-    if (n >= FBP_LANES)
-        v_store(p, x);
-    else if (n > 0)
-        TYPE(_mm256_maskstore)(p, (__m256i)MASK(n), x);
-}
-#else
-static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
-{
-    if (n >= FBP_LANES) return v_load(p);
+#if FBP_MASKS
+    if (fill == 0) return v_load_masked(p, v_first(n));
+#endif
     vec x = v_splat(fill);
     for (ptrdiff_t l = 0; l < n; l++) x[l] = p[l];
     return x;
 }
 static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 {
-    if (n >= FBP_LANES)
+    if (n >= FBP_LANES) {
         v_store(p, x);
-    else
+    } else if (n > 0) {
+#if FBP_MASKS
+        v_store_masked(p, v_first(n), x);
+#else
         for (ptrdiff_t l = 0; l < n; l++) p[l] = x[l];
-}
 #endif
-#undef MASK
-#undef TYPE
+    }
+}
 #undef X86
 
 #endif
