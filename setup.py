@@ -66,6 +66,8 @@ setup(
             kernel("activations"),
             kernel("losses"),
             kernel("optimizers"),
+            kernel("metrics"),
+            kernel("engine"),
         ],
         compiler_directives={
             "language_level": 3,

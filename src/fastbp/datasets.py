@@ -82,9 +82,8 @@ def digits(part="all"):
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
-            'the digits come with scikit-learn: pip install "fastbp[sklearn]"'
-        ) from error
+        raise ImportError('the digits come with scikit-learn: '
+                          'pip install "fastbp[sklearn]"') from error
     X, y = load_digits(return_X_y=True)
     X, y = (X / 16).astype(np.float32), y.astype(np.int64)
     if part == "all":
@@ -131,13 +130,13 @@ def read_table(path, target=None, drop=()):
         raise ValueError(f"{path}: {error}") from None
 
 
-def hold_out(y, share=0.2, seed=0, stratify=False):
+def hold_out(y, test_share=0.2, seed=0, stratify=False):
     """Draw rows at random that are kept out of the training, to test on.
 
     Parameters
     ----------
     y : array_like of shape (rows,)
-    share : float in (0, 1), default 0.2
+    test_share : float in (0, 1), default 0.2
         Of the rows to keep out.
     seed : int, default 0
     stratify : bool, default False
@@ -154,7 +153,7 @@ def hold_out(y, share=0.2, seed=0, stratify=False):
         If an argument is not as above, or there are too few rows to keep one out.
     """
     y = np.asarray(y)
-    share = checks.number("share", share, 0, 1, low_open=True, high_open=True)
+    share = checks.number("test_share", test_share, 0, 1, low_open=True, high_open=True)
     rng = np.random.default_rng(checks.whole("seed", seed, 0))
     order = rng.permutation(len(y))
     if stratify:
@@ -164,7 +163,7 @@ def hold_out(y, share=0.2, seed=0, stratify=False):
     is_test = taken[1:] > taken[:-1]
     if not is_test.any():
         raise ValueError(
-            f"share: expected one that keeps at least one row out, got {share} of {len(y)} rows"
+            f"test_share: expected one that keeps a row out, got {share} of {len(y)} rows"
         )
     return np.sort(order[~is_test]), np.sort(order[is_test])
 

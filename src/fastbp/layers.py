@@ -77,6 +77,7 @@ class Layer:
     cache = None
     key = 0
     step = 0
+    operation = None  # what the compiled engine runs in its place; fastbp's own layers have one
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
         self.n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
@@ -211,6 +212,10 @@ class Dense(Layer):
         initializers.get(init)
         self.init = init
 
+    @property
+    def operation(self):
+        return "dense", self.n_in, self.n_out
+
     def initialize(self, rng):
         weights = np.asarray(initializers.get(self.init)(rng, self.n_in, self.n_out))
         checks.shape("init", weights, self.parameter_shapes["W"], "from the callable")
@@ -256,6 +261,10 @@ class Dropout(Layer):
         super().__init__()
         self.rate = checks.number("rate", rate, 0, 1, high_open=True)
 
+    @property
+    def operation(self):
+        return "dropout", self.rate, self.key
+
     def forward(self, X, training=True):
         return kernels.dropout(X, self.rate, self.key, self.step) if training else X
 
@@ -277,6 +286,10 @@ class Activation(Layer):
 
     def __init__(self):
         super().__init__()
+
+    @property
+    def operation(self):
+        return self.function.__name__, getattr(self, "alpha", 0.0)
 
     def forward(self, X, training=True):
         A = self.function(X, **self.config())

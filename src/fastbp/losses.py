@@ -31,6 +31,7 @@ class Loss:
     """
 
     metric = None
+    operation = None  # what the compiled engine runs in its place; fastbp's own losses have one
 
     def __call__(self, Z, y, sample_weight=None):
         """The mean loss and its gradient.
@@ -105,6 +106,10 @@ class SoftmaxCrossEntropy(Loss):
             "label_smoothing", label_smoothing, 0, 1, high_open=True
         )
 
+    @property
+    def operation(self):
+        return "softmax_cross_entropy", self.label_smoothing
+
     def __call__(self, Z, y, sample_weight=None):
         y = np.asarray(y)
         targets = y if y.ndim == 1 else _like(Z, "y", y)
@@ -137,6 +142,10 @@ class Elementwise(Loss):
     """Base class of the losses that are a mean over outputs; `kernel` computes them."""
 
     kernel = None
+
+    @property
+    def operation(self):
+        return self.kernel.__name__, getattr(self, "delta", 0.0)
 
     def __call__(self, Z, y, sample_weight=None):
         weights = _like(Z, "sample_weight", sample_weight)

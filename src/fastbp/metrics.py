@@ -1,48 +1,53 @@
-"""Scores for people, gathered batch by batch beside the loss."""
+"""Scores for people, gathered batch by batch beside the loss.
+
+A metric is made for the targets it will count, is given batches with `update`, and says
+what they come to with `result`.
+"""
 
 import numpy as np
 
-__all__ = ["R2", "Accuracy"]
+from . import kernels
+from .kernels import metrics as sums_of
 
-
-def _weights(sample_weight, n):
-    return np.ones(n) if sample_weight is None else np.asarray(sample_weight, np.float64)
+__all__ = ["R2", "Accuracy", "BinaryAccuracy"]
 
 
 class Accuracy:
-    """Share of rows whose largest score is at the right label."""
+    """Share of rows whose largest score is at the right label.
+
+    Parameters
+    ----------
+    targets : ndarray
+        All targets that will be counted, as the loss's `targets` returns them.
+    sample_weight : ndarray of shape (rows,), optional
+    """
 
     name = "accuracy"
+    operation = "accuracy"  # what the compiled engine counts in its place
+    mean = None
 
     def __init__(self, targets, sample_weight=None):
-        self.right = self.total = 0.0
+        self.sums = np.zeros(2)  # right, all
 
     def update(self, Z, targets, sample_weight=None):
-        """Count a batch: scores Z (batch, n_out) and what the loss's `targets` made of y."""
-        right = self.right_rows(Z, targets)
-        if sample_weight is None:
-            self.right += float(right.sum())
-            self.total += len(Z)
-        else:
-            weights = _weights(sample_weight, len(Z))
-            self.right += float((weights * right).sum())
-            self.total += float(weights.sum())
-
-    def right_rows(self, Z, targets):
-        """How far each row is right, from 0 to 1."""
-        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return Z.argmax(axis=1) == labels
+        """Count a batch of scores Z (batch, n_out) and their targets."""
+        add = sums_of.add_labels if targets.ndim == 1 else sums_of.add_label_rows
+        add(Z, targets, sample_weight, self.sums)
 
     def result(self):
-        """The accuracy of everything counted, NaN if that is nothing."""
-        return self.right / self.total if self.total > 0 else float("nan")
+        """The score of everything counted, NaN if that is nothing."""
+        right, total = self.sums
+        return float(right / total) if total > 0 else float("nan")
 
 
 class BinaryAccuracy(Accuracy):
     """Share of outputs on the right side of 0, where each is a yes or no of its own."""
 
-    def right_rows(self, Z, targets):
-        return ((Z > 0) == (targets > 0.5)).mean(axis=1)
+    operation = "signs"
+
+    def update(self, Z, targets, sample_weight=None):
+        """Count a batch of scores Z (batch, n_out) and their targets, of the same shape."""
+        sums_of.add_sign_rows(Z, targets, sample_weight, self.sums)
 
 
 class R2:
@@ -59,24 +64,24 @@ class R2:
     """
 
     name = "r2"
+    operation = "r2"
 
     def __init__(self, targets, sample_weight=None):
-        weights = _weights(sample_weight, len(targets))
-        total = weights.sum()
-        self.mean = weights @ targets / total if total > 0 else np.zeros(targets.shape[1])
-        self.residual = np.zeros(targets.shape[1])
-        self.spread = np.zeros(targets.shape[1])
+        targets = targets.astype(np.float64)
+        weights = np.ones(len(targets)) if sample_weight is None else sample_weight
+        weights = weights.astype(np.float64)[:, None]
+        # NumPy's sums add in an order of the machine's; the kernels' do not.
+        total = kernels.dense_backward_bias(weights)
+        self.mean = kernels.dense_backward_weights(weights, targets)[0] / total
+        self.sums = np.zeros(2 * targets.shape[1])  # residuals, deviations, by output
 
     def update(self, Z, targets, sample_weight=None):
-        """Count a batch: predictions Z and targets, both (batch, n_out)."""
-        weights = _weights(sample_weight, len(Z))
-        targets = targets.astype(np.float64)
-        self.spread += weights @ (targets - self.mean) ** 2
-        with np.errstate(over="ignore", invalid="ignore"):  # while a training diverges
-            self.residual += weights @ (Z - targets) ** 2
+        """Count a batch of predictions Z and their targets, both (batch, n_out)."""
+        sums_of.add_square_rows(Z, targets, sample_weight, self.mean, self.sums)
 
     def result(self):
         """The score of everything counted."""
-        constant = self.spread == 0
-        ratio = self.residual / np.where(constant, 1, self.spread)
-        return float(np.mean(np.where(constant, self.residual == 0, 1 - ratio)))
+        residual, deviation = np.split(self.sums, 2)
+        constant = deviation == 0
+        ratio = residual / np.where(constant, 1, deviation)
+        return float(np.mean(np.where(constant, residual == 0, 1 - ratio)))

@@ -206,7 +206,7 @@ class Sequential:
             if metric is not None:
                 metric.update(Z, y, w)
             value, _ = loss(Z, y, w)
-            chunk_weight = data.weight(w, len(X))
+            chunk_weight = training.batch_weight(w, len(X))
             total += value * chunk_weight
             weight += chunk_weight
         scores = {"loss": total / weight if weight > 0 else float("nan")}

@@ -42,6 +42,7 @@ class Optimizer:
     """
 
     state_names = ()
+    operation = None  # what the compiled engine runs in its place; fastbp's own have one
 
     def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
         if not callable(learning_rate):
@@ -137,6 +138,10 @@ class SGD(Optimizer):
     def state_names(self):
         return ("velocity",) if self.momentum > 0 else ()
 
+    @property
+    def operation(self):
+        return {"name": "sgd", "momentum": self.momentum, "nesterov": self.nesterov}
+
     def update(self, parameters, gradients, learning_rate):
         kernels.sgd_step(
             parameters, gradients, self.state.get("velocity"), learning_rate=learning_rate,
@@ -168,6 +173,11 @@ class Adam(Optimizer):
         self.beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
         self.beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)
         self.epsilon = checks.number("epsilon", epsilon, 0, low_open=True)
+
+    @property
+    def operation(self):
+        return {"name": "adam", "beta1": self.beta1, "beta2": self.beta2,
+                "epsilon": self.epsilon, "decoupled": self.decoupled}
 
     def update(self, parameters, gradients, learning_rate):
         kernels.adam_step(

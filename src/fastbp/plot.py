@@ -51,18 +51,12 @@ def learning_curves(history, ax=None):
     lines = ax.plot(epochs, losses, "--", marker=marker, color=LOSS_COLOR, label="training loss")
     validation = history.get("val_loss")
     if validation:
-        lines += ax.plot(
-            epochs, validation, marker=marker, color=LOSS_COLOR, label="validation loss"
-        )
+        lines += ax.plot(epochs, validation, marker=marker, color=LOSS_COLOR,
+                         label="validation loss")
         if np.isfinite(validation).any():
             best = int(np.nanargmin(validation))
-            lines += ax.plot(
-                epochs[best],
-                validation[best],
-                "o",
-                color=LOSS_COLOR,
-                label=f"lowest: epoch {best + 1}",
-            )
+            lines += ax.plot(epochs[best], validation[best], "o", color=LOSS_COLOR,
+                             label=f"lowest: epoch {best + 1}")
     ax.set_xlim(0.5, len(epochs) + 0.5)
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss", color=LOSS_COLOR)
@@ -75,14 +69,8 @@ def learning_curves(history, ax=None):
         twin = ax.twinx()
         for key, style, what in ((metric, "--", "training"), ("val_" + metric, "-", "validation")):
             if key in history:
-                lines += twin.plot(
-                    epochs,
-                    history[key],
-                    style,
-                    marker=marker,
-                    color=METRIC_COLOR,
-                    label=f"{what} {name}",
-                )
+                lines += twin.plot(epochs, history[key], style, marker=marker,
+                                   color=METRIC_COLOR, label=f"{what} {name}")
         twin.set_ylabel(name, color=METRIC_COLOR)
         low, high = twin.get_ylim()
         if metric == "r2" and low < -1 < high:  # below 0 is worse than predicting the mean
@@ -123,10 +111,8 @@ def gradient_flow(history, ax=None):
     norms = np.array(norms, float)  # (epochs, layers)
     n_epochs, n_layers = norms.shape
     if n_layers == 0:
-        raise ValueError(
-            "history: expected gradients of at least one layer, but no layer of "
-            "this network has parameters"
-        )
+        raise ValueError("history: expected gradients of at least one layer, but no layer of "
+                         "this network has parameters")
     ax = _axes(ax, width=max(6.4, 0.35 * n_layers))
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -144,14 +130,8 @@ def gradient_flow(history, ax=None):
         # A logarithm has no place for 0: such norms are marked below the smallest other.
         floor = norms[positive].min() / 10 if positive.any() else 1.0
         epoch, layer = np.nonzero(~positive)
-        ax.scatter(
-            layer,
-            np.full(len(layer), floor),
-            marker="v",
-            color=colors[epoch],
-            label="0: no gradient",
-            zorder=3,
-        )
+        ax.scatter(layer, np.full(len(layer), floor), marker="v", color=colors[epoch],
+                   label="0: no gradient", zorder=3)
         ax.legend()
     # At least four powers of ten, or a healthy flow would look as steep as a vanishing one.
     low, high = ax.get_ylim()
@@ -172,10 +152,8 @@ def gradient_flow(history, ax=None):
 def _recorded(history, key, remedy):
     """The list ``history[key]``, checked to hold something."""
     if not isinstance(history, dict):
-        raise TypeError(
-            f"history: expected what fit returns (net.history keeps it too), "
-            f"got {type(history).__name__}"
-        )
+        raise TypeError(f"history: expected what fit returns (net.history keeps it too), "
+                        f"got {type(history).__name__}")
     if not history.get(key):
         what = "no epoch is recorded" if key in history else f"it has no {key!r}"
         raise ValueError(f"history: expected a history with {key!r}, {remedy}, but {what}")

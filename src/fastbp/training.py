@@ -4,15 +4,17 @@ What `Sequential.fit` does is `fit` below, from top to bottom: check everything,
 each epoch run the steps, evaluate, record, and ask the callbacks.
 """
 
+import copy
 import signal
 import threading
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import kernels, losses, optimizers
+from . import kernels, layers, losses, metrics, optimizers
 from .callbacks import Callback, EachEpoch
-from .kernels import checks
+from .kernels import checks, engine
 
 __all__ = ["History", "Training", "fit"]
 
@@ -61,6 +63,7 @@ class Dataset:
         if not isinstance(loss, losses.Loss):
             raise TypeError(f"loss: expected a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
         self.dtype = network.dtype
+        self.rows = None  # all of them, in their order
         self.X = network._rows(prefix + "X", X)
         if self.X.size == 0:
             raise ValueError(f"{prefix}X: expected at least one row and one column, "
@@ -98,48 +101,43 @@ class Dataset:
                 checks.finite(f"{name} as {self.dtype}", rows, first_row=start)
 
     def __len__(self):
-        return len(self.X)
+        return len(self.X) if self.rows is None else len(self.rows)
 
-    def batch(self, rows):
+    def places(self, order):
+        """Where in X, y and the weights the rows of this order are."""
+        return order if self.rows is None else self.rows[order]
+
+    def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
+        rows = self.places(order)
         X = np.ascontiguousarray(self.X[rows], self.dtype)
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return X, self.y[rows], weights
 
-    def weight(self, weights, n):
-        """What a batch counts in a mean over all rows."""
-        return float(n) if weights is None else float(weights.sum(dtype=np.float64))
-
     def new_metric(self, loss):
         """The loss's metric, with nothing counted yet; None if it has none."""
-        return None if loss.metric is None else loss.metric(self.y, self.sample_weight)
+        if loss.metric is None:
+            return None
+        rows = slice(None) if self.rows is None else self.rows
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        return loss.metric(self.y[rows], weights)
 
     def split(self, fraction, rng):
-        """Set aside a random share of the rows; both parts share this one's arrays."""
+        """Set aside a random share of the rows; both parts are views of this one."""
         n_aside = round(len(self) * fraction)
         if not 0 < n_aside < len(self):
             raise ValueError(f"validation_fraction: expected a share that leaves rows on both "
                              f"sides, got {fraction}, which sets aside {n_aside} of {len(self)}")
         order = rng.permutation(len(self))
-        return Subset(self, order[n_aside:]), Subset(self, order[:n_aside])
+        kept, aside = copy.copy(self), copy.copy(self)
+        kept.rows, aside.rows = order[n_aside:], order[:n_aside]
+        return kept, aside
 
 
-class Subset(Dataset):
-    """Some rows of a dataset, without a copy of its X."""
-
-    def __init__(self, whole, rows):
-        self.rows = rows
-        self.X, self.dtype = whole.X, whole.dtype
-        self.y = whole.y[rows]
-        self.sample_weight = None if whole.sample_weight is None else whole.sample_weight[rows]
-
-    def __len__(self):
-        return len(self.rows)
-
-    def batch(self, rows):
-        X = np.ascontiguousarray(self.X[self.rows[rows]], self.dtype)
-        weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return X, self.y[rows], weights
+def batch_weight(weights, n):
+    """What a batch of n rows counts in a mean over all rows."""
+    # A cumulative sum adds in the order of the rows; NumPy's sum does not.
+    return float(n) if weights is None else float(np.cumsum(weights, dtype=np.float64)[-1])
 
 
 class WholeSteps:
@@ -210,6 +208,7 @@ class Training:
         self.batch_size = batch_size
         self.history = history
         self.steps_per_epoch = -(-len(data) // batch_size)
+        self.engine = lower(self)
 
     def stop(self, reason="a callback asked for it"):
         """End the training after this epoch."""
@@ -223,58 +222,85 @@ class Training:
         dict
             The epoch's row of the history, without validation.
         """
-        network, data, history = self.network, self.data, self.history
-        metric = data.new_metric(self.loss)
-        norms = np.zeros(len(history.layer_names)) if "gradient_norms" in history else None
-        total = weight = 0.0
-        for i in range(self.steps_per_epoch):
-            X, y, w = data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-            Z = network._forward(X, training=True)
-            if metric is not None:
-                metric.update(Z, y, w)
-            value, dZ = self.loss(Z, y, w)
-            network.backward(dZ, input_gradient=False)
-            self._check_finite(i, value)
-            if norms is not None:
-                norms += self._layer_norms()
-            time_in_epochs = self.epoch + i / self.steps_per_epoch
-            whole_steps.call(self._step, i, time_in_epochs)
-            batch_weight = data.weight(w, len(X))
-            total += value * batch_weight
-            weight += batch_weight
-            progress.update(total / weight if weight > 0 else float("nan"))
-        row = {
-            "loss": total / weight if weight > 0 else float("nan"),
-            "learning_rate": self.optimizer.rate(time_in_epochs),
-        }
-        if metric is not None:
-            row[metric.name] = metric.result()
-        if norms is not None:
-            row["gradient_norms"] = norms / self.steps_per_epoch
+        optimizer, history = self.optimizer, self.history
+        times = [self.epoch + i / self.steps_per_epoch for i in range(self.steps_per_epoch)]
+        rates = np.array([optimizer.rate(time_in_epochs) for time_in_epochs in times])
+        self.sums = EpochSums(
+            totals=np.zeros(2),
+            metric=self.data.new_metric(self.loss),
+            norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
+        )
+        places = self.data.places(order)
+        i = 0
+        while i < self.steps_per_epoch:
+            made = 0
+            if self.engine is not None:
+                made = self._run_engine(places, i, rates, whole_steps)
+            if self.engine is None or self.engine.careful:
+                self._step_by_layers(i + made, order, times, whole_steps)
+                made += 1
+            i += made
+            progress.update(made, self.sums.loss)
+        row = {"loss": self.sums.loss, "learning_rate": float(rates[-1])}
+        if self.sums.metric is not None:
+            row[self.sums.metric.name] = self.sums.metric.result()
+        if self.sums.norms is not None:
+            row["gradient_norms"] = self.sums.norms / self.steps_per_epoch
         return row
 
-    def _layer_norms(self):
-        return [kernels.norm(gradients) for gradients in layer_gradients(self.network)]
+    def _run_engine(self, places, i, rates, whole_steps):
+        """Steps from i on in the compiled engine, as many as it makes."""
+        sums, metric = self.sums, self.sums.metric
+        try:
+            return self.engine.run(
+                places, i, self.steps_per_epoch, rates, self.optimizer.steps,
+                self._dropout_steps(), sums.totals, None if metric is None else metric.sums,
+                None if metric is None else metric.mean, sums.norms,
+            )
+        finally:  # also when interrupted: the steps made are made
+            whole_steps.call(self._count_steps, self.engine.made)
 
-    def _check_finite(self, i, loss_value):
-        self._gradient_norm = kernels.norm(self.network.gradients)
-        if not np.isfinite(loss_value):
-            self._diverged(i, f"the loss is {loss_value}")
-        if not np.isfinite(self._gradient_norm):
+    def _count_steps(self, made):
+        self.optimizer.steps += made
+        for layer in self.network.layers:
+            if isinstance(layer, layers.Dropout):
+                layer.step += made
+
+    def _dropout_steps(self):
+        return next((layer.step for layer in self.network.layers
+                     if isinstance(layer, layers.Dropout)), 0)
+
+    def _step_by_layers(self, i, order, times, whole_steps):
+        """One step through the layers' own methods: gather, forward, loss, backward, update."""
+        network, sums = self.network, self.sums
+        X, y, w = self.data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
+        Z = network._forward(X, training=True)
+        value, dZ = self.loss(Z, y, w)
+        network.backward(dZ, input_gradient=False)
+        gradient_norm = kernels.norm(network.gradients)
+        if not np.isfinite(value):
+            self._diverged(i, f"the loss is {value}")
+        if not np.isfinite(gradient_norm):
             self._diverged(i, "the gradients are not finite")
+        weight = batch_weight(w, len(X))
+        sums.totals += value * weight, weight
+        if sums.metric is not None:
+            sums.metric.update(Z, y, w)
+        if sums.norms is not None:
+            sums.norms += [kernels.norm(gradients) for gradients in layer_gradients(network)]
+        whole_steps.call(self._update, i, times[i], gradient_norm)
 
-    def _step(self, i, time_in_epochs):
+    def _update(self, i, time_in_epochs, gradient_norm):
         """One step of the optimizer, which is taken back if a weight comes out infinite.
 
         That takes an enormous gradient, weight or learning rate; only then is there a
         copy to go back to.
         """
         network, optimizer = self.network, self.optimizer
-        size = self._gradient_norm
-        if optimizer.weight_decay > 0:
-            size += optimizer.weight_decay * kernels.norm(network.parameters)
+        rate, decay = optimizer.rate(time_in_epochs), optimizer.weight_decay
+        size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # The square root of the largest number: products of two such do not overflow.
-        if max(1.0, optimizer.rate(time_in_epochs)) * size < np.sqrt(np.finfo(self.data.dtype).max):
+        if max(1.0, rate) * size < np.sqrt(np.finfo(self.data.dtype).max):
             optimizer.step(network.parameters, network.gradients, time_in_epochs)
             return
         before = network.parameters.copy()
@@ -292,6 +318,58 @@ class Training:
             f"step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or inputs "
             f"and targets scaled to a standard deviation of about 1"
         )
+
+
+@dataclass
+class EpochSums:
+    """What an epoch adds up, by either path.
+
+    Attributes
+    ----------
+    totals : ndarray
+        The sum of the losses times the batches' weights, and of the weights.
+    metric : Accuracy, R2 or None
+    norms : ndarray or None
+        The norm of each layer's gradients.
+    """
+
+    totals: np.ndarray
+    metric: object
+    norms: np.ndarray | None
+
+    @property
+    def loss(self):
+        """The mean so far."""
+        total, weight = self.totals
+        return float(total / weight) if weight > 0 else float("nan")
+
+
+def lower(run):
+    """The compiled engine that makes the steps of a `Training`, or None.
+
+    There is one if everything it would have to run is fastbp's own, and X is an array whose
+    rows it can gather.
+    """
+    pieces = [(layer, layers) for layer in run.network.layers]
+    pieces += [(run.loss, losses), (run.optimizer, optimizers)]
+    if run.loss.metric is not None:
+        pieces.append((run.loss.metric(run.data.y[:1]), metrics))
+    if any(type(piece).__module__ != home.__name__ for piece, home in pieces):
+        return None
+    if not engine.readable(run.data.X) or run.network.parameters.size == 0:
+        return None
+    run.optimizer.start(run.network.parameters)
+    settings = run.optimizer.operation | {
+        "weight_decay": run.optimizer.weight_decay,
+        "clip_norm": run.optimizer.clip_norm,
+        "state": list(run.optimizer.state.values()),
+    }
+    return engine.Engine(
+        [layer.operation for layer in run.network.layers],
+        run.network.parameters, run.network.gradients, run.loss.operation,
+        None if run.loss.metric is None else run.loss.metric.operation, settings,
+        run.data.X, run.data.y, run.data.sample_weight, min(run.batch_size, len(run.data)),
+    )
 
 
 def layer_gradients(network):
@@ -413,8 +491,8 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def update(self, loss):
-        """One more step; `loss` is the mean so far."""
+    def update(self, steps, loss):
+        """Some more steps; `loss` is the mean so far."""
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-            self.bar.update()
+            self.bar.update(steps)

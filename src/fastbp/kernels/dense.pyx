@@ -19,35 +19,40 @@ from libc.stdlib cimport free, malloc
 
 from . import checks
 
-# Multiply-adds from which on a product is given a workspace.
+# Multiply-adds from which on a product pays for a workspace.
 cdef Py_ssize_t WORK_FOR_WORKSPACE = 1 << 22
 
 
 cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                 const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
                 const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
-                const real *bias, bint gradient, real *C) except -1 nogil:
+                const real *bias, bint gradient, real *C, real *workspace) except -1 nogil:
     """C = bias + A·B (simd/dispatch.h), with a look at signals, such as Ctrl-C, now and then."""
     cdef Py_ssize_t work_per_row = max(1, n) * max(1, k)
     cdef Py_ssize_t panel = max(1, tier.work_per_look // work_per_row)
     cdef Py_ssize_t i = 0
-    cdef real *workspace = NULL
-    if m * work_per_row >= WORK_FOR_WORKSPACE:
-        workspace = <real *>malloc(FBP_WORKSPACE * sizeof(real))
-        if workspace is NULL:
+    while i < m:
+        fbp_matmul(tier, min(panel, m - i), n, k, A + i * a_row, a_row, a_col,
+                   B, b_row, b_col, bias, gradient, C + i * n, workspace)
+        i += panel
+        if i < m:
             with gil:
-                raise MemoryError("no memory for the workspace of a matrix product")
+                PyErr_CheckSignals()
+    return 0
+
+
+cdef int matmul_alone(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                      const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
+                      const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
+                      const real *bias, bint gradient, real *C) except -1 nogil:
+    """`matmul` with a workspace of its own."""
+    cdef real *workspace = NULL
+    if <double>m * n * k >= WORK_FOR_WORKSPACE:
+        workspace = <real *>malloc(FBP_WORKSPACE * sizeof(real))  # NULL only makes it slower
     try:
-        while i < m:
-            fbp_matmul(tier, min(panel, m - i), n, k, A + i * a_row, a_row, a_col,
-                       B, b_row, b_col, bias, gradient, C + i * n, workspace)
-            i += panel
-            if i < m:
-                with gil:
-                    PyErr_CheckSignals()
+        return matmul(m, n, k, A, a_row, a_col, B, b_row, b_col, bias, gradient, C, workspace)
     finally:
         free(workspace)
-    return 0
 
 
 cdef int forward(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b,
@@ -55,8 +60,8 @@ cdef int forward(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b,
     """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
     cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
     with nogil:
-        matmul(X.shape[0], n_out, n_in, &X[0, 0], n_in, 1, &W[0, 0], n_out, 1, &b[0],
-               False, &Z[0, 0])
+        matmul_alone(X.shape[0], n_out, n_in, &X[0, 0], n_in, 1, &W[0, 0], n_out, 1, &b[0],
+                     False, &Z[0, 0])
     return 0
 
 
@@ -65,8 +70,8 @@ cdef int backward_weights(const real[:, ::1] X, const real[:, ::1] dZ,
     """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
     cdef Py_ssize_t batch = X.shape[0], n_in = X.shape[1], n_out = dZ.shape[1]
     with nogil:
-        matmul(n_in, n_out, batch, &X[0, 0], 1, n_in, &dZ[0, 0], n_out, 1,
-               <const real *>NULL, True, &dW[0, 0])
+        matmul_alone(n_in, n_out, batch, &X[0, 0], 1, n_in, &dZ[0, 0], n_out, 1,
+                     <const real *>NULL, True, &dW[0, 0])
     return 0
 
 
@@ -82,8 +87,8 @@ cdef int backward_input(const real[:, ::1] dZ, const real[:, ::1] W,
     """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
     cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
     with nogil:
-        matmul(dZ.shape[0], n_in, n_out, &dZ[0, 0], n_out, 1, &W[0, 0], 1, n_out,
-               <const real *>NULL, True, &dX[0, 0])
+        matmul_alone(dZ.shape[0], n_in, n_out, &dZ[0, 0], n_out, 1, &W[0, 0], 1, n_out,
+                     <const real *>NULL, True, &dX[0, 0])
     return 0
 
 

@@ -7,12 +7,6 @@ the mean over its outputs, except for softmax, where a row is one answer.
 
 import numpy as np
 
-from fastbp.kernels.dispatch cimport (
-    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_SIGMOID_CROSS_ENTROPY,
-    FBP_SOFTMAX_CROSS_ENTROPY,
-    fbp_loss, int64_t, real, tier,
-)
-
 from . import checks
 
 

@@ -2,12 +2,6 @@
 
 from libc.math cimport sqrt
 
-from fastbp.kernels.dispatch cimport (
-    FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CONSTANTS, FBP_ADAM_CORRECTION,
-    FBP_ADAM_EPSILON, FBP_ADAM_KEEP, FBP_ADAM_L2, FBP_ADAM_RATE,
-    fbp_adam, fbp_sgd, fbp_sum_of_squares, real, tier,
-)
-
 from . import checks
 
 
@@ -25,6 +19,18 @@ cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real
               long step, double learning_rate, double beta1, double beta2, double epsilon,
               double weight_decay, bint decoupled) except -1:
     cdef double[FBP_ADAM_CONSTANTS] constants
+    set_adam_constants(constants, step, learning_rate, beta1, beta2, epsilon, weight_decay,
+                       decoupled)
+    with nogil:
+        fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
+                 constants)
+    return 0
+
+
+cdef void set_adam_constants(double *constants, long step, double learning_rate, double beta1,
+                             double beta2, double epsilon, double weight_decay,
+                             bint decoupled) noexcept nogil:
+    """What fbp_adam is told for a step, the first being 1."""
     constants[FBP_ADAM_RATE] = learning_rate / (1.0 - power(beta1, step))
     constants[FBP_ADAM_BETA1] = beta1
     constants[FBP_ADAM_BETA2] = beta2
@@ -32,10 +38,6 @@ cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real
     constants[FBP_ADAM_EPSILON] = epsilon
     constants[FBP_ADAM_L2] = 0.0 if decoupled else weight_decay
     constants[FBP_ADAM_KEEP] = 1.0 - learning_rate * weight_decay if decoupled else 1.0
-    with nogil:
-        fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
-                 constants)
-    return 0
 
 
 cdef double power(double base, long exponent) noexcept nogil:

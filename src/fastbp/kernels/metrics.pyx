@@ -1,0 +1,85 @@
+"""What the metrics add up, batch by batch: in float64, in the order of the rows.
+
+The sums go on from batch to batch in an array of the caller's, so that the way an epoch is
+cut into batches is all they depend on.
+"""
+
+cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
+                       const int64_t *labels, const real *weights,
+                       double *sums) noexcept nogil:
+    """sums += weight of the rows with the largest score at the right label, and of all."""
+    cdef Py_ssize_t i, right
+    cdef double weight
+    for i in range(m):
+        right = labels[i] if labels is not NULL else argmax(n, Y + i * n)
+        weight = 1.0 if weights is NULL else weights[i]
+        if argmax(n, Z + i * n) == right:
+            sums[0] += weight
+        sums[1] += weight
+
+
+cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:
+    """The first of the largest; a NaN is larger than any number, as in NumPy."""
+    cdef Py_ssize_t j, best = 0
+    for j in range(1, n):
+        if z[best] != z[best]:
+            break
+        if not z[j] <= z[best]:
+            best = j
+    return best
+
+
+cdef void count_signs(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
+                      const real *weights, double *sums) noexcept nogil:
+    """sums += weighted share of each row's outputs on the right side of 0, and the weight."""
+    cdef Py_ssize_t i, j, right
+    cdef double weight
+    for i in range(m):
+        right = 0
+        for j in range(n):
+            right += (Z[i * n + j] > 0) == (Y[i * n + j] > 0.5)
+        weight = 1.0 if weights is NULL else weights[i]
+        sums[0] += weight * (<double>right / <double>n)
+        sums[1] += weight
+
+
+cdef void add_squares(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
+                      const real *weights, const double *mean, double *sums) noexcept nogil:
+    """sums[j] += Σᵢ w (z - y)² and sums[n + j] += Σᵢ w (y - mean)², for each output j."""
+    cdef Py_ssize_t i, j
+    cdef double weight, residual, deviation
+    for i in range(m):
+        weight = 1.0 if weights is NULL else weights[i]
+        for j in range(n):
+            residual = <double>Z[i * n + j] - <double>Y[i * n + j]
+            deviation = <double>Y[i * n + j] - mean[j]
+            sums[j] += weight * (residual * residual)
+            sums[n + j] += weight * (deviation * deviation)
+
+
+def add_labels(const real[:, ::1] Z, const int64_t[::1] labels, const real[::1] weights,
+               double[::1] sums):
+    """Add a batch's rows with the largest score at its label, and all rows, to `sums`."""
+    count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], <const real *>NULL, &labels[0],
+                 <const real *>NULL if weights is None else &weights[0], &sums[0])
+
+
+def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
+                   double[::1] sums):
+    """As `add_labels`, the label of a row being that of its largest target."""
+    count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0], <const int64_t *>NULL,
+                 <const real *>NULL if weights is None else &weights[0], &sums[0])
+
+
+def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
+                  double[::1] sums):
+    """Add a batch's shares of outputs on the right side of 0, and its rows, to `sums`."""
+    count_signs(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
+                <const real *>NULL if weights is None else &weights[0], &sums[0])
+
+
+def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
+                    const double[::1] mean, double[::1] sums):
+    """Add a batch's squared residuals and deviations from `mean` to `sums`, by output."""
+    add_squares(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
+                <const real *>NULL if weights is None else &weights[0], &mean[0], &sums[0])

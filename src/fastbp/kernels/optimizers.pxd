@@ -1,0 +1,9 @@
+from fastbp.kernels.dispatch cimport (
+    FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CONSTANTS, FBP_ADAM_CORRECTION,
+    FBP_ADAM_EPSILON, FBP_ADAM_KEEP, FBP_ADAM_L2, FBP_ADAM_RATE,
+    fbp_adam, fbp_sgd, fbp_sum_of_squares, real, tier,
+)
+
+cdef void set_adam_constants(double *constants, long step, double learning_rate, double beta1,
+                             double beta2, double epsilon, double weight_decay,
+                             bint decoupled) noexcept nogil
