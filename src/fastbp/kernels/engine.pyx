@@ -254,7 +254,9 @@ cdef class Engine:
             then, when the next step has to be made the careful way.
         """
         cdef double *metric_data = NULL if metric_sums is None else &metric_sums[0]
-        cdef const double *mean_data = <const double *>NULL if metric_mean is None else &metric_mean[0]
+        cdef const double *mean_data = NULL
+        if metric_mean is not None:
+            mean_data = &metric_mean[0]
         cdef double *norm_data = NULL if layer_norms is None else &layer_norms[0]
         with nogil:
             if self.is_double:

@@ -91,7 +91,7 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
         for (int u = 0; u < vectors; u++) {
 #if FBP_MASKS
             if (masked && u == vectors - 1) {
-                b_p[u] = v_load_masked(b + u * FBP_LANES, last);
+                b_p[u] = v_load_masked(b + u * FBP_LANES, last, 0);
                 continue;
             }
 #endif

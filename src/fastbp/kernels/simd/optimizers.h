@@ -59,11 +59,23 @@ static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, 
 /* In float64 whatever the dtype, in the lanes of a row's sum. */
 static double sum_of_squares(ptrdiff_t n, const real *X)
 {
+    enum { WIDES = FBP_SUM_LANES / WIDE_LANES };
     double lanes[FBP_SUM_LANES] = {0};
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const double x = (double)X[i];
-        lanes[i % FBP_SUM_LANES] = fma(x, x, lanes[i % FBP_SUM_LANES]);
+    real rest[FBP_SUM_LANES] = {0};
+    wide sum[WIDES];
+    memcpy(sum, lanes, sizeof sum);
+    for (ptrdiff_t i = 0; i < n; i += FBP_SUM_LANES) {
+        const real *x = X + i;
+        if (n - i < FBP_SUM_LANES) {
+            memcpy(rest, x, (size_t)(n - i) * sizeof(real));
+            x = rest;
+        }
+        for (int u = 0; u < WIDES; u++) {
+            const wide x_u = w_load(x + u * WIDE_LANES);
+            sum[u] = w_fma(x_u, x_u, sum[u]);
+        }
     }
+    memcpy(lanes, sum, sizeof lanes);
     for (int width = FBP_SUM_LANES / 2; width > 0; width /= 2)
         for (int l = 0; l < width; l++) lanes[l] = lanes[l] + lanes[l + width];
     return lanes[0];

@@ -118,7 +118,10 @@ typedef __mmask8 mask;
 #define TYPED(op) op##_pd
 #endif
 static inline mask v_first(ptrdiff_t n) { return (mask)((1u << n) - 1); }
-static inline vec v_load_masked(const real *p, mask m) { return TYPED(_mm512_maskz_loadu)(m, p); }
+static inline vec v_load_masked(const real *p, mask m, real fill)
+{
+    return TYPED(_mm512_mask_loadu)(v_splat(fill), m, p);
+}
 static inline void v_store_masked(real *p, mask m, vec x) { TYPED(_mm512_mask_storeu)(p, m, x); }
 #elif FBP_LANES * FBP_BITS == 256
 #define FBP_MASKS 1
@@ -133,9 +136,9 @@ static inline mask v_first(ptrdiff_t n)
 #define TYPED(op) op##_pd
 static inline mask v_first(ptrdiff_t n) { return (ivec){0, 1, 2, 3} < v_isplat(n); }
 #endif
-static inline vec v_load_masked(const real *p, mask m)
+static inline vec v_load_masked(const real *p, mask m, real fill)
 {
-    return TYPED(_mm256_maskload)(p, (__m256i)m);
+    return v_select(m, TYPED(_mm256_maskload)(p, (__m256i)m), v_splat(fill));
 }
 static inline void v_store_masked(real *p, mask m, vec x)
 {
@@ -151,11 +154,12 @@ static inline vec v_load_part(const real *p, ptrdiff_t n, real fill)
     if (n >= FBP_LANES) return v_load(p);
     if (n <= 0) return v_splat(fill);
 #if FBP_MASKS
-    if (fill == 0) return v_load_masked(p, v_first(n));
-#endif
+    return v_load_masked(p, v_first(n), fill);
+#else
     vec x = v_splat(fill);
     for (ptrdiff_t l = 0; l < n; l++) x[l] = p[l];
     return x;
+#endif
 }
 static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 {
@@ -171,6 +175,35 @@ static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 }
 #undef X86
 
+#endif
+
+/* As many doubles as a register holds, loaded from reals: what sums in float64 need. */
+#if FBP_BITS == 64
+#define WIDE_LANES FBP_LANES
+typedef vec wide;
+static inline wide w_load(const real *p) { return v_load(p); }
+static inline wide w_fma(wide a, wide b, wide c) { return v_fma(a, b, c); }
+#elif FBP_LANES == 1
+#define WIDE_LANES 1
+typedef double wide;
+static inline wide w_load(const real *p) { return (double)*p; }
+static inline wide w_fma(wide a, wide b, wide c) { return fma(a, b, c); }
+#else
+#define WIDE_LANES (FBP_LANES / 2)
+typedef double wide __attribute__((vector_size(WIDE_LANES * 8)));
+static inline wide w_load(const real *p)
+{
+    float x __attribute__((vector_size(WIDE_LANES * 4)));
+    memcpy(&x, p, sizeof x);
+    return __builtin_convertvector(x, wide);
+}
+#if FBP_LANES == 16
+static inline wide w_fma(wide a, wide b, wide c) { return _mm512_fmadd_pd(a, b, c); }
+#elif FBP_LANES == 8
+static inline wide w_fma(wide a, wide b, wide c) { return _mm256_fmadd_pd(a, b, c); }
+#elif defined(__aarch64__)
+static inline wide w_fma(wide a, wide b, wide c) { return vfmaq_f64(c, a, b); }
+#endif
 #endif
 
 /* The same bits read as integers, and back. */
