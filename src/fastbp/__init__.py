@@ -4,7 +4,8 @@
 >>> net = fb.mlp([2, 16, 2], seed=0)
 >>> X = np.random.default_rng(0).normal(size=(200, 2))
 >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
->>> history = net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=30, seed=0)
+>>> history = net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.Adam(0.01),
+...                   epochs=30, seed=0)
 >>> history["accuracy"][-1] > 0.9
 True
 """

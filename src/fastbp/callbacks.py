@@ -81,7 +81,8 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, training):
         value = training.history[self.monitor][-1]
-        if self._sign * (value - self.best) > self.min_delta or self.best_epoch is None:
+        improved = self._sign * (value - self.best) > self.min_delta
+        if improved or (np.isnan(self.best) and not np.isnan(value)) or self.best_epoch is None:
             self.best, self.best_epoch = value, training.epoch
             if self.restore_best:
                 self._best_parameters = training.network.parameters.copy()

@@ -9,6 +9,7 @@
 import csv
 import math
 import os
+import shlex
 import zipfile
 import zlib
 from array import array
@@ -23,6 +24,9 @@ __all__ = ["Standardizer", "Table", "digits", "fold", "hold_out", "read_table"]
 
 # Cells of a CSV file that stand for "no value", in lower case.
 MISSING = {"", "na", "n/a", "nan", "null"}
+
+# What NumPy and zipfile raise when an .npz file is not what it should be.
+DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 # How many columns or classes a message lists before it says how many more there are.
 LISTED = 20
@@ -266,8 +270,8 @@ class _Column:
         if self.first_text and not may_be_text:
             return f"column {self.name!r} holds text, first {self.first_text}"
         if self.missing:
-            values = "a value" if self.missing == 1 else f"{self.missing} values"
-            return f"column {self.name!r} lacks {values}, first in {self.first_missing}"
+            what = "a value, in" if self.missing == 1 else f"{self.missing} values, first in"
+            return f"column {self.name!r} lacks {what} {self.first_missing}"
         if self.first_infinite and not self.first_text:
             return f"column {self.name!r} holds an infinite number, {self.first_infinite}"
         return None
@@ -362,18 +366,17 @@ def _check_columns(columns):
         remedies.append("fill in missing values or remove their rows")
     if any(column.first_infinite for column in bad):
         remedies.append("replace infinite numbers")
-    names = [column.name for column in bad]
-    more = f"; and {len(bad) - LISTED} more columns" if len(bad) > LISTED else ""
+    complaints = "; ".join(column.complaint() for column in bad[:LISTED])
+    drop, options = "drop=[...]", "--drop COLUMN ..."
+    if len(bad) > LISTED:
+        complaints += f"; and {len(bad) - LISTED} more columns are like that"
+    else:
+        names = [column.name for column in bad]
+        drop, options = f"drop={names}", " ".join(f"--drop {shlex.quote(name)}" for name in names)
     raise ValueError(
-        "; ".join(column.complaint() for column in bad[:LISTED])
-        + f"{more}. Expected finite numbers: {', '.join(remedies)}, or leave such columns out "
-        f"with drop={names}, on the command line "
-        + " ".join(f"--drop {_quoted(name)}" for name in names)
+        f"{complaints}. Expected finite numbers: {', '.join(remedies)}, or leave such columns out "
+        f"with {drop}, on the command line {options}"
     )
-
-
-def _quoted(name):
-    return f'"{name}"' if not name.isidentifier() else name
 
 
 def _names(names):
@@ -385,24 +388,22 @@ def _names(names):
 def _read_npz(path, target, drop):
     if len(drop):
         raise ValueError("drop: the columns of an .npz file have no names; leave them out of X")
-    with open(path, "rb"):  # says what is wrong if it cannot be opened
-        pass
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise ValueError(
-            "is no .npz file, or a damaged one; write it with numpy.savez(path, X=X, y=y)"
-        ) from None
-    with file:
+    with open(path, "rb") as file:
+        try:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError
+        except DAMAGE:
+            raise ValueError(
+                "is no .npz file, or a damaged one; write it with numpy.savez(path, X=X, y=y)"
+            ) from None
         for name in ("X", target):
-            if name not in file:
+            if name not in arrays:
                 raise ValueError(
-                    f"there is no array {name!r}, but {_names(list(file)) or 'none at all'}; "
+                    f"there is no array {name!r}, but {_names(list(arrays)) or 'none at all'}; "
                     f"write the file with numpy.savez(path, X=X, {target}={target})"
                 )
-        X, y = _member(file, "X"), _member(file, target)
+        X, y = _member(arrays, "X"), _member(arrays, target)
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise ValueError(
             f"X: expected numbers of shape (rows, columns), got {X.dtype} of shape {X.shape}"
@@ -424,10 +425,10 @@ def _read_npz(path, target, drop):
     return Table(X, y if y.dtype.kind == "U" else y.astype(np.float64), names, target)
 
 
-def _member(file, name):
+def _member(arrays, name):
     try:
-        return file[name]
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return arrays[name]
+    except DAMAGE as error:
         if "allow_pickle" in str(error):
             error = f"it holds Python objects; write numbers, as in {name}.astype(float)"
         raise ValueError(f"{name} cannot be read: {error}") from None

@@ -12,7 +12,8 @@ import os
 from . import layers as built_in
 
 FORMAT = "fastbp"
-VERSION = "1"
+VERSION = 1
+CODES = {"float32": "F32", "float64": "F64"}  # safetensors' names
 
 
 def write(path, layers, dtype):
@@ -37,19 +38,18 @@ def write(path, layers, dtype):
 
     described = []
     for i, layer in enumerate(layers):
-        name, config = type(layer).__name__, layer.config()
+        name = type(layer).__name__
         try:
+            config = layer.config()
             json.dumps(config, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"layer {i} ({name}): config() gives something that JSON cannot "
-                            f"hold ({error}); define a config() of plain numbers and strings, "
-                            f"the constructor's arguments") from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise TypeError(f"layer {i} ({name}): its config() cannot be written ({error}); "
+                            f"keep each of the constructor's arguments in an attribute of the "
+                            f"same name, or define a config() of plain numbers and strings") from None
         described.append({"type": name, "config": config})
-    metadata = {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": json.dumps({"dtype": str(dtype), "layers": described}),
-    }
+    # One entry: of several, safetensors changes the order from file to file.
+    architecture = {"version": VERSION, "dtype": str(dtype), "layers": described}
+    metadata = {FORMAT: json.dumps(architecture)}
     tensors = {
         f"layers.{i}.{name}": getattr(layer, name)
         for i, layer in enumerate(layers)
@@ -82,7 +82,7 @@ def read(path, layer_types=()):
         raise FileNotFoundError(f"path: there is no file {path!r}")
     if os.path.isdir(path):
         raise IsADirectoryError(f"path: expected a file, got the directory {path!r}")
-    known = built_in.BUILT_IN | {cls.__name__: cls for cls in layer_types}
+    known = built_in.BUILT_IN | _by_name(layer_types)
     try:
         with safe_open(path, framework="numpy") as file:
             layers, dtype = _describe(path, file.metadata() or {}, known)
@@ -93,15 +93,26 @@ def read(path, layer_types=()):
             }
             _compare_names(path, set(file.keys()), set(expected))
             for key, (layer, name) in expected.items():
-                tensor, shape = file.get_tensor(key), layer.parameter_shapes[name]
-                if tensor.shape != shape or str(tensor.dtype) != dtype:
-                    raise _damaged(path, f"{key} is {tensor.dtype} of shape {tensor.shape}, "
-                                         f"expected {dtype} of shape {shape}")
-                setattr(layer, name, tensor)
+                header, shape = file.get_slice(key), list(layer.parameter_shapes[name])
+                if header.get_shape() != shape or header.get_dtype() != CODES[dtype]:
+                    raise _damaged(path, f"{key} is {header.get_dtype()} of shape "
+                                         f"{header.get_shape()}, expected {CODES[dtype]} of "
+                                         f"shape {shape}")
+                setattr(layer, name, file.get_tensor(key))
     except SafetensorError as error:
         raise ValueError(f"path: {path!r} is no fastbp model: it is not a safetensors file, or "
                          f"a damaged one ({error})") from None
     return layers, dtype
+
+
+def _by_name(layer_types):
+    try:
+        classes = list(layer_types)
+    except TypeError:
+        classes = [None]
+    if not all(isinstance(cls, type) and issubclass(cls, built_in.Layer) for cls in classes):
+        raise TypeError(f"layer_types: expected a list of Layer classes, got {layer_types!r}")
+    return {cls.__name__: cls for cls in classes}
 
 
 def _damaged(path, what):
@@ -110,19 +121,22 @@ def _damaged(path, what):
 
 def _describe(path, metadata, known):
     """The layers that the metadata describe, without parameters, and the dtype."""
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise ValueError(f"path: {path!r} is no fastbp model: it is a safetensors file of "
                          f"another program")
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"path: {path!r} is a fastbp model of version "
-                         f"{metadata.get('version')!r}; this fastbp reads version {VERSION}")
     try:
-        architecture = json.loads(metadata["architecture"])
-        dtype = architecture["dtype"]
-        described = [(layer["type"], dict(layer["config"])) for layer in architecture["layers"]]
+        architecture = json.loads(metadata[FORMAT])
+        version, dtype = architecture["version"], architecture["dtype"]
+        described = [(str(layer["type"]), dict(layer["config"]))
+                     for layer in architecture["layers"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, f"its description cannot be read "
                              f"({type(error).__name__}: {error})") from None
+    if version != VERSION:
+        raise ValueError(f"path: {path!r} is a fastbp model of version {version!r}; this fastbp "
+                         f"reads version {VERSION}")
+    if not isinstance(dtype, str) or dtype not in CODES:
+        raise _damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
     layers = []
     for i, (name, config) in enumerate(described):
         if name not in known:
@@ -130,7 +144,7 @@ def _describe(path, metadata, known):
                              f"know; pass its class as load(path, layer_types=[{name}])")
         try:
             layers.append(known[name](**config))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise _damaged(path, f"layer {i}: {name}: {error}") from None
     return layers, dtype
 

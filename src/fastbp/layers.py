@@ -8,6 +8,7 @@ Parameters and gradients are views into the two flat arrays of the network the l
 in: the array ``W`` has its gradient beside it as ``dW``.
 """
 
+import copy
 import inspect
 import math
 
@@ -148,6 +149,16 @@ class Layer:
         """How many numbers the parameters are."""
         return sum(math.prod(shape) for shape in self.parameter_shapes.values())
 
+    def allocate(self, dtype):
+        """Parameters of its own, zeros, until it is bound to a network's."""
+        for name, shape in self.parameter_shapes.items():
+            self.__dict__[name] = np.zeros(shape, dtype)
+
+    def clear(self):
+        """Forget the parameters it has of its own."""
+        for name in self.parameter_shapes:
+            self.__dict__.pop(name, None)
+
     def bind(self, parameters, gradients):
         """Make the parameters views into these flat arrays, keeping values they had."""
         views, start = {}, 0
@@ -178,6 +189,9 @@ class Layer:
                 state.pop("d" + name)
         state.pop("cache", None)
         return state
+
+    def __copy__(self):
+        return copy.deepcopy(self)
 
     def _kept(self):
         if self.cache is None:
@@ -217,7 +231,8 @@ class Dense(Layer):
         return "dense", self.n_in, self.n_out
 
     def initialize(self, rng):
-        weights = np.asarray(initializers.get(self.init)(rng, self.n_in, self.n_out))
+        weights = initializers.get(self.init)(rng, self.n_in, self.n_out)
+        weights = checks.data("init", weights)
         checks.shape("init", weights, self.parameter_shapes["W"], "from the callable")
         self.W = weights
         self.b = 0
@@ -232,7 +247,9 @@ class Dense(Layer):
         return kernels.dense_backward_input(dZ, self.W)
 
     def backward_parameters(self, dZ):
-        kernels.dense_backward_weights(self._kept(), dZ, out=self.dW)
+        X = self._kept()
+        checks.shape("dZ", dZ, (len(X), self.n_out), "of what forward returned")
+        kernels.dense_backward_weights(X, dZ, out=self.dW)
         kernels.dense_backward_bias(dZ, out=self.db)
 
     def config(self):

@@ -114,7 +114,8 @@ class SoftmaxCrossEntropy(Loss):
         y = np.asarray(y)
         targets = y if y.ndim == 1 else _like(Z, "y", y)
         weights = _like(Z, "sample_weight", sample_weight)
-        return kernels.softmax_cross_entropy(Z, targets, weights, **vars(self))
+        return kernels.softmax_cross_entropy(Z, targets, weights,
+                                             label_smoothing=self.label_smoothing)
 
     def targets(self, y, n_out, dtype):
         y = checks.data("y", y)
@@ -130,7 +131,8 @@ class SoftmaxCrossEntropy(Loss):
                 )
             return np.ascontiguousarray(y, np.int64)
         checks.shape("y", y, (None, n_out), "for probabilities, or labels of one dimension")
-        wrong = (y < 0).any(axis=1) | (abs(y.sum(axis=1) - 1) > 1e-3)
+        with np.errstate(over="ignore"):
+            wrong = (y < 0).any(axis=1) | ~(abs(y.sum(axis=1) - 1) <= 1e-3)
         if wrong.any():
             i = int(np.argmax(wrong))
             raise ValueError(f"y: expected labels of one dimension, or rows of probabilities "
@@ -143,13 +145,17 @@ class Elementwise(Loss):
 
     kernel = None
 
+    def settings(self):
+        """What the kernel takes besides the batch."""
+        return {}
+
     @property
     def operation(self):
-        return self.kernel.__name__, getattr(self, "delta", 0.0)
+        return self.kernel.__name__, *self.settings().values(), 0.0
 
     def __call__(self, Z, y, sample_weight=None):
         weights = _like(Z, "sample_weight", sample_weight)
-        return self.kernel(Z, _like(Z, "y", y), weights, **vars(self))
+        return self.kernel(Z, _like(Z, "y", y), weights, **self.settings())
 
 
 class SigmoidCrossEntropy(Elementwise):
@@ -202,6 +208,9 @@ class Huber(Elementwise):
 
     def __init__(self, delta=1.0):
         self.delta = checks.number("delta", delta, 0, low_open=True)
+
+    def settings(self):
+        return {"delta": self.delta}
 
 
 def _like(Z, name, value):

@@ -70,9 +70,11 @@ class R2:
         targets = targets.astype(np.float64)
         weights = np.ones(len(targets)) if sample_weight is None else sample_weight
         weights = weights.astype(np.float64)[:, None]
-        # NumPy's sums add in an order of the machine's; the kernels' do not.
+        # NumPy's sums add in an order of the machine's; the kernels' do not.  What is added
+        # are distances from the first target, so that the mean of equal targets is exact.
         total = kernels.dense_backward_bias(weights)
-        self.mean = kernels.dense_backward_weights(weights, targets)[0] / total
+        distances = kernels.dense_backward_weights(weights, targets - targets[0])[0]
+        self.mean = targets[0] + distances / total
         self.sums = np.zeros(2 * targets.shape[1])  # residuals, deviations, by output
 
     def update(self, Z, targets, sample_weight=None):

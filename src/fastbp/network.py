@@ -1,6 +1,7 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,13 +62,23 @@ class Sequential:
         if seed is not None:
             seed = checks.whole("seed", seed, 0)
         self.history = None
-        self._seeds = np.random.SeedSequence(seed)
-        fresh = [not layer.initialized for layer in self.layers]
+        # The first number of a spawn key says what a stream is for: 0 weights, 1 training.
+        self._entropy = np.random.SeedSequence(seed).entropy
+        self._reseeded = 0
+        fresh = [layer for layer in self.layers if not layer.initialized]
+        try:
+            for i, layer in enumerate(self.layers):
+                if layer in fresh:
+                    layer.allocate(self.dtype)
+                    layer.initialize(np.random.default_rng(self._stream(0, i)))
+        except BaseException:
+            for layer in fresh:
+                layer.clear()
+            raise
         self._bind()
-        streams = self._seeds.spawn(len(self.layers))
-        for layer, stream, is_fresh in zip(self.layers, streams, fresh, strict=True):
-            if is_fresh:
-                layer.initialize(np.random.default_rng(stream))
+
+    def _stream(self, *spawn_key):
+        return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
     def _bind(self):
         """Make the flat arrays, and the layers' arrays views into them."""
@@ -326,28 +337,36 @@ class Sequential:
         Sequential
         """
         other = Sequential([copy.deepcopy(layer) for layer in self.layers], dtype)
-        other._seeds = copy.deepcopy(self._seeds)
+        other._entropy, other._reseeded = self._entropy, self._reseeded
         return other
 
     def reseed(self, seed=None):
-        """Start the network's random numbers afresh, as `fit` does.
+        """Start the layers' random numbers afresh, as each `fit` does.
 
         Parameters
         ----------
         seed : int, optional
-            Without it, the next one that follows from the network's own seed.
+            Without it they follow from the network's own seed and how often this was done.
 
         Returns
         -------
         numpy.random.Generator
-            For shuffling; the layers have streams of their own.
+            For shuffling.
         """
-        root = self._seeds.spawn(1)[0] if seed is None else np.random.SeedSequence(seed)
-        shuffling, *streams = root.spawn(1 + len(self.layers))
-        for layer, stream in zip(self.layers, streams, strict=True):
+        streams = self._streams(seed)
+        self._reseed(streams)
+        return np.random.default_rng(streams[0])
+
+    def _streams(self, seed):
+        """The next streams, not used up yet: one for shuffling, and one for each layer."""
+        root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
+        return root.spawn(1 + len(self.layers))
+
+    def _reseed(self, streams):
+        for layer, stream in zip(self.layers, streams[1:], strict=True):
             layer.key = int(stream.generate_state(1, np.uint64)[0])
             layer.step = 0
-        return np.random.default_rng(shuffling)
+        self._reseeded += 1
 
     def summary(self):
         """A table of the layers, their shapes and sizes.
@@ -424,19 +443,25 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     >>> mlp([784, 256, 10], seed=0).parameters.size
     203530
     """
+    if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str):
+        raise TypeError(f"sizes: expected a sequence of whole numbers, got {sizes!r}")
     sizes = [checks.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected at least two, those of input and output, got {sizes}")
+    dropout = checks.number("dropout", dropout, 0, 1, high_open=True)
     n_hidden = len(sizes) - 2
-    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    names = [activation] * n_hidden if isinstance(activation, str) else activation
+    if not isinstance(names, Sequence):
+        raise TypeError(f"activation: expected a name or a sequence of names, got {activation!r}")
+    for name in [activation] if isinstance(activation, str) else names:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, "
+                             f"got {name!r}")
     if len(names) != n_hidden:
         raise ValueError(f"activation: expected a name or {n_hidden} names, one for each hidden "
                          f"layer, got {len(names)}")
     stack = []
     for n_in, n_out, name in zip(sizes, sizes[1:-1], names, strict=False):
-        if name not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, "
-                             f"got {name!r}")
         init = "glorot_uniform" if name in ("sigmoid", "tanh") else "he_uniform"
         stack += [layers.Dense(n_in, n_out, init), ACTIVATIONS[name]()]
         if dropout:
@@ -485,7 +510,10 @@ def _checked_layers(sequence):
     if isinstance(sequence, layers.Layer):
         raise TypeError(f"layers: expected a sequence of layers, got {sequence!r} alone; "
                         f"put it in a list")
-    sequence = tuple(sequence)
+    try:
+        sequence = tuple(sequence)
+    except TypeError:
+        raise TypeError(f"layers: expected a sequence of layers, got {sequence!r}") from None
     if not sequence:
         raise ValueError("layers: expected at least one layer, got none")
     first = {}
@@ -508,9 +536,9 @@ def _checked_layers(sequence):
 def _checked_dtype(dtype):
     try:
         result = np.dtype(dtype)
-    except TypeError:
-        result = None
-    if result not in checks.FLOATS:
+    except (TypeError, ValueError):
+        result = np.dtype(object)
+    if dtype is None or result not in checks.FLOATS:  # None would be float64 to NumPy
         raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
     return result
 

@@ -89,7 +89,7 @@ class Optimizer:
 
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
-        if self._parameters is not parameters:
+        if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {name: np.zeros_like(parameters) for name in self.state_names}
             self.steps = 0
             self._parameters = parameters

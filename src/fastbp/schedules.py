@@ -145,6 +145,6 @@ class Cosine(Schedule):
         if epoch < self.warm_up:
             return self.learning_rate * epoch / self.warm_up
         progress = min(1.0, (epoch - self.warm_up) / (self.epochs - self.warm_up))
-        # (1 + cos πp) / 2, and cos πp = -sin(π(p - 1/2))
-        share = (1.0 - _sin(math.pi * (progress - 0.5))) / 2
+        # (1 + cos πp) / 2, and cos πp = -sin(π(p - 1/2)), which rounding may take past 1
+        share = max(0.0, (1.0 - _sin(math.pi * (progress - 0.5))) / 2)
         return self.final + (self.learning_rate - self.final) * share

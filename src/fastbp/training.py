@@ -8,6 +8,7 @@ import copy
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,12 +123,16 @@ class Dataset:
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return loss.metric(self.y[rows], weights)
 
-    def split(self, fraction, rng):
-        """Set aside a random share of the rows; both parts are views of this one."""
-        n_aside = round(len(self) * fraction)
-        if not 0 < n_aside < len(self):
+    def n_aside(self, fraction):
+        """How many rows a validation fraction sets aside."""
+        n = round(len(self) * fraction)
+        if not 0 < n < len(self):
             raise ValueError(f"validation_fraction: expected a share that leaves rows on both "
-                             f"sides, got {fraction}, which sets aside {n_aside} of {len(self)}")
+                             f"sides, got {fraction}, which sets aside {n} of {len(self)}")
+        return n
+
+    def split(self, n_aside, rng):
+        """All but n_aside rows, and those, at random; both parts are views of this one."""
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
         kept.rows, aside.rows = order[n_aside:], order[:n_aside]
@@ -208,10 +213,12 @@ class Training:
         self.batch_size = batch_size
         self.history = history
         self.steps_per_epoch = -(-len(data) // batch_size)
-        self.engine = lower(self)
+        self.stopping = False
+        self.engine = self._lowered = None
 
     def stop(self, reason="a callback asked for it"):
         """End the training after this epoch."""
+        self.stopping = True
         self.history.stopped = str(reason)
 
     def run_epoch(self, order, whole_steps, progress):
@@ -223,6 +230,7 @@ class Training:
             The epoch's row of the history, without validation.
         """
         optimizer, history = self.optimizer, self.history
+        self._lower()
         times = [self.epoch + i / self.steps_per_epoch for i in range(self.steps_per_epoch)]
         rates = np.array([optimizer.rate(time_in_epochs) for time_in_epochs in times])
         self.sums = EpochSums(
@@ -247,6 +255,19 @@ class Training:
         if self.sums.norms is not None:
             row["gradient_norms"] = self.sums.norms / self.steps_per_epoch
         return row
+
+    def _lower(self):
+        """Make the compiled engine, unless it is there and nothing was changed since."""
+        description = describe(self)
+        if description != self._lowered:
+            self.engine = None if description is None else engine.Engine(
+                **description, parameters=self.network.parameters,
+                gradients=self.network.gradients, X=self.data.X, y=self.data.y,
+                sample_weight=self.data.sample_weight,
+                state=list(self.optimizer.state.values()),
+                batch_size=min(self.batch_size, len(self.data)),
+            )
+            self._lowered = description
 
     def _run_engine(self, places, i, rates, whole_steps):
         """Steps from i on in the compiled engine, as many as it makes."""
@@ -299,15 +320,19 @@ class Training:
         network, optimizer = self.network, self.optimizer
         rate, decay = optimizer.rate(time_in_epochs), optimizer.weight_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
-        # The square root of the largest number: products of two such do not overflow.
-        if max(1.0, rate) * size < np.sqrt(np.finfo(self.data.dtype).max):
+        # Below the square root of the largest number nothing that is multiplied overflows.
+        safe = float(np.finfo(self.data.dtype).max) ** 0.5
+        if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
             optimizer.step(network.parameters, network.gradients, time_in_epochs)
             return
-        before = network.parameters.copy()
+        optimizer.start(network.parameters)
+        changed = [network.parameters, *optimizer.state.values()]
+        before, steps = [array.copy() for array in changed], optimizer.steps
         optimizer.step(network.parameters, network.gradients, time_in_epochs)
-        state = [network.parameters, *optimizer.state.values()]
-        if not all(np.isfinite(array).all() for array in state):
-            network.parameters[...] = before
+        if not all(np.isfinite(array).all() for array in changed):
+            for array, values in zip(changed, before, strict=True):
+                array[...] = values
+            optimizer.steps = steps
             self._diverged(i, "the step makes weights that are not finite")
 
     def _diverged(self, i, what):
@@ -344,32 +369,31 @@ class EpochSums:
         return float(total / weight) if weight > 0 else float("nan")
 
 
-def lower(run):
-    """The compiled engine that makes the steps of a `Training`, or None.
+def describe(run):
+    """What a `Training` asks of the compiled engine, or None where that cannot do it.
 
-    There is one if everything it would have to run is fastbp's own, and X is an array whose
-    rows it can gather.
+    It can if everything it would have to run is fastbp's own, and X is an array whose rows
+    it can gather.
     """
-    pieces = [(layer, layers) for layer in run.network.layers]
-    pieces += [(run.loss, losses), (run.optimizer, optimizers)]
+    pieces = [(type(layer), layers) for layer in run.network.layers]
+    pieces += [(type(run.loss), losses), (type(run.optimizer), optimizers)]
     if run.loss.metric is not None:
-        pieces.append((run.loss.metric(run.data.y[:1]), metrics))
-    if any(type(piece).__module__ != home.__name__ for piece, home in pieces):
+        pieces.append((run.loss.metric, metrics))
+    if any(piece.__module__ != home.__name__ for piece, home in pieces):
         return None
     if not engine.readable(run.data.X) or run.network.parameters.size == 0:
         return None
     run.optimizer.start(run.network.parameters)
-    settings = run.optimizer.operation | {
-        "weight_decay": run.optimizer.weight_decay,
-        "clip_norm": run.optimizer.clip_norm,
-        "state": list(run.optimizer.state.values()),
+    return {
+        "operations": [layer.operation for layer in run.network.layers],
+        "loss": run.loss.operation,
+        "metric": None if run.loss.metric is None else run.loss.metric.operation,
+        "optimizer": run.optimizer.operation | {
+            "weight_decay": run.optimizer.weight_decay,
+            "clip_norm": run.optimizer.clip_norm,
+            "state": [id(array) for array in run.optimizer.state.values()],
+        },
     }
-    return engine.Engine(
-        [layer.operation for layer in run.network.layers],
-        run.network.parameters, run.network.gradients, run.loss.operation,
-        None if run.loss.metric is None else run.loss.metric.operation, settings,
-        run.data.X, run.data.y, run.data.sample_weight, min(run.batch_size, len(run.data)),
-    )
 
 
 def layer_gradients(network):
@@ -396,8 +420,10 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
         optimizer = optimizers.Adam()
     if not isinstance(optimizer, optimizers.Optimizer):
         raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
-    callbacks = [_checked_callback(callback) for callback in callbacks]
+    callbacks = _checked_callbacks(callbacks)
     data = Dataset(network, X, y, loss, sample_weight)
+    streams = network._streams(seed)
+    rng = np.random.default_rng(streams[0])
     validation = None
     if validation_data is not None:
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -405,9 +431,8 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
                              f"got {type(validation_data).__name__}")
         X_val, y_val, *w_val = validation_data
         validation = Dataset(network, X_val, y_val, loss, *w_val, prefix="validation_data ")
-    rng = network.reseed(seed)
-    if validation is None and validation_fraction > 0:
-        data, validation = data.split(validation_fraction, rng)
+    elif validation_fraction > 0:
+        data, validation = data.split(data.n_aside(validation_fraction), rng)
 
     metric = [] if loss.metric is None else [loss.metric.name]
     keys = ["loss", *metric]
@@ -418,11 +443,13 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
         f"{i} {type(layer).__name__}"
         for i, layer in enumerate(network.layers) if layer.n_parameters
     ]
-    history = network.history = History(keys, names)
+    history = History(keys, names)
     run = Training(network, data, loss, optimizer, epochs, batch_size, history)
     for callback in callbacks:
         callback.on_train_begin(run)
 
+    network._reseed(streams)
+    network.history = history
     rows = np.arange(len(data))
     with WholeSteps() as whole_steps:
         for run.epoch in range(epochs):
@@ -440,11 +467,17 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
                 print(_line(run), flush=True)
             for callback in callbacks:
                 callback.on_epoch_end(run)
-            if history.stopped:
+            if run.stopping:
                 break
     for callback in callbacks:
         callback.on_train_end(run)
     return history
+
+
+def _checked_callbacks(callbacks):
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
+    return [_checked_callback(callback) for callback in callbacks]
 
 
 def _checked_callback(callback):

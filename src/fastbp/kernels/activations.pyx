@@ -45,7 +45,7 @@ cdef int apply_softmax(const real[:, ::1] Z, real[:, ::1] P) except -1:
 
 cdef _map(int which, name, X, out, double parameter=0.0):
     X = checks.floats(name, X)
-    Y = checks.output(out, X.shape, X.dtype, in_place=X)
+    Y = checks.output(out, X.shape, X.dtype, in_place=[X])
     if X.dtype == "f4":
         apply[float](which, X.reshape(-1), Y.reshape(-1), parameter)
     else:
@@ -57,9 +57,7 @@ cdef _map_backward(int which, dA, name, Z, out, double parameter=0.0):
     dA = checks.floats("dA", dA)
     Z = checks.floats(name, Z, None, dA.dtype)
     checks.shape(name, Z, dA.shape, "like dA")
-    in_place = Z if out is Z else dA
-    dZ = checks.output(out, dA.shape, dA.dtype, in_place=in_place,
-                       **({"dA": dA} if in_place is Z else {name: Z}))
+    dZ = checks.output(out, dA.shape, dA.dtype, in_place=[dA, Z])
     if dA.dtype == "f4":
         apply_backward[float](which, dA.reshape(-1), Z.reshape(-1), dZ.reshape(-1), parameter)
     else:
@@ -569,11 +567,9 @@ def dropout(X, rate, key, step, *, out=None):
     Raises
     ------
     TypeError
-        If the dtype is neither float32 nor float64.
+        If the dtype is neither float32 nor float64, or `key` or `step` is not whole.
     ValueError
-        If `rate` is out of range, or `out` cannot be written as it is.
-    OverflowError
-        If `key` or `step` does not fit in 64 bits.
+        If `rate`, `key` or `step` is out of range, or `out` cannot be written as it is.
 
     References
     ----------
@@ -582,7 +578,9 @@ def dropout(X, rate, key, step, *, out=None):
     """
     X = checks.floats("X", X)
     rate = checks.number("rate", rate, 0, 1, high_open=True)
-    Y = checks.output(out, X.shape, X.dtype, in_place=X)
+    key = checks.whole("key", key, 0, 2**64 - 1)
+    step = checks.whole("step", step, 0, 2**64 - 1)
+    Y = checks.output(out, X.shape, X.dtype, in_place=[X])
     if X.dtype == "f4":
         apply_dropout[float](X.reshape(-1), Y.reshape(-1), rate, key, step)
     else:
@@ -615,7 +613,7 @@ def softmax(Z, *, out=None):
     Z = checks.floats("Z", Z, 2)
     if Z.shape[1] == 0:
         raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
-    P = checks.output(out, Z.shape, Z.dtype, in_place=Z)
+    P = checks.output(out, Z.shape, Z.dtype, in_place=[Z])
     if Z.dtype == "f4":
         apply_softmax[float](Z, P)
     else:

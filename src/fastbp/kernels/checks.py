@@ -35,6 +35,8 @@ def floats(name, value, ndim=None, dtype=None):
         array = np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype not in FLOATS:
         raise TypeError(
             f"{name}: expected a float32 or float64 array, got dtype {array.dtype}"
@@ -45,8 +47,6 @@ def floats(name, value, ndim=None, dtype=None):
             f"{name}: expected dtype {dtype} like the arrays before it, got {array.dtype}; "
             f"convert one of them, as in {name}.astype(np.{dtype})"
         )
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     if ndim is not None and array.ndim != ndim:
         raise ValueError(
             f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, "
@@ -133,7 +133,7 @@ def shape(name, array, expected, why):
         raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}")
 
 
-def output(out, expected, dtype, name="out", in_place=None, **inputs):
+def output(out, expected, dtype, name="out", in_place=(), **inputs):
     """The array a kernel writes to: a new one, or `out` if it fits.
 
     Parameters
@@ -143,8 +143,8 @@ def output(out, expected, dtype, name="out", in_place=None, **inputs):
         The shape of the result.
     dtype : numpy.dtype
     name : str, default "out"
-    in_place : numpy.ndarray, optional
-        The one input that `out` may be, element for element.
+    in_place : sequence of numpy.ndarray
+        The inputs that `out` may be, element for element.
     **inputs : numpy.ndarray or None
         The inputs that `out` must not overlap, by name.
 
@@ -164,9 +164,10 @@ def output(out, expected, dtype, name="out", in_place=None, **inputs):
         if array is not None and np.may_share_memory(out, array):
             raise ValueError(f"{name} overlaps {other}, which must be read after {name} is "
                              f"written; give {name} memory of its own")
-    if in_place is not None and np.may_share_memory(out, in_place) and not same(out, in_place):
-        raise ValueError(f"{name} overlaps an input without being the same array; "
-                         f"pass the input itself or memory of its own")
+    for array in in_place:
+        if np.may_share_memory(out, array) and not same(out, array):
+            raise ValueError(f"{name} overlaps an input without being the same array; "
+                             f"pass the input itself or memory of its own")
     return out
 
 
@@ -204,9 +205,11 @@ def number(name, value, low=None, high=None, *, low_open=False, high_open=False)
         If it is out of range, infinite or NaN.
     """
     try:
-        if isinstance(value, str):
+        if isinstance(value, str | bytes | bytearray) or np.ndim(value) != 0:
             raise TypeError
         result = float(value)
+    except OverflowError:
+        result = float("inf")
     except (TypeError, ValueError):
         raise TypeError(
             f"{name}: expected a number, got {value!r} ({type(value).__name__})"
@@ -224,15 +227,15 @@ def number(name, value, low=None, high=None, *, low_open=False, high_open=False)
     return result
 
 
-def whole(name, value, low):
-    """`value` as an int, if it is whole and at least `low`.
+def whole(name, value, low, high=None):
+    """`value` as an int, if it is whole and between `low` and `high`.
 
     Raises
     ------
     TypeError
         If it is no whole number.
     ValueError
-        If it is below `low`.
+        If it is below `low` or above `high`.
     """
     try:
         result = operator.index(value)
@@ -242,4 +245,6 @@ def whole(name, value, low):
         ) from None
     if result < low or isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: expected a whole number of at least {low}, got {value!r}")
+    if high is not None and result > high:
+        raise ValueError(f"{name}: expected a whole number of at most {high}, got {value!r}")
     return result

@@ -92,7 +92,9 @@ cdef class Engine:
     metric : str or None
         ``"accuracy"``, ``"signs"`` or ``"r2"``.
     optimizer : dict
-        ``name`` ("sgd" or "adam"), its numbers, and its state arrays.
+        ``name`` ("sgd" or "adam") and its numbers.
+    state : list of ndarray
+        The optimizer's arrays, changed with each step.
     X : ndarray of shape (rows, n_in)
         Rows contiguous in themselves, of a dtype that `readable` accepts.
     y : ndarray
@@ -133,8 +135,8 @@ cdef class Engine:
     cdef void *upstream[2]
     cdef void *workspace
 
-    def __init__(self, operations, parameters, gradients, loss, metric, optimizer, X, y,
-                 sample_weight, batch_size):
+    def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
+                 y, sample_weight, batch_size):
         self.arrays = []
         dtype = parameters.dtype
         self.is_double = dtype == np.float64
@@ -173,7 +175,7 @@ cdef class Engine:
         self.decoupled = optimizer.get("decoupled", False)
         self.weight_decay = optimizer["weight_decay"]
         self.clip_norm = optimizer["clip_norm"] or 0
-        for i, array in enumerate(optimizer["state"]):
+        for i, array in enumerate(state):
             self.state[i] = self._pointer(array)
 
     cdef void *_pointer(self, array) except NULL:
@@ -295,7 +297,7 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
     cdef real *Z
     e.careful = False
     e.made = 0
-    # Products of two numbers below this do not overflow.
+    # Below the square root of the largest number nothing that is multiplied overflows.
     limit = sqrt(<double>3.4028234663852886e38) if real is float else sqrt(1.7976931348623157e308)
     if e.weight_decay > 0:
         decay_size = e.weight_decay * sqrt(fbp_sum_of_squares(tier, e.n_parameters, parameters))
@@ -309,7 +311,8 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
         backward(e, m, dropout_steps_before + <uint64_t>(step - first), parameters, gradients)
         norm = sqrt(fbp_sum_of_squares(tier, e.n_parameters, gradients))
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
-        size = max(1.0, rates[step]) * (norm + decay_size)
+        size = (max(1.0, rates[step]) * max(1.0, e.weight_decay)
+                * max(1.0, norm + decay_size))
         if not (isfinite(loss) and size < limit and rates[step] * e.weight_decay <= 1):
             e.careful = True
             break

@@ -33,15 +33,13 @@ cdef double mean_loss_of(int which, Py_ssize_t m, Py_ssize_t n, const real *Z, c
     cdef double scale = 1.0 / total_weight if total_weight > 0 else 0.0
     fbp_loss(tier, which, m, n, Z, Y, labels, weights, scale, parameter, dZ, row_losses)
     for i in range(m):
-        if weights is NULL:
-            total += row_losses[i]
-        elif weights[i] > 0:  # a row of weight 0 is left out whatever its loss is, even NaN
-            total += weights[i] * row_losses[i]
+        total += row_losses[i] if weights is NULL else weights[i] * row_losses[i]
     return total * scale
 
 
 cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out):
-    dZ = checks.output(out, Z.shape, Z.dtype, in_place=Z, y=Y, sample_weight=sample_weight)
+    dZ = checks.output(out, Z.shape, Z.dtype, in_place=[Z], y=labels if Y is None else Y,
+                       sample_weight=sample_weight)
     row_losses = np.empty(Z.shape[0], np.float64)
     if Z.dtype == "f4":
         value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
@@ -95,7 +93,8 @@ def _distributions(y, Z):
     """Rows that are not negative and add up to 1."""
     y = checks.floats("y", y, 2, Z.dtype)
     checks.shape("y", y, Z.shape, "like Z")
-    wrong = ~((y >= 0).all(axis=1) & (abs(y.sum(axis=1) - 1) <= 1e-3))
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong = ~((y >= 0).all(axis=1) & (abs(y.sum(axis=1) - 1) <= 1e-3))
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(f"y: expected rows of probabilities that add up to 1, "
@@ -144,8 +143,8 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, out=
     Z = _scores(Z)
     smoothing = checks.number("label_smoothing", label_smoothing, 0, 1, high_open=True)
     weights = _weights(sample_weight, Z)
-    y = np.asarray(y)
-    if y.ndim == 1 and y.dtype.kind in "iubf":
+    y = checks.real_numbers("y", y)
+    if y.ndim == 1:
         return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, None, _labels(y, Z), weights, smoothing, out)
     return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, _distributions(y, Z), None, weights, smoothing,
                  out)

@@ -165,13 +165,18 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
         If shapes differ, arrays overlap, an array that is changed is read-only or not
         contiguous, or a number is out of range.
 
+    Notes
+    -----
+    A component of g below 2**-56 (float32) or 2**-500 (float64) counts as 0: its square
+    would not be a normal number.
+
     References
     ----------
     D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015,
     algorithm 1; I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
     ICLR 2019.
     """
-    step = checks.whole("step", step, 1)
+    step = checks.whole("step", step, 1, 2**62)
     learning_rate = checks.number("learning_rate", learning_rate, 0)
     beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
     beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)

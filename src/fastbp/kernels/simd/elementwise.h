@@ -116,7 +116,10 @@ static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t k
     for (ptrdiff_t i = 0; i < n; i += 4) {
         uint32_t word[4];
         fbp_philox((uint64_t)i / 4, step, key, word);
-        for (ptrdiff_t l = 0; l < 4 && i + l < n; l++)
-            Y[i + l] = word[l] >= threshold ? X[i + l] * scale : 0;
+        for (ptrdiff_t l = 0; l < 4 && i + l < n; l++) {
+            const real y = X[i + l] * scale;
+            const int is_zero = word[l] < threshold || (y < FBP_LEAST && -FBP_LEAST < y);
+            Y[i + l] = is_zero ? 0 : y;
+        }
     }
 }

@@ -67,6 +67,16 @@ static inline real shifted_dot(ptrdiff_t n, const real *t, const real *z, real l
     return add_lanes(lanes);
 }
 
+/* A row of weight 0 has the loss and gradient 0, even where they would be NaN. */
+static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *dz,
+                           double *row_losses)
+{
+    if (!weights || weights[i] != 0) return 0;
+    memset(dz, 0, (size_t)n * sizeof(real));
+    row_losses[i] = 0;
+    return 1;
+}
+
 /* With p = softmax(z), n classes, smoothing s and targets t = (1 - s) y + s / n:
  *
  *   loss = log sum_j exp(z[j]) - sum_j t[j] z[j],   dz = scale (p - t)
@@ -82,6 +92,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *z = Z + i * n;
         real *dz = dZ + i * n;
+        if (left_out(weights, i, n, dz, row_losses)) continue;
         const real row_scale = (real)(weights ? scale * (double)weights[i] : scale);
         const real largest = row_max(n, z);
         real target_score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
@@ -114,12 +125,13 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
 /* The other losses are a mean over the row of a function of z and y alone: its value,
  * and its slope, the derivative by z. */
 
-/* log(1 + e^z) - y z, written so that nothing overflows:
- * max(z, 0) - y z + log(1 + e^-|z|) */
+/* log(1 + e^z) - y z, written so that nothing overflows or cancels:
+ * z ((z > 0) - y) + log(1 + e^-|z|) */
 static inline void sigmoid_element(vec z, vec y, vec unused, vec *value, vec *slope)
 {
     (void)unused;
-    *value = v_fma(-y, z, v_relu(z) + v_log1p(v_exp(-v_abs(z))));
+    const vec side = v_select(v_lt(v_splat(0), z), v_splat(1), v_splat(0));
+    *value = v_fma(z, side - y, v_log1p(v_exp(-v_abs(z))));
     *slope = v_sigmoid(z) - y;
 }
 
@@ -157,6 +169,7 @@ static inline void huber_element(vec z, vec y, vec delta, vec *value, vec *slope
     {                                                                                          \
         (void)labels;                                                                          \
         for (ptrdiff_t i = 0; i < m; i++) {                                                    \
+            if (left_out(weights, i, n, dZ + i * n, row_losses)) continue;                     \
             const double weighted = weights ? scale * (double)weights[i] : scale;              \
             const vec row_scale = v_splat((real)(weighted / (double)n));                       \
             vec lanes[VECTORS];                                                                \

@@ -29,6 +29,7 @@ static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velo
  * m = beta1 m + (1 - beta1) g
  * v = beta2 v + (1 - beta2) g^2
  * parameter = keep * parameter - rate m / (correction sqrt(v) + epsilon)
+ * where g counts as 0 below FBP_LEAST_ROOT, so that g^2 is not subnormal.
  */
 static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,
                  const double *constants)
@@ -39,15 +40,17 @@ static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, 
     const vec rest1 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA1]));
     const vec rest2 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA2]));
     const vec correction = v_splat((real)constants[FBP_ADAM_CORRECTION]);
-    const vec epsilon = v_splat((real)constants[FBP_ADAM_EPSILON]);
+    /* A float cannot hold every epsilon; 0 would make 0 / 0 of a weight never moved. */
+    const real eps = (real)constants[FBP_ADAM_EPSILON];
+    const vec epsilon = v_splat(eps < FBP_LEAST ? FBP_LEAST : eps);
     const vec l2 = v_splat((real)constants[FBP_ADAM_L2]);
     const vec keep = v_splat((real)constants[FBP_ADAM_KEEP]);
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec p = v_load_part(parameters + i, n - i, 0);
-        const vec g = v_fma(l2, p, v_load_part(gradients + i, n - i, 0));
+        const vec g =
+            v_zero_below(v_fma(l2, p, v_load_part(gradients + i, n - i, 0)), FBP_LEAST_ROOT);
         const vec m_new = v_fma(beta1, v_load_part(m + i, n - i, 0), rest1 * g);
-        const vec root = v_zero_below(g, FBP_LEAST_ROOT);
-        const vec v_new = v_fma(beta2, v_load_part(v + i, n - i, 0), rest2 * (root * root));
+        const vec v_new = v_fma(beta2, v_load_part(v + i, n - i, 0), rest2 * (g * g));
         const vec scale = v_fma(correction, v_sqrt(v_new), epsilon);
         const vec p_new = v_fma(-rate, m_new / scale, keep * p);
         v_store_part(m + i, n - i, v_zero_below(m_new, FBP_LEAST));

@@ -1,0 +1,139 @@
+"""What the kernels' tests share: the two dtypes, a comparison of bits, a call of every kernel."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from fastbp import kernels
+
+
+@pytest.fixture(params=["float32", "float64"], scope="session")
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture(scope="session")
+def same_bits():
+    """A function that fails unless two arrays hold the same bits; all NaNs count as one."""
+
+    def check(got, expected, what=""):
+        got, expected = np.asarray(got), np.asarray(expected)
+        assert got.dtype == expected.dtype, what
+        assert got.shape == expected.shape, what
+        bits = f"u{got.itemsize}"
+        equal = got.reshape(-1).view(bits) == expected.reshape(-1).view(bits)
+        equal |= np.isnan(got.reshape(-1)) & np.isnan(expected.reshape(-1))
+        where = np.unravel_index(np.argmin(equal), got.shape) if equal.size else ()
+        assert equal.all(), f"{what} differs in {where}: {got[where]!r} from {expected[where]!r}"
+
+    return check
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to call a kernel.
+
+    Sizes are letters: ``arrays={"X": "mk"}`` says that X has m rows and k columns.
+    """
+
+    kernel: str
+    arrays: dict
+    out: str = ""
+    in_place: tuple = ()  # what `out` may be
+    changed: tuple = ()  # arguments that are written
+    gradient: bool = False  # whether the result is one, with the larger least number
+    options: dict = field(default_factory=dict)
+
+    def make(self, dtype, m=3, k=4, n=5, seed=0, exponents=(-1, 2)):
+        """Random arguments, their sizes scattered over 2**low ... 2**high."""
+        rng = np.random.default_rng(seed)
+        arrays = {}
+        for name, letters in self.arrays.items():
+            shape = tuple({"m": m, "k": k, "n": n}[letter] for letter in letters)
+            with np.errstate(over="ignore"):
+                values = np.ldexp(rng.normal(size=shape), rng.integers(*exponents, size=shape))
+            values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
+            if name == "y":  # probabilities, or labels
+                values = rng.random(shape) + 0.1
+                values /= values.sum(axis=-1, keepdims=True)
+                if len(letters) == 1:
+                    arrays[name] = rng.integers(max(n, 1), size=shape)
+                    continue
+            if name in ("v", "sample_weight"):
+                values = abs(values)
+            arrays[name] = values.astype(dtype)
+        return arrays
+
+    def run(self, arrays, **more):
+        """A list of what the kernel returns and what it changes."""
+        result = getattr(kernels, self.kernel)(**arrays, **self.options, **more)
+        if result is None:
+            return [arrays[name] for name in self.changed]
+        if isinstance(result, tuple):
+            return [np.float64(result[0]), result[1]]
+        return [np.asarray(result)]
+
+
+class Table(dict):
+    def __repr__(self):
+        return f"{len(self)} calls"
+
+
+def _table():
+    table = Table({
+        "dense_forward": Call("dense_forward", {"X": "mk", "W": "kn", "b": "n"}, "mn"),
+        "dense_backward_weights": Call(
+            "dense_backward_weights", {"X": "mk", "dZ": "mn"}, "kn", gradient=True
+        ),
+        "dense_backward_bias": Call("dense_backward_bias", {"dZ": "mn"}, "n", gradient=True),
+        "dense_backward_input": Call(
+            "dense_backward_input", {"dZ": "mn", "W": "kn"}, "mk", gradient=True
+        ),
+        "softmax": Call("softmax", {"Z": "mn"}, "mn", ("Z",)),
+        "dropout": Call(
+            "dropout", {"X": "mn"}, "mn", ("X",), options={"rate": 0.3, "key": 1, "step": 2}
+        ),
+        "norm": Call("norm", {"X": "mn"}),
+    })
+    for name in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu"):
+        table[name] = Call(name, {"Z": "mn"}, "mn", ("Z",))
+        kept = "A" if name in ("sigmoid", "tanh") else "Z"
+        table[f"{name}_backward"] = Call(
+            f"{name}_backward", {"dA": "mn", kept: "mn"}, "mn", ("dA", kept), gradient=True
+        )
+    for name in ("exp", "expm1", "log", "log1p", "erf"):
+        table[name] = Call(name, {"X": "mn"}, "mn", ("X",))
+    for name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error",
+                 "mean_absolute_error", "huber"):
+        arrays = {"Z": "mn", "y": "mn", "sample_weight": "m"}
+        table[name] = Call(name, arrays, "mn", ("Z",), gradient=True)
+        table[f"{name} unweighted"] = Call(name, {"Z": "mn", "y": "mn"}, "mn", ("Z",),
+                                           gradient=True)
+    for smoothing in (0.0, 0.1):
+        table[f"softmax_cross_entropy labels {smoothing}"] = Call(
+            "softmax_cross_entropy", {"Z": "mn", "y": "m"}, "mn", ("Z",), gradient=True,
+            options={"label_smoothing": smoothing},
+        )
+    flat = {"parameters": "n", "gradients": "n"}
+    table["sgd_step plain"] = Call(
+        "sgd_step", flat, changed=("parameters",),
+        options={"learning_rate": 0.1, "weight_decay": 0.01},
+    )
+    for name, nesterov in (("sgd_step", False), ("sgd_step Nesterov", True)):
+        table[name] = Call(
+            "sgd_step", flat | {"velocity": "n"}, changed=("parameters", "velocity"),
+            options={"learning_rate": 0.1, "momentum": 0.9, "nesterov": nesterov},
+        )
+    for name, decoupled in (("adam_step", False), ("adam_step decoupled", True)):
+        table[name] = Call(
+            "adam_step", flat | {"m": "n", "v": "n"}, changed=("parameters", "m", "v"),
+            options={"step": 3, "weight_decay": 0.01, "decoupled": decoupled},
+        )
+    return table
+
+
+@pytest.fixture(scope="session")
+def calls():
+    """Every kernel as a `Call`, under its own name, and some more with other options."""
+    return _table()

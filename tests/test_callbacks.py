@@ -1,0 +1,235 @@
+"""Callbacks: when they are called, stopping, and early stopping."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+
+SQUARED = fb.MeanSquaredError()
+
+
+def data(n=20, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    return X, X[:, 0] + 0.1 * rng.normal(size=n)
+
+
+def a_fit(callbacks, epochs=3, **options):
+    net = fb.mlp([3, 4, 1], seed=0)
+    history = net.fit(*data(), loss=SQUARED, epochs=epochs, callbacks=callbacks, seed=0, **options)
+    return net, history
+
+
+class Diary(fb.Callback):
+    def __init__(self, name, diary):
+        self.name, self.diary = name, diary
+
+    def write(self, what, training):
+        rows = {len(values) for values in training.history.values()}
+        assert len(rows) == 1
+        self.diary.append((self.name, what, training.epoch, *rows))
+
+    def on_train_begin(self, training):
+        self.write("train begin", training)
+
+    def on_epoch_begin(self, training):
+        self.write("begin", training)
+
+    def on_epoch_end(self, training):
+        self.write("end", training)
+
+    def on_train_end(self, training):
+        self.write("train end", training)
+
+
+def test_they_are_called_in_order():
+    """Name, what, epoch, and how many rows the history has by then."""
+    diary = []
+    a_fit([Diary("a", diary), Diary("b", diary)], epochs=2)
+    expected = [("train begin", 0, 0), ("begin", 0, 0), ("end", 0, 1), ("begin", 1, 1),
+                ("end", 1, 2), ("train end", 1, 2)]
+    assert diary == [(name, *entry) for entry in expected for name in "ab"]
+
+
+def test_what_they_see():
+    X, y = data()
+    net, optimizer, seen = fb.mlp([3, 1], seed=0), fb.SGD(0.1), []
+    history = net.fit(X, y, loss=SQUARED, optimizer=optimizer, epochs=2, callbacks=[seen.append])
+    training = seen[0]
+    assert training is seen[1]
+    assert training.network is net
+    assert training.history is history
+    assert training.loss is SQUARED
+    assert training.optimizer is optimizer
+    assert training.epochs == 2
+
+
+def test_a_plain_function_is_called_after_each_epoch():
+    epochs = []
+    a_fit([lambda training: epochs.append((training.epoch, len(training.history["loss"])))])
+    assert epochs == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_any_of_them_can_stop_the_training():
+    diary = []
+
+    def stop(training):
+        if training.epoch == 1:
+            training.stop("enough is enough")
+
+    _, history = a_fit([stop, Diary("a", diary)], epochs=9)
+    assert len(history["loss"]) == 2
+    assert history.stopped == "enough is enough"
+    assert [entry[1] for entry in diary][-2:] == ["end", "train end"], "the others are still called"
+
+
+@pytest.mark.parametrize("reason", [(), ("",), (None,)])
+def test_stopping_needs_no_reason(reason):
+    _, history = a_fit([lambda training: training.stop(*reason)])
+    assert len(history["loss"]) == 1
+
+
+def test_stopping_before_the_first_step():
+    class Refuses(fb.Callback):
+        def on_epoch_begin(self, training):
+            training.stop()
+
+    _, history = a_fit([Refuses()])
+    assert len(history["loss"]) == 1, "the epoch that has begun is finished"
+
+
+def test_the_next_fit_does_not_stop():
+    net, _ = a_fit([lambda training: training.stop()])
+    assert len(net.fit(*data(), loss=SQUARED, epochs=3)["loss"]) == 3
+
+
+def test_an_error_in_one_ends_the_training_with_whole_steps():
+    def fails(training):
+        if training.epoch == 1:
+            raise RuntimeError("on purpose")
+
+    diary = []
+    net = fb.mlp([3, 4, 1], seed=0)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        net.fit(*data(), loss=SQUARED, epochs=5, callbacks=[Diary("a", diary), fails], seed=0)
+    assert diary[-1][1] == "end", "on_train_end is for trainings that end well"
+    assert net.parameters.tobytes() == a_fit([], epochs=2)[0].parameters.tobytes()
+    assert len(net.history["loss"]) == 2
+
+
+# Early stopping
+
+
+def overfit(callback, epochs=60):
+    """Few rows and many weights: the validation loss falls and then rises."""
+    net = fb.mlp([3, 30, 1], "tanh", seed=1)
+    X, y = data(10, seed=3)
+    X_val, y_val = data(40, seed=4)
+    history = net.fit(X, y + 0.5 * np.sign(np.sin(9 * y)), loss=SQUARED, optimizer=fb.Adam(0.05),
+                      epochs=epochs, batch_size=5, validation_data=(X_val, y_val),
+                      callbacks=[callback], seed=0)
+    return net, history, net.evaluate(X_val, y_val, loss=SQUARED)
+
+
+def test_early_stopping_goes_back_to_the_best_weights():
+    callback = fb.EarlyStopping(patience=4)
+    _, history, scores = overfit(callback)
+    best = int(np.argmin(history["val_loss"]))
+    assert len(history["loss"]) == best + 1 + 4 < 60
+    assert "val_loss" in history.stopped
+    assert (callback.best, callback.best_epoch) == (history["val_loss"][best], best)
+    assert scores["loss"] == callback.best < history["val_loss"][-1]
+
+
+def test_it_restores_the_best_even_where_it_did_not_stop():
+    callback = fb.EarlyStopping(patience=1000)
+    _, history, scores = overfit(callback, epochs=40)
+    assert len(history["loss"]) == 40
+    assert history.stopped is None
+    assert scores["loss"] == min(history["val_loss"]) < history["val_loss"][-1]
+
+
+def test_it_can_keep_the_last_weights():
+    _, history, scores = overfit(fb.EarlyStopping(patience=4, restore_best=False))
+    assert len(history["loss"]) < 60
+    assert scores["loss"] == history["val_loss"][-1] > min(history["val_loss"])
+
+
+@pytest.mark.parametrize("monitor", ["loss", "r2", "val_r2"])
+def test_losses_should_fall_and_scores_rise(monitor):
+    callback = fb.EarlyStopping(patience=3, monitor=monitor)
+    _, history, _ = overfit(callback, epochs=30)
+    pick = min if monitor == "loss" else max
+    assert callback.best == pick(history[monitor])
+
+
+class Series:
+    """A training whose monitored value goes as it is told."""
+
+    def __init__(self, values, **options):
+        self.callback = fb.EarlyStopping(**options)
+        self.network = SimpleNamespace(parameters=np.zeros(1))
+        self.history, self.stopped_at = {"val_loss": []}, None
+        self.callback.on_train_begin(self)
+        for self.epoch, value in enumerate(values):
+            self.network.parameters[:] = self.epoch
+            self.history["val_loss"].append(value)
+            self.callback.on_epoch_end(self)
+            if self.stopped_at is not None:
+                break
+        self.callback.on_train_end(self)
+
+    def stop(self, reason):
+        self.stopped_at = self.epoch
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "stopped_at", "best_epoch"),
+    [
+        ([3, 2, 1, 2, 2, 2], {"patience": 2}, 4, 2),
+        ([3, 2, 1, 2, 0.5, 2], {"patience": 2}, None, 4),
+        ([3, 3, 3], {"patience": 1}, 1, 0),
+        ([3, 2.95, 2.91, 2.7], {"patience": 2, "min_delta": 0.1}, 2, 0),
+        ([3, 2.95, 2.85, 2.84], {"patience": 2, "min_delta": 0.1}, None, 2),
+        ([math.inf, 2, 1], {"patience": 1}, None, 2),
+        ([3, math.nan, math.nan, 1], {"patience": 2}, 2, 0),
+        ([math.nan, 3, 2, 4], {"patience": 2}, None, 2),
+        ([math.nan, math.nan, math.nan], {"patience": 2}, 2, 0),
+    ],
+)
+def test_when_it_stops_and_what_is_best(values, options, stopped_at, best_epoch):
+    series = Series(values, **options)
+    assert series.stopped_at == stopped_at
+    assert series.callback.best_epoch == best_epoch
+    assert series.network.parameters.tolist() == [best_epoch]
+
+
+def test_it_can_be_used_again():
+    callback = fb.EarlyStopping(patience=4)
+    first, history, _ = overfit(callback)
+    second, again, _ = overfit(callback)
+    assert again["val_loss"] == history["val_loss"]
+    assert first.parameters.tobytes() == second.parameters.tobytes()
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_r2", "accuracy", "nonsense", None])
+def test_it_says_what_it_could_monitor(monitor):
+    expected = "expected one of loss, r2, learning_rate"
+    expected += ".*validation_data" if str(monitor).startswith("val_") else ""
+    with pytest.raises(ValueError, match=rf"monitor={monitor!r}.*{expected}"):
+        a_fit([fb.EarlyStopping(monitor=monitor)])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [({"patience": 0}, ValueError, "patience: .*at least 1, got 0"),
+     ({"patience": 1.5}, TypeError, "patience: .*whole"),
+     ({"min_delta": -1}, ValueError, "min_delta: .*at least 0"),
+     ({"min_delta": math.nan}, ValueError, "min_delta: .*finite")],
+)
+def test_bad_settings(options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        fb.EarlyStopping(**options)

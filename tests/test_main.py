@@ -1,0 +1,409 @@
+"""``python -m fastbp``: what it learns, says, saves and refuses."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from sklearn.linear_model import LinearRegression
+
+import fastbp as fb
+from fastbp import datasets
+from fastbp.__main__ import build_parser, decide_task, main
+
+FILES = ["learning_curves.png", "model.json", "model.safetensors"]
+
+
+def run(*arguments):
+    """What ``main`` prints; it must succeed."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main([str(argument) for argument in arguments]) == 0
+    return out.getvalue()
+
+
+def printed_code(out):
+    """The lines of Python at the end of what was printed."""
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if re.match(r"    (from|import) ", line))
+    code = lines[start:]
+    assert all(not line or line.startswith("    ") for line in code)
+    return textwrap.dedent("\n".join(code))
+
+
+def execute(code):
+    names = {}
+    exec(code, names)
+    return names
+
+
+def number(name, out):
+    return float(re.search(rf"{name} (-?[\d.,e+]+\d)", out)[1].replace(",", ""))
+
+
+# The digits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """What a run without options printed and saved."""
+    folder = tmp_path_factory.mktemp("digits")
+    with contextlib.chdir(folder):
+        return run(), folder / "fastbp-output"
+
+
+def test_reads_the_digits(digits):
+    out, folder = digits
+    accuracy = number("accuracy", out[out.index("held out  ") :])
+    assert accuracy >= 0.97
+    X, y = datasets.digits("test")
+    net = fb.load(folder / "model.safetensors")
+    assert round(np.mean(net.predict(X).argmax(axis=1) == y), 4) == accuracy
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_reads_the_digits_from_other_seeds(seed, tmp_path):
+    assert number("accuracy", run("--seed", seed, "--quiet", "--output", tmp_path)) >= 0.97
+
+
+def test_says_what_it_runs_on_and_each_epoch(digits):
+    out, _ = digits
+    isa = re.escape(fb.kernels.dispatch.isa())
+    assert re.match(rf"fastbp +{re.escape(fb.__version__)}, {isa} instructions, \d+ threads?, "
+                    r"float32\n", out)
+    assert "1,438 to train on, 359 held out, 10 classes" in out
+    assert "64-128-10" in out and "9,610 parameters" in out
+    assert re.findall(r"^epoch +(\d+)/30 ", out, re.M) == [str(i) for i in range(1, 31)]
+
+
+def test_saves_and_says_where(digits):
+    out, folder = digits
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    for name in FILES:
+        assert str(Path("fastbp-output") / name) in out
+    assert (folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    about = json.loads((folder / "model.json").read_text("utf-8"))
+    assert about["classes"] == list(range(10)) and about["score"]["accuracy"] >= 0.97
+
+
+def test_the_three_lines_do_the_same(digits):
+    out, folder = digits
+    code = printed_code(out)
+    head, lines = code.split("\n\n")
+    assert head.startswith("from fastbp import") and "\n" not in head
+    assert len(lines.splitlines()) == 3 and max(map(len, code.splitlines())) <= 100
+    saved = fb.load(folder / "model.safetensors")
+    np.testing.assert_array_equal(execute(code)["net"].parameters, saved.parameters)
+
+
+@pytest.mark.parametrize("options", [
+    ["--hidden", 12, 8, "--activation", "tanh", "--dropout", 0, "--learning-rate", 0.05],
+    ["--hidden", "--batch-size", 100, "--seed", 7],
+])
+def test_the_lines_follow_the_options(options, tmp_path):
+    out = run(*options, "--epochs", 2, "--output", tmp_path)
+    saved = fb.load(tmp_path / "model.safetensors")
+    net = execute(printed_code(out))["net"]
+    assert repr(net) == repr(saved)
+    np.testing.assert_array_equal(net.parameters, saved.parameters)
+
+
+def test_as_a_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "fastbp", "--epochs", "2"], cwd=tmp_path,
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2/2" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "fastbp-output").iterdir()) == FILES
+    done = subprocess.run([sys.executable, "-m", "fastbp", "--data", "none.csv"], cwd=tmp_path,
+                          capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1)
+    assert done.stderr == "fastbp: none.csv: No such file or directory\n"
+
+
+# A table
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def iris(tmp_path):
+    data = sklearn.datasets.load_iris()
+    rows = [[*x, data.target_names[y]] for x, y in zip(data.data, data.target, strict=True)]
+    return write_csv(tmp_path / "iris.csv", ["length", "width", "p length", "p width", "kind"],
+                     rows)
+
+
+def test_classification_of_text(iris, tmp_path):
+    folder = tmp_path / "out" / "iris"
+    out = run("--data", iris, "--target", "kind", "--output", folder, "--epochs", 60)
+    assert ("task      classification: 'kind' holds text, 3 different (setosa, versicolor, "
+            "virginica)") in out
+    assert "120 to train on, 30 held out" in out
+    assert number("accuracy", out[out.index("held out  ") :]) > 0.85
+    assert "(always setosa: 0.3333)" in out
+    about = json.loads((folder / "model.json").read_text("utf-8"))
+    assert about["columns"] == ["length", "width", "p length", "p width"]
+    assert about["classes"] == ["setosa", "versicolor", "virginica"]
+    prediction = execute(printed_code(out))["prediction"]
+    table = datasets.read_table(iris, "kind")
+    _, test = datasets.hold_out(table.y, 0.2, 0, stratify=True)
+    right = np.array(prediction) == table.y
+    assert right[test].mean() == about["score"]["accuracy"]
+    assert right.mean() > 0.9
+
+
+@pytest.fixture
+def line(tmp_path, rng):
+    """An .npz file: a target in large units, from columns far from 0, as time stamps are."""
+    X = rng.normal(size=(400, 3)) * [1e4, 1e-3, 1] + [1.6e9, 100, 0]
+    y = 2e5 + 1e5 * ((X[:, 0] - 1.6e9) / 1e4 + X[:, 2]) + rng.normal(size=400) * 1e3
+    np.savez(tmp_path / "line.npz", X=X, y=y)
+    return tmp_path / "line.npz"
+
+
+def test_regression_in_the_units_of_the_file(line, tmp_path):
+    out = run("--data", line, "--output", tmp_path)
+    assert "task      regression: 'y' holds numbers, 400 different" in out
+    table = datasets.read_table(line)
+    train, test = datasets.hold_out(table.y, 0.2, 0)
+    y = table.y[test]
+    score = out[out.index("held out  ") :]
+    by_mean = np.sqrt(np.mean((table.y[train].mean() - y) ** 2))
+    assert number(r"mean: RMSE", score) == round(by_mean)
+    rmse = number("RMSE", score)
+    assert rmse < 0.15 * by_mean
+    # The lines that were printed read the saved network, which takes the columns as they are.
+    prediction = execute(printed_code(out))["prediction"]
+    assert np.sqrt(np.mean((prediction[test] - y) ** 2)) == pytest.approx(rmse, abs=1)
+    r2 = 1 - np.sum((prediction[test] - y) ** 2) / np.sum((y - y.mean()) ** 2)
+    assert number("R²", score) == pytest.approx(r2, abs=1e-4)
+
+
+def test_what_is_saved_agrees_with_what_was_trained(line, tmp_path):
+    run("--data", line, "--output", tmp_path, "--epochs", 3, "--hidden", 8, "--dropout", 0)
+    table = datasets.read_table(line)
+    train, _ = datasets.hold_out(table.y, 0.2, 0)
+    inputs = datasets.Standardizer(table.X[train])
+    outputs = datasets.Standardizer(table.y[train, None])
+    net = fb.mlp([3, 8, 1], seed=0)
+    net.fit(inputs(table.X[train]), outputs(table.y[train, None]), loss=fb.MeanSquaredError(),
+            optimizer=fb.Adam(fb.schedules.Cosine(0.005, 3)), epochs=3)
+    expected = net.predict(inputs(table.X)) * outputs.scale + outputs.mean
+    saved = fb.load(tmp_path / "model.safetensors").predict(table.X)
+    assert abs(saved - expected).max() < 1e-5 * outputs.scale
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_held_out_rows_have_no_say_in_what_is_learned(tmp_path, rng, task):
+    X, y = rng.normal(size=(60, 2)), rng.normal(size=60)
+    if task == "classification":
+        y = np.arange(60) % 2
+    _, test = datasets.hold_out(y, 0.25, 3, stratify=task == "classification")
+    parameters = []
+    for factor in 1, 1000:
+        X[test] *= factor
+        np.savez(tmp_path / "t.npz", X=X, y=y)
+        run("--data", tmp_path / "t.npz", "--output", tmp_path, "--epochs", 2, "--seed", 3,
+            "--test-share", 0.25, "--task", task)
+        parameters.append(fb.load(tmp_path / "model.safetensors").parameters)
+        if task == "regression":
+            y[test] -= 1e6
+    np.testing.assert_array_equal(*parameters)
+
+
+def test_options_shape_the_network(iris, tmp_path):
+    out = run("--data", iris, "--target", "kind", "--drop", "width", "--drop", "p width",
+              "--hidden", 5, 4, "--activation", "gelu", "--dropout", 0.25, "--epochs", 1,
+              "--batch-size", 60, "--test-share", 0.5, "--output", tmp_path)
+    assert "75 to train on, 75 held out" in out and "batches of 60" in out
+    net = fb.load(tmp_path / "model.safetensors")
+    assert [type(layer).__name__ for layer in net.layers] == (
+        ["Dense", "GELU", "Dropout"] * 2 + ["Dense"])
+    assert (net.n_in, net.n_out, net.layers[2].rate) == (2, 3, 0.25)
+    assert len(execute(printed_code(out))["prediction"]) == 150
+
+
+def test_quiet_prints_the_score_only(iris, tmp_path):
+    out = run("--data", iris, "--target", "kind", "--epochs", 1, "--quiet", "--output", tmp_path)
+    assert re.fullmatch(r"held out  accuracy [\d.]+   \(always setosa: 0\.3333\)\n", out)
+
+
+def test_the_same_seed_gives_the_same_network(iris, tmp_path):
+    saved = []
+    for seed in 0, 0, 1:
+        run("--data", iris, "--target", "kind", "--epochs", 1, "--seed", seed, "--quiet",
+            "--output", tmp_path)
+        saved.append(fb.load(tmp_path / "model.safetensors").parameters.tobytes())
+    assert saved[0] == saved[1] != saved[2]
+
+
+def test_california_housing(tmp_path):
+    folders = [os.environ.get("FASTBP_DATA"), Path(__file__).parents[2] / "shared" / "data"]
+    paths = [Path(folder) / "california_housing.csv" for folder in folders if folder]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        pytest.skip("there is no california_housing.csv in the folder named by FASTBP_DATA, nor "
+                    "in ../shared/data")
+    drop = ["ocean_proximity", "total_bedrooms"]
+    out = run("--data", path, "--target", "median_house_value", "--drop", drop[0], "--drop",
+              drop[1], "--output", tmp_path, "--epochs", 4, "--batch-size", 64)
+    assert "20,640 rows, 7 columns" in out and "task      regression" in out
+    table = datasets.read_table(path, "median_house_value", drop)
+    train, test = datasets.hold_out(table.y, 0.2, 0)
+    linear = LinearRegression().fit(table.X[train], table.y[train])
+    by_line = np.sqrt(np.mean((linear.predict(table.X[test]) - table.y[test]) ** 2))
+    rmse = number("RMSE", out[out.index("held out  ") :])
+    assert rmse < 0.9 * by_line
+    prediction = execute(printed_code(out))["prediction"]
+    error = np.sqrt(np.mean((prediction[test] - table.y[test]) ** 2))
+    assert error == pytest.approx(rmse, abs=1)
+
+
+# Which task
+
+
+@pytest.mark.parametrize(("y", "asked", "task", "reason"), [
+    (["a", "b", "a", "b"], None, "classification", "holds text, 2 different (a, b)"),
+    ([0, 1, 1, 0], None, "classification",
+     "holds whole numbers, 2 different (0, 1); if they are amounts, --task regression"),
+    (np.arange(60) % 20, None, "classification", "20 different"),
+    (np.arange(63) % 21, None, "regression", "holds whole numbers, 21 different"),
+    ([0.5, 1, 0.5, 1], None, "regression", "holds numbers, 2 different"),
+    ([0.5, 1, 0.5, 1], "classification", "classification", "as --task says; 't' holds numbers"),
+    ([0, 1, 1, 0], "regression", "regression", "as --task says"),
+])
+def test_the_task_follows_from_the_target(y, asked, task, reason):
+    y = np.asarray(y)
+    y = y if y.dtype.kind == "U" else y.astype(float)
+    table = datasets.Table(np.zeros((len(y), 1)), y, ["x"], "t")
+    got, why = decide_task(table, asked)
+    assert got == task and reason in why
+
+
+# What is refused, in one line
+
+TABLE = "a,kind,y,same,id\n" + "".join(f"{i},{'uv'[i % 2]},{i / 7},5,i{i}\n" for i in range(20))
+DROP = ["--drop", "kind", "--drop", "id"]
+
+BAD = {
+    "unknown option": (["--epoch", "3"], "unrecognized arguments: --epoch 3; --help lists"),
+    "not a number": (["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'"),
+    "unknown activation": (["--activation", "relo"], "argument --activation: invalid choice"),
+    "no epochs": (["--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
+    "no batch": (["--batch-size", "0"], "batch_size: expected a whole number of at least 1"),
+    "empty layer": (["--hidden", "8", "0"], "expected a whole number of at least 1, got 0"),
+    "dropout": (["--dropout", "1"], "expected a finite number and at least 0 and below 1, got 1"),
+    "learning rate": (["--learning-rate", "-1"], "learning_rate: expected a finite number"),
+    "seed": (["--seed", "-1"], "seed: expected a whole number of at least 0, got -1"),
+    "target without data": (["--target", "y"], "--target goes with --data FILE"),
+    "drop without data": (["--drop", "y"], "--drop goes with --data FILE"),
+    "share without data": (["--test-share", "0.5"], "--test-share goes with --data FILE"),
+    "no file": (["--data", "none.csv", "--target", "y"], "none.csv: No such file or directory"),
+    "folder": (["--data", ".", "--target", "y"], ".: Is a directory"),
+    "no target": (["--data", "t.csv"], "t.csv: target: say which column is to be learned; the "
+                                       "columns that the first line names are 'a', 'kind'"),
+    "unknown target": (["--data", "t.csv", "--target", "z"], "there is no column 'z'"),
+    "text": (["--data", "t.csv", "--target", "y"],
+             "column 'kind' holds text, first 'u' in line 2; column 'id' holds text, first 'i0'"),
+    "npz without y": (["--data", "x.npz"], "x.npz: there is no array 'y', but 'X'"),
+    "npz with drop": (["--data", "x.npz", "--drop", "a"], "x.npz: drop: the columns of"),
+    "share": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "1"],
+              "test_share: expected a finite number and above 0 and below 1, got 1.0"),
+    "too few rows": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "0.01"],
+                     "test_share: expected one that keeps a row out, got 0.01 of 20 rows"),
+    "constant target": (["--data", "t.csv", "--target", "same", *DROP],
+                        "the target 'same' is 5.0 in every row to train on"),
+    "regression of text": (["--data", "t.csv", "--target", "kind", "--drop", "id", "--task",
+                            "regression"],
+                           "--task regression: expected numbers, but 'kind' holds text, 2 "
+                           "different, such as 'u'"),
+    "a class for each row": (["--data", "t.csv", "--target", "id", "--drop", "kind"],
+                             "classification: expected few classes, but 'id' holds text, 20 "
+                             "different in 20 rows"),
+    "output is a file": (["--output", "t.csv"], "--output: expected a folder that can be made, "
+                                                "got 't.csv': File exists"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(case, tmp_path, monkeypatch, capsys):
+    arguments, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text(TABLE)
+    np.savez("x.npz", X=np.eye(3))
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("fastbp: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert message in err
+
+
+def test_a_name_with_a_line_end_does_not_break_the_line(tmp_path, capsys):
+    path = write_csv(tmp_path / "t.csv", ["a\nb", "y"], [["x", 1]])
+    assert main(["--data", str(path), "--target", "y"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
+    assert main(["--learning-rate", "1e30", "--output", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("fastbp: training diverged at step ") and err.count("\n") == 1
+    assert "smaller learning rate" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_one_line_and_status_130(tmp_path):
+    command = [sys.executable, "-m", "fastbp", "--epochs", "1000000", "--output", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8") as process:
+        try:
+            while not process.stdout.readline().startswith("epoch"):
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (130, "fastbp: stopped by Ctrl-C\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def hide(monkeypatch, package):
+    for name in {package, *(name for name in sys.modules if name.startswith(package + "."))}:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_without_matplotlib_there_is_a_note_instead_of_the_picture(tmp_path, monkeypatch):
+    hide(monkeypatch, "matplotlib")
+    out = run("--epochs", 1, "--output", tmp_path)
+    assert 'no picture: plots need matplotlib: pip install "fastbp[plot]"' in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES[1:]
+
+
+def test_without_scikit_learn_there_are_no_digits(tmp_path, monkeypatch, capsys):
+    hide(monkeypatch, "sklearn")
+    assert main(["--output", str(tmp_path)]) == 2
+    assert 'pip install "fastbp[sklearn]"' in capsys.readouterr().err
+
+
+def test_help_names_every_option_and_shows_examples(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for action in build_parser()._actions:
+        assert action.option_strings[-1] in out and (action.help or "").split(" ")[0] in out
+    assert "python -m fastbp --data houses.csv --target price" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastbp {fb.__version__}\n"

@@ -1,0 +1,79 @@
+"""Scores against scikit-learn's, however the rows are cut into batches."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastbp.metrics import R2, Accuracy, BinaryAccuracy
+
+
+def score(metric, Z, y, weights=None, batch=3):
+    counted = metric(y, weights)
+    for start in range(0, len(Z), batch):
+        rows = slice(start, start + batch)
+        counted.update(Z[rows], y[rows], None if weights is None else weights[rows])
+    return counted.result()
+
+
+cases = given(
+    n=st.integers(2, 20), columns=st.integers(1, 4), batch=st.integers(1, 25),
+    weighted=st.booleans(), seed=st.integers(0, 10**6),
+)
+
+
+def numbers(n, columns, weighted, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, 4, n).astype(float) if weighted else None
+    if weighted:
+        weights[0] = 1
+    return rng, rng.normal(size=(n, columns)), weights
+
+
+@cases
+def test_accuracy(n, columns, batch, weighted, seed):
+    rng, Z, weights = numbers(n, columns, weighted, seed)
+    y = rng.integers(0, columns, n)
+    expected = sklearn.metrics.accuracy_score(y, Z.argmax(axis=1), sample_weight=weights)
+    assert score(Accuracy, Z, y, weights, batch) == pytest.approx(expected, rel=1e-14)
+    assert score(Accuracy, Z, np.eye(columns)[y], weights, batch) == pytest.approx(expected)
+
+
+@cases
+def test_binary_accuracy(n, columns, batch, weighted, seed):
+    rng, Z, weights = numbers(n, columns, weighted, seed)
+    Y = rng.integers(0, 2, (n, columns)).astype(float)
+    expected = np.mean([
+        sklearn.metrics.accuracy_score(Y[:, j], Z[:, j] > 0, sample_weight=weights)
+        for j in range(columns)
+    ])
+    assert score(BinaryAccuracy, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-13)
+
+
+@cases
+def test_r2(n, columns, batch, weighted, seed):
+    rng, Z, weights = numbers(n, columns, weighted, seed)
+    Y = Z + rng.normal(size=Z.shape) + 100
+    if weighted:
+        weights += 1  # one row of weight alone has no spread
+    expected = sklearn.metrics.r2_score(Y, Z, sample_weight=weights)
+    assert score(R2, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.1, 1 / 3, 1e4 + 0.1])
+@pytest.mark.parametrize("n", [1, 2, 3, 10])
+def test_r2_of_a_constant_target(dtype, value, n):
+    """As in scikit-learn: 1 if it is met exactly, 0 otherwise."""
+    Y = np.full((n, 1), value, dtype)
+    assert score(R2, Y, Y) == 1
+    assert score(R2, Y + 1, Y) == 0
+    weights = np.linspace(0.1, 0.7, n, dtype=dtype)
+    assert score(R2, Y, Y, weights) == 1
+    assert score(R2, Y + 1, Y, weights) == 0
+
+
+def test_r2_is_the_mean_over_outputs():
+    Y = np.array([[0.0, 5], [2, 5], [4, 5]])
+    Z = np.array([[0.0, 5], [2, 5], [2, 5]])
+    assert score(R2, Z, Y) == pytest.approx((0.5 + 1) / 2)

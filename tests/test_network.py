@@ -1,0 +1,503 @@
+"""Sequential: construction, forward and backward, predict, evaluate, copies."""
+
+import copy
+import math
+import pickle
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import fastbp as fb
+
+ALL_LAYERS = [fb.Dense, fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU,
+              fb.Dropout]
+
+
+def a_net(dtype="float32", seed=0):
+    """One of each layer."""
+    return fb.Sequential(
+        [fb.Dense(4, 6), fb.GELU(), fb.Dropout(0.3), fb.Dense(6, 5, "glorot_normal"), fb.Tanh(),
+         fb.Dense(5, 5, "he_normal"), fb.ELU(0.5), fb.LeakyReLU(0.1), fb.Dense(5, 5), fb.SiLU(),
+         fb.ReLU(), fb.Dense(5, 3, "glorot_uniform"), fb.Sigmoid()],
+        dtype=dtype, seed=seed,
+    )
+
+
+def same_bits(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+# Construction
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5))
+def test_sizes_chain_or_the_layer_is_named(sizes):
+    stack = []
+    for n_in, n_out in sizes:
+        stack += [fb.Dense(n_in, n_out), fb.ReLU()]
+    breaks = [i for i in range(1, len(sizes)) if sizes[i][0] != sizes[i - 1][1]]
+    if breaks:
+        i = breaks[0]
+        with pytest.raises(ValueError, match=(
+            rf"layer {2 * i} \(Dense\(n_in={sizes[i][0]}.* takes {sizes[i][0]} columns, "
+            rf"but layer {2 * i - 2} \(.* returns {sizes[i - 1][1]}")):
+            fb.Sequential(stack)
+    else:
+        net = fb.Sequential(stack)
+        assert (net.n_in, net.n_out) == (sizes[0][0], sizes[-1][1])
+        assert net.predict(np.ones((2, net.n_in))).shape == (2, net.n_out)
+
+
+dense = fb.Dense(2, 2)
+used = fb.Sequential([fb.Dense(2, 2)]).layers[0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ([], ValueError, "at least one layer"),
+        (fb.ReLU(), TypeError, r"sequence of layers, got ReLU\(\) alone"),
+        ([fb.ReLU], TypeError, r"at 0, got the class ReLU; make one"),
+        ([dense, "relu"], TypeError, r"at 1, got 'relu' \(str\)"),
+        ([dense, fb.ReLU(), dense], ValueError, "layer 2 is the same object as layer 0"),
+        ([used], ValueError, r"layer 0 \(Dense.*another network already.*deepcopy"),
+        (3, TypeError, "sequence of layers, got 3"),
+        (None, TypeError, "sequence of layers, got None"),
+    ],
+)
+def test_bad_layers(layers, error, message):
+    with pytest.raises(error, match=f"^layers: .*{message}"):
+        fb.Sequential(layers)
+    assert not dense.bound
+
+
+@pytest.mark.parametrize("dtype", ["float16", int, "complex64", "nonsense", None, "O", [1, 2]])
+def test_bad_dtype(dtype):
+    with pytest.raises(ValueError, match=r'^dtype: expected "float32" or "float64", got '):
+        fb.Sequential([fb.Dense(2, 2)], dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "f4", np.float32, np.dtype("f4")])
+def test_ways_to_say_float32(dtype):
+    assert fb.Sequential([fb.Dense(2, 2)], dtype).parameters.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), [(-1, ValueError), (1.5, TypeError), ("a", TypeError), (True, ValueError)]
+)
+def test_bad_seed(seed, error):
+    with pytest.raises(error, match=r"^seed: "):
+        fb.mlp([2, 1], seed=seed)
+
+
+def test_sizes_that_no_layer_fixes():
+    net = fb.Sequential([fb.ReLU(), fb.Tanh()])
+    assert (net.n_in, net.n_out, net.parameters.size) == (None, None, 0)
+    for columns in (1, 5):
+        assert net.predict(np.ones((2, columns))).shape == (2, columns)
+    net.fit([[1.0, 2]], [[0.5, 1]], loss=fb.MeanSquaredError(), epochs=2, gradient_norms=True)
+
+
+def test_a_network_whose_construction_fails_leaves_its_layers_free():
+    layers = [fb.Dense(2, 3), fb.Dense(4, 1)]
+    with pytest.raises(ValueError, match="takes 4 columns"):
+        fb.Sequential(layers)
+    layers[1] = fb.Dense(3, 1)
+    fb.Sequential(layers)
+
+
+def test_representation_and_summary():
+    net = fb.mlp([784, 256, 10], dropout=0.1)
+    assert repr(net) == (
+        "Sequential([\n    Dense(n_in=784, n_out=256, init='he_uniform'),\n    ReLU(),\n"
+        "    Dropout(rate=0.1),\n    Dense(n_in=256, n_out=10, init='glorot_uniform'),\n"
+        '], dtype="float32")')
+    lines = net.summary().splitlines()
+    assert lines[0].split() == ["layer", "output", "parameters"]
+    assert [line.split()[-1] for line in lines[2:6]] == ["200,960", "0", "0", "2,570"]
+    assert "(batch, 256)" in lines[3]
+    assert "Dropout(rate=0.1)" in lines[4]
+    assert "(batch, 10)" in lines[5]
+    assert lines[6] == "203,530 parameters, float32, 795 KiB"
+    assert "(batch, any)" in fb.Sequential([fb.ReLU()]).summary()
+
+
+# mlp
+
+
+def kinds(net):
+    return [type(layer).__name__ for layer in net.layers]
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind", "init"),
+    [("relu", "ReLU", "he"), ("leaky_relu", "LeakyReLU", "he"), ("sigmoid", "Sigmoid", "glorot"),
+     ("tanh", "Tanh", "glorot"), ("elu", "ELU", "he"), ("gelu", "GELU", "he"),
+     ("silu", "SiLU", "he")],
+)
+def test_mlp_is_the_usual_stack(dtype, activation, kind, init):
+    net = fb.mlp([4, 5, 6, 2], activation, dropout=0.25, dtype=dtype, seed=1)
+    assert kinds(net) == ["Dense", kind, "Dropout"] * 2 + ["Dense"]
+    assert [layer.init for layer in net.layers[::3]] == [f"{init}_uniform"] * 2 + ["glorot_uniform"]
+    assert [(layer.n_in, layer.n_out) for layer in net.layers[::3]] == [(4, 5), (5, 6), (6, 2)]
+    assert net.layers[2].rate == 0.25
+    assert net.dtype == dtype
+
+
+def test_mlp_without_hidden_layers_and_with_mixed_activations():
+    assert kinds(fb.mlp([4, 2])) == ["Dense"]
+    assert kinds(fb.mlp([4, 3, 3, 2], ["tanh", "relu"])) == [
+        "Dense", "Tanh", "Dense", "ReLU", "Dense"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([4],), ValueError, "sizes: expected at least two"),
+        (([4, 0, 2],), ValueError, r"sizes\[1\]: .*at least 1, got 0"),
+        (([4, 2.5],), TypeError, r"sizes\[1\]: .*whole number, got 2.5"),
+        ((4,), TypeError, "sizes: "),
+        (([4, 3, 2], "softmax"), ValueError, "activation: expected one of relu.*'softmax'"),
+        (([4, 3, 2], ["relu", "relu"]), ValueError, "activation: .*1 names.*got 2"),
+        (([4, 3, 2], None), TypeError, "activation: "),
+        (([4, 2], "softmax"), ValueError, "activation: "),
+        (([4, 3, 2], "relu", 1.5), ValueError, "dropout: .*below 1, got 1.5"),
+        (([4, 2], "relu", -1), ValueError, "dropout: .*at least 0"),
+    ],
+)
+def test_mlp_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        fb.mlp(*arguments)
+
+
+# forward and backward
+
+
+def test_a_network_worked_by_hand(dtype):
+    """X·W₁ + b₁ = (3, -1), ReLU (3, 0), ·W₂ + b₂ = 7; y = 5: L = 4, dZ = 4."""
+    net = fb.Sequential([fb.Dense(2, 2), fb.ReLU(), fb.Dense(2, 1)], dtype)
+    first, _, last = net.layers
+    first.W, first.b = [[1, -1], [1, 0]], [0, 0]
+    last.W, last.b = [[2], [5]], 1
+    Z = net.forward([[1, 2]])
+    assert Z.tolist() == [[7]]
+    value, dZ = fb.MeanSquaredError()(Z, [5])
+    assert (value, dZ.tolist()) == (4, [[4]])
+    assert net.backward(dZ).tolist() == [[8, 8]]
+    assert last.dW.tolist() == [[12], [0]]
+    assert last.db.tolist() == [4]
+    assert first.dW.tolist() == [[8, 0], [16, 0]]
+    assert first.db.tolist() == [8, 0]
+    fb.SGD(0.5).step(net.parameters, net.gradients)
+    assert last.W.tolist() == [[-4], [5]]
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros(4), ValueError, r"expected 2 dimensions.*got 1 \(shape \(4,\)\).*X\[None, :\]"),
+        (np.zeros((2, 4, 1)), ValueError, "expected 2 dimensions.*got 3"),
+        (3.0, ValueError, "expected 2 dimensions.*got 0"),
+        (np.zeros((2, 5)), ValueError, r"expected 4 columns.*got 5 \(shape \(2, 5\)\)"),
+        (np.zeros((0, 3)), ValueError, "expected 4 columns.*got 3"),
+        (np.zeros((2, 4), object), TypeError, "real numbers, got dtype object"),
+        ([["a", "b", "c", "d"]], TypeError, "real numbers, got dtype <U1.*text"),
+        (np.zeros((2, 4), complex), TypeError, "complex128.*real"),
+        ([[1, 2, 3, 4], [1, 2]], ValueError, "array of numbers"),
+        (None, TypeError, "real numbers, got dtype object"),
+    ],
+)
+@pytest.mark.parametrize("method", ["forward", "predict"])
+def test_bad_X(method, X, error, message):
+    net = a_net()
+    before = net.parameters.copy()
+    with pytest.raises(error, match=f"^X: .*{message}"):
+        getattr(net, method)(X)
+    assert same_bits(net.parameters, before)
+    assert all(layer.cache is None for layer in net.layers)
+
+
+@pytest.mark.parametrize(
+    ("dZ", "error"),
+    [
+        (np.ones((4, 3), "f4"), ValueError),
+        (np.ones((5, 2), "f4"), ValueError),
+        (np.ones(5, "f4"), ValueError),
+        (np.ones((5, 3)), TypeError),
+        (np.ones((5, 3), object), TypeError),
+    ],
+    ids=["rows", "columns", "dimensions", "float64", "object"],
+)
+def test_bad_dZ(dZ, error):
+    net = fb.mlp([4, 6, 3], seed=0)
+    net.forward(np.ones((5, 4)))
+    with pytest.raises(error, match="dZ: "):
+        net.backward(dZ)
+    assert not net.gradients.any()
+
+
+def test_backward_before_forward():
+    with pytest.raises(RuntimeError, match=r"Dense.backward: .*forward\(X\)"):
+        fb.mlp([4, 3]).backward(np.ones((1, 3), "f4"))
+
+
+# predict
+
+
+@settings(max_examples=25)
+@given(rows=st.integers(0, 30), chunk=st.integers(1, 31), seed=st.integers(0, 99))
+@example(rows=0, chunk=1, seed=0)
+def test_a_rows_prediction_does_not_depend_on_its_chunk(dtype, rows, chunk, seed):
+    net = a_net(dtype, seed)
+    X = np.random.default_rng(seed).normal(size=(rows, 4))
+    whole = net.predict(X)
+    assert whole.shape == (rows, 3)
+    assert whole.dtype == dtype
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fb.network, "CHUNK_ROWS", chunk)
+        assert same_bits(net.predict(X), whole)
+    assert same_bits(net.forward(X, training=False), whole)
+    for i in range(rows):
+        assert same_bits(net.predict(X[i : i + 1]), whole[i : i + 1])
+
+
+def test_predict_needs_the_workspace_of_a_chunk_alone():
+    net = fb.mlp([4, 64, 1], seed=0)
+    X = np.broadcast_to(np.ones((1, 4)), (50_000, 4))  # all rows are one
+    out = np.empty((50_000, 1), "f4")
+    tracemalloc.start()
+    net.predict(X, out=out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6  # the hidden layer of all rows would be 12.8 MB
+    assert (out == out[0]).all()
+
+
+def test_predict_takes_any_array_of_numbers(dtype, rng, tmp_path):
+    net = a_net(dtype)
+    X = rng.integers(0, 4, size=(20, 4)).astype(dtype)
+    expected = net.predict(X)
+    mapped = np.memmap(tmp_path / "X", np.float64, "w+", shape=X.shape)
+    mapped[:] = X
+    frozen = X.copy()
+    frozen.setflags(write=False)
+    wide = np.zeros((40, 8))
+    wide[::2, ::2] = X
+    for other in [X.tolist(), X.astype("u1"), X.astype(np.longdouble), X.astype(">f8"), mapped,
+                  np.asfortranarray(X), frozen, wide[::2, ::2], X.astype("f2")]:
+        assert same_bits(net.predict(other), expected)
+    assert same_bits(net.predict(X > 1), net.predict((X > 1).astype(dtype)))
+
+
+def test_predict_into_an_array_of_the_callers(dtype):
+    net, X = a_net(dtype), np.ones((5, 4))
+    expected, out = net.predict(X), np.full((5, 3), np.nan, dtype)
+    assert net.predict(X, out=out) is out
+    assert same_bits(out, expected)
+
+
+def frozen_output():
+    out = np.zeros((5, 3), "f4")
+    out.setflags(write=False)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros((4, 3), "f4"), ValueError, r"shape \(5, 3\), got \(4, 3\)"),
+        (np.zeros((5, 3)), TypeError, "dtype float32, got float64"),
+        (np.zeros((5, 3), "f4", "F"), ValueError, "C-contiguous"),
+        (frozen_output(), ValueError, "read-only"),
+        ([[0.0] * 3] * 5, TypeError, "numpy.ndarray, got list"),
+    ],
+)
+def test_predict_into_an_array_that_does_not_fit(out, error, message):
+    with pytest.raises(error, match=f"^out: .*{message}"):
+        a_net().predict(np.ones((5, 4)), out=out)
+    assert not np.any(out)
+
+
+def test_predict_into_its_own_input():
+    net = fb.mlp([3, 3])
+    X = np.ones((5, 3), "f4")
+    with pytest.raises(ValueError, match="out overlaps X"):
+        net.predict(X, out=X)
+    assert (X == 1).all()
+
+
+def test_nan_and_infinity_stay_in_their_rows(dtype, rng):
+    net = a_net(dtype)
+    X = rng.normal(size=(6, 4))
+    expected = net.predict(X)
+    X[2, 1] = math.nan
+    Z = net.predict(X)
+    assert np.isnan(Z[2]).all()
+    others = [0, 1, 3, 4, 5]
+    assert same_bits(Z[others], expected[others])
+
+
+def test_predict_and_evaluate_change_nothing(rng):
+    net = a_net()
+    X, y = rng.normal(size=(7, 4)), rng.random((7, 3))
+    Z = net.forward(X)
+    net.backward(np.ones((7, 3), "f4"))
+    before = net.parameters.copy(), net.gradients.copy()
+    caches = [layer.cache for layer in net.layers]
+    steps = [layer.step for layer in net.layers]
+    net.predict(-X)
+    net.evaluate(-X, y, loss=fb.SigmoidCrossEntropy())
+    assert same_bits(net.parameters, before[0])
+    assert same_bits(net.gradients, before[1])
+    assert all(a is layer.cache for a, layer in zip(caches, net.layers, strict=True))
+    assert steps == [layer.step for layer in net.layers]
+    assert net.history is None
+    assert Z.shape == (7, 3)
+
+
+def test_predict_in_many_threads_at_once(dtype, rng):
+    net = a_net(dtype)
+    batches = [rng.normal(size=(2000, 4)) for _ in range(8)]
+    expected = [net.predict(X) for X in batches]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            got = list(pool.map(net.predict, batches))
+            assert all(map(same_bits, got, expected))
+
+
+# evaluate
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_evaluate_a_classifier(dtype, weighted, chunk, rng, monkeypatch):
+    monkeypatch.setattr(fb.network, "CHUNK_ROWS", chunk)
+    net = fb.mlp([4, 6, 3], dtype=dtype, seed=0)
+    X, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
+    w = rng.integers(0, 3, 20).astype(dtype) if weighted else None
+    loss = fb.SoftmaxCrossEntropy(0.1)
+    scores = net.evaluate(X, y, loss=loss, sample_weight=w)
+    Z = net.predict(X)
+    assert list(scores) == ["loss", "accuracy"]
+    assert scores["loss"] == pytest.approx(loss(Z, y, w)[0], rel=1e-6)
+    assert scores["accuracy"] == pytest.approx(
+        sklearn.metrics.accuracy_score(y, Z.argmax(axis=1), sample_weight=w))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", [fb.MeanSquaredError(), fb.MeanAbsoluteError(), fb.Huber(0.5)],
+                         ids=repr)
+def test_evaluate_a_regression(dtype, weighted, loss, rng, monkeypatch):
+    monkeypatch.setattr(fb.network, "CHUNK_ROWS", 6)
+    net = fb.mlp([4, 6, 2], dtype=dtype, seed=0)
+    X, Y = rng.normal(size=(20, 4)), rng.normal(size=(20, 2))
+    w = rng.random(20) if weighted else None
+    scores = net.evaluate(X, Y, loss=loss, sample_weight=w)
+    Z = net.predict(X)
+    assert list(scores) == ["loss", "r2"]
+    assert scores["loss"] == pytest.approx(loss(Z, Y, w)[0], rel=1e-6)
+    assert scores["r2"] == pytest.approx(
+        sklearn.metrics.r2_score(Y, Z, sample_weight=w), rel=1e-5)
+
+
+def test_evaluate_yes_and_no(rng):
+    net = fb.mlp([4, 6, 2], seed=0)
+    X, Y = rng.normal(size=(20, 4)), rng.integers(0, 2, (20, 2))
+    scores = net.evaluate(X, Y, loss=fb.SigmoidCrossEntropy())
+    assert scores["accuracy"] == pytest.approx(((net.predict(X) > 0) == Y).mean())
+
+
+def test_evaluate_a_target_of_one_column_and_a_constant_one(rng):
+    net = fb.mlp([4, 1], dtype="float64", seed=0)
+    X = rng.normal(size=(20, 4))
+    y = net.predict(X)[:, 0]
+    assert net.evaluate(X, y, loss=fb.MeanSquaredError()) == {"loss": 0, "r2": 1}
+    assert net.evaluate(X, y[:, None], loss=fb.MeanSquaredError()) == {"loss": 0, "r2": 1}
+    assert net.evaluate(X, np.full(20, 0.1), loss=fb.MeanSquaredError())["r2"] == 0
+
+
+# Copies
+
+
+def through_pickle(protocol):
+    return lambda net: pickle.loads(pickle.dumps(net, protocol))
+
+
+COPIES = {
+    "copy": copy.copy, "deepcopy": copy.deepcopy,
+    **{f"pickle {p}": through_pickle(p) for p in range(pickle.HIGHEST_PROTOCOL + 1)},
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_copy_has_the_same_weights_in_memory_of_its_own(dtype, duplicate, trained, rng):
+    net, X, y = a_net(dtype), rng.normal(size=(9, 4)), rng.integers(0, 3, 9)
+
+    def fit(net, **more):
+        return net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), batch_size=4, epochs=2, **more)
+
+    if trained:
+        fit(net)
+    clone = duplicate(net)
+    assert same_bits(clone.parameters, net.parameters)
+    assert same_bits(clone.predict(X), net.predict(X))
+    assert not np.shares_memory(clone.parameters, net.parameters)
+    assert clone.history == net.history
+    assert (clone.history is None) == (not trained)
+    for layer in clone.layers:
+        for name in layer.parameter_shapes:
+            assert np.shares_memory(getattr(layer, name), clone.parameters)
+            assert np.shares_memory(getattr(layer, "d" + name), clone.gradients)
+    before = net.parameters.copy()
+    fit(clone)
+    assert same_bits(net.parameters, before)
+    fit(net)
+    assert same_bits(net.parameters, clone.parameters), "the copy draws other random numbers"
+
+
+def test_a_copy_leaves_caches_behind(rng):
+    net = a_net()
+    net.forward(rng.normal(size=(9, 4)))
+    assert len(pickle.dumps(net)) < 8000
+    assert all(layer.cache is None for layer in copy.copy(net).layers)
+
+
+def test_astype(rng):
+    net = a_net("float32")
+    wide = net.astype("float64")
+    assert wide.dtype == wide.parameters.dtype == np.float64
+    assert wide.parameters.tolist() == net.parameters.tolist()
+    assert same_bits(wide.astype("float32").parameters, net.parameters)
+    assert not np.shares_memory(net.astype("float32").parameters, net.parameters)
+    X = rng.normal(size=(5, 4))
+    np.testing.assert_allclose(wide.predict(X), net.predict(X), rtol=1e-4, atol=1e-6)
+    twin = net.astype("float32")
+    for each in (net, twin):  # the seed comes along as well
+        each.fit(X, np.ones((5, 3)), loss=fb.MeanSquaredError(), epochs=1)
+    assert same_bits(twin.parameters, net.parameters)
+    with pytest.raises(ValueError, match=r"^dtype: "):
+        net.astype("float16")
+
+
+def test_layers_of_one_network_copied_into_another():
+    net = fb.mlp([4, 5, 3], seed=1)
+    body = [copy.deepcopy(layer) for layer in net.layers[:2]]
+    other = fb.Sequential([*body, fb.Dense(5, 2)], seed=2)
+    assert other.layers[0].W.tolist() == net.layers[0].W.tolist()
+    other.layers[0].W = 0
+    assert net.layers[0].W.all()
+
+
+def test_reseed_follows_from_the_seed():
+    def draws(net, *seed):
+        return [net.reseed(*seed).random() for _ in range(2)]
+
+    assert draws(a_net(seed=1)) == draws(a_net(seed=1))
+    assert len({*draws(a_net(seed=1)), *draws(a_net(seed=2))}) == 4
+    assert draws(a_net(seed=1), 5) == draws(a_net(seed=2), 5)

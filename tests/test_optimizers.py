@@ -1,0 +1,265 @@
+"""Optimizers: the formulas of the README, clipping, state, schedules."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastbp as fb
+
+
+def steps(optimizer, parameters, gradients, dtype="f8"):
+    """The parameters after each step."""
+    parameters = np.array(parameters, dtype)
+    result = []
+    for gradient in gradients:
+        optimizer.step(parameters, np.array(gradient, dtype))
+        result.append(parameters.tolist())
+    return result
+
+
+# By hand: P starts at (1, -2); each row is a step's gradient, and P after it.
+G, H = [0.5, 1], [-1, 0]
+WORKED = [
+    (fb.SGD(0.1), [G, H], [[0.95, -2.1], [1.05, -2.1]]),
+    (fb.SGD(0.1, momentum=0.5), [G, G, H], [[0.95, -2.1], [0.875, -2.25], [0.9375, -2.325]]),
+    (fb.SGD(0.1, momentum=0.5, nesterov=True), [G, G], [[0.925, -2.15], [0.8375, -2.325]]),
+    (fb.SGD(0.1, weight_decay=0.2), [G, H], [[0.93, -2.06], [1.0114, -2.0188]]),
+    (fb.SGD(0.1, momentum=0.5, weight_decay=0.2), [G, G],
+     [[0.93, -2.06], [0.8264, -2.1488]]),
+    # M = (0.25, 0.5), V = (0.0625, 0.25): M̂ = (0.5, 1), √V̂ = (0.5, 1)
+    # then M = (-0.375, 0.25), V = (0.296875, 0.1875): M̂ = M / 0.75, V̂ = V / 0.4375
+    (fb.Adam(0.1, 0.5, 0.75, epsilon=0.5), [G, H],
+     [[1 - 0.1 * 0.5 / 1, -2 - 0.1 * 1 / 1.5],
+      [0.95 + 0.1 * 0.5 / (math.sqrt(0.296875 / 0.4375) + 0.5),
+       -2 - 0.1 / 1.5 - 0.1 / 3 / (math.sqrt(0.1875 / 0.4375) + 0.5)]]),
+    # g = (0.5, 1) + 0.25 (1, -2) = (0.75, 0.5): at the first step M̂ = g and √V̂ = |g|
+    (fb.Adam(0.1, epsilon=0.25, weight_decay=0.25), [G],
+     [[1 - 0.1 * 0.75 / 1, -2 - 0.1 * 0.5 / 0.75]]),
+    (fb.AdamW(0.1, epsilon=0.5, weight_decay=0.25), [G],
+     [[1 * 0.975 - 0.1 * 0.5 / 1, -2 * 0.975 - 0.1 * 1 / 1.5]]),
+    (fb.AdamW(0.1), [[0, 0]], [[0.999, -1.998]]),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "gradients", "expected"), WORKED, ids=lambda v: "")
+def test_worked_by_hand(dtype, optimizer, gradients, expected):
+    got = steps(copy.deepcopy(optimizer), [1, -2], gradients, dtype)
+    np.testing.assert_allclose(got, expected, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_adam_takes_beta1_and_beta2_for_what_they_are():
+    """With β₁ = 0 the numerator is g itself; with β₂ = 0 the denominator is |g|."""
+    assert steps(fb.Adam(1, beta1=0, beta2=0, epsilon=1e-300), [0, 0], [[3, -4], [-5, 6]]) == [
+        [-1, 1], [0, 0]]
+
+
+rates, shares, decays = st.floats(1e-4, 0.5), st.floats(0, 0.99), st.floats(0, 0.3)
+seeds = st.integers(0, 10**6)
+
+
+@settings(max_examples=40)
+@given(rates, shares, st.booleans(), decays, seeds)
+def test_sgd_over_twenty_steps(dtype, rate, momentum, nesterov, decay, seed):
+    rng = np.random.default_rng(seed)
+    P = rng.normal(size=5).astype(dtype).astype(float)
+    gradients = rng.normal(size=(20, 5)).astype(dtype)
+    got = steps(fb.SGD(rate, momentum, nesterov, decay), P, gradients, dtype)
+    V = np.zeros(5)
+    for gradient in gradients:
+        g = gradient + decay * P
+        V = momentum * V - rate * g
+        P = P + momentum * V - rate * g if nesterov else P + V
+    np.testing.assert_allclose(got[-1], P, rtol=0, atol=1e4 * np.finfo(dtype).eps)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from([fb.Adam, fb.AdamW]), rates, shares, shares, decays, seeds)
+def test_adam_over_twenty_steps(dtype, kind, rate, beta1, beta2, decay, seed):
+    rng = np.random.default_rng(seed)
+    P = rng.normal(size=5).astype(dtype).astype(float)
+    gradients = rng.normal(size=(20, 5)).astype(dtype)
+    optimizer = kind(rate, beta1, beta2, epsilon=1e-3, weight_decay=decay)
+    got = steps(optimizer, P, gradients, dtype)
+    M = V = np.zeros(5)
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient + decay * P if kind is fb.Adam else gradient
+        P = P - rate * decay * P if kind is fb.AdamW else P
+        M = beta1 * M + (1 - beta1) * g
+        V = beta2 * V + (1 - beta2) * g**2
+        P = P - rate * (M / (1 - beta1**t)) / (np.sqrt(V / (1 - beta2**t)) + 1e-3)
+    np.testing.assert_allclose(got[-1], P, rtol=0, atol=1e4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (fb.SGD(0.1), ("SGD", {"lr": 0.1})),
+        (fb.SGD(0.1, momentum=0.9), ("SGD", {"lr": 0.1, "momentum": 0.9})),
+        (fb.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+         ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01})),
+        (fb.Adam(0.05), ("Adam", {"lr": 0.05})),
+        (fb.Adam(0.05, 0.8, 0.95, 1e-4, weight_decay=0.1),
+         ("Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1})),
+        (fb.AdamW(0.05, weight_decay=0.1), ("AdamW", {"lr": 0.05, "weight_decay": 0.1})),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, fb.Optimizer) else "",
+)
+def test_the_same_steps_as_pytorch(ours, theirs, rng):
+    torch = pytest.importorskip("torch", reason="optional: needs PyTorch, pip install torch")
+    start, gradients = rng.normal(size=7), rng.normal(size=(20, 7))
+    got = steps(copy.deepcopy(ours), start, gradients)
+    P = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    name, options = theirs
+    optimizer = getattr(torch.optim, name)([P], **options)
+    for gradient, expected in zip(gradients, got, strict=True):
+        P.grad = torch.tensor(gradient)
+        optimizer.step()
+        np.testing.assert_allclose(P.detach().numpy(), expected, rtol=1e-11, atol=1e-12)
+
+
+# Clipping
+
+
+@pytest.mark.parametrize("make", [fb.SGD, fb.Adam, fb.AdamW])
+def test_clipping_scales_the_whole_gradient_down_to_the_norm(dtype, make):
+    gradients = np.array([3, 0, -4], dtype)
+    make(0.1, clip_norm=0.5).step(np.zeros(3, dtype), gradients)
+    np.testing.assert_allclose(gradients, [0.3, 0, -0.4], rtol=4 * np.finfo(dtype).eps)
+
+
+def test_clipping_leaves_short_gradients_alone(dtype):
+    gradients = np.array([3, 0, -4], dtype)
+    fb.SGD(0.1, clip_norm=5).step(np.zeros(3, dtype), gradients)
+    assert gradients.tolist() == [3, 0, -4]
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9), st.floats(1e-3, 1e3))
+def test_clipping_bounds_the_step(dtype, gradients, clip_norm):
+    (after,) = steps(fb.SGD(1, clip_norm=clip_norm), np.zeros(len(gradients)), [gradients], dtype)
+    bound = min(clip_norm, np.linalg.norm(gradients))
+    assert np.linalg.norm(after) == pytest.approx(bound, rel=1e-5, abs=1e-20)
+
+
+# State
+
+
+def test_state_belongs_to_one_set_of_parameters():
+    a, b, g = np.ones(2), np.ones(2), np.array([1.0, -1])
+    optimizer = fb.SGD(0.1, momentum=0.9)
+    assert (optimizer.state, optimizer.steps) == ({}, 0)
+    optimizer.step(a, g)
+    optimizer.step(a, g)
+    assert optimizer.steps == 2
+    np.testing.assert_allclose(optimizer.state["velocity"], -0.19 * g)
+    optimizer.step(b, g)
+    assert optimizer.steps == 1
+    np.testing.assert_allclose(b, 1 - 0.1 * g)
+
+
+def test_state_goes_on_through_another_view_of_the_same_memory():
+    whole, g = np.ones(2), np.array([1.0, -1])
+    optimizer = fb.SGD(0.1, momentum=0.9)
+    for _ in range(2):
+        optimizer.step(whole.reshape(2), g)
+    assert optimizer.steps == 2
+    np.testing.assert_allclose(whole, 1 - (0.1 + 0.19) * g)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [(fb.SGD(), []), (fb.SGD(momentum=0.9), ["velocity"]), (fb.Adam(), ["m", "v"]),
+     (fb.AdamW(), ["m", "v"])],
+)
+def test_state_is_one_array_for_each_memory(dtype, optimizer, names):
+    steps(optimizer, np.ones(3), np.ones((1, 3)), dtype)
+    assert list(optimizer.state) == names
+    assert all(a.shape == (3,) and a.dtype == dtype for a in optimizer.state.values())
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+def test_a_copy_has_the_settings_and_no_state(duplicate):
+    optimizer = fb.AdamW(0.01, beta1=0.8, clip_norm=2)
+    steps(optimizer, np.ones(3), np.ones((4, 3)))
+    clone = duplicate(optimizer)
+    assert repr(clone) == repr(optimizer)
+    assert (clone.state, clone.steps) == ({}, 0)
+    assert steps(clone, np.ones(3), np.ones((2, 3))) == steps(
+        fb.AdamW(0.01, beta1=0.8, clip_norm=2), np.ones(3), np.ones((2, 3)))
+    assert optimizer.steps == 4
+
+
+def test_the_schedule_gives_each_steps_rate():
+    optimizer = fb.SGD(lambda epoch: 1 / (1 + epoch))
+    parameters = np.zeros(1)
+    for epoch in (0, 1, 3):
+        optimizer.step(parameters, np.ones(1), epoch)
+    assert parameters.tolist() == [-(1 + 1 / 2 + 1 / 4)]
+
+
+def test_an_optimizer_of_ones_own(rng):
+    class Signs(fb.Optimizer):
+        def update(self, parameters, gradients, learning_rate):
+            parameters -= learning_rate * np.sign(gradients)
+
+    X = rng.normal(size=(50, 2))
+    net = fb.mlp([2, 1], seed=0)
+    net.fit(X, X @ [1, -2], loss=fb.MeanSquaredError(), optimizer=Signs(0.02), epochs=80, seed=0)
+    np.testing.assert_allclose(net.layers[0].W.ravel(), [1, -2], atol=0.1)
+    with pytest.raises(NotImplementedError, match="Optimizer needs update"):
+        fb.Optimizer(0.1).step(np.ones(1), np.ones(1))
+
+
+def test_representation():
+    assert repr(fb.SGD(0.5)) == ("SGD(learning_rate=0.5, weight_decay=0.0, clip_norm=None, "
+                                 "momentum=0.0, nesterov=False)")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: fb.SGD(-0.1), ValueError, "learning_rate: .*at least 0.*got -0.1"),
+        (lambda: fb.Adam(math.nan), ValueError, "learning_rate: .*finite.*got nan"),
+        (lambda: fb.AdamW(math.inf), ValueError, "learning_rate: .*finite.*got inf"),
+        (lambda: fb.SGD("0.1"), TypeError, "learning_rate: .*number, got '0.1'"),
+        (lambda: fb.SGD(None), TypeError, "learning_rate: .*got None"),
+        (lambda: fb.SGD(10**400), ValueError, "learning_rate: .*finite"),
+        (lambda: fb.SGD(momentum=1), ValueError, "momentum: .*below 1, got 1"),
+        (lambda: fb.SGD(momentum=-0.5), ValueError, "momentum: .*at least 0"),
+        (lambda: fb.SGD(weight_decay=-1), ValueError, "weight_decay: .*at least 0"),
+        (lambda: fb.SGD(clip_norm=0), ValueError, "clip_norm: .*above 0, got 0"),
+        (lambda: fb.Adam(beta1=1), ValueError, "beta1: .*below 1"),
+        (lambda: fb.Adam(beta2=1.5), ValueError, "beta2: .*below 1"),
+        (lambda: fb.Adam(epsilon=0), ValueError, "epsilon: .*above 0"),
+    ],
+)
+def test_a_bad_setting_is_named(make, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gradients", "error", "message"),
+    [
+        (np.ones(3), np.ones(2), ValueError, r"gradients: expected shape \(3,\)"),
+        (np.ones(3), np.ones(3, "f4"), TypeError, "gradients: expected dtype float64"),
+        (np.ones((3, 1)), np.ones((3, 1)), ValueError, "parameters: expected 1 dimension"),
+        (np.ones(3, int), np.ones(3, int), TypeError, "gradients|parameters"),
+        ([1.0], [1.0], TypeError, "parameters: expected a numpy.ndarray"),
+    ],
+)
+@pytest.mark.parametrize("make", [fb.SGD, fb.Adam, lambda: fb.SGD(momentum=0.9)])
+def test_a_step_on_arrays_that_do_not_fit(make, parameters, gradients, error, message):
+    before = np.array(parameters)
+    with pytest.raises(error, match=message):
+        make().step(parameters, gradients)
+    assert np.array_equal(parameters, before)

@@ -1,0 +1,115 @@
+"""The README's examples run as written, and what it points to is there."""
+
+import ast
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import fastbp as fb
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """What the README's blocks define, run in order, with all they printed."""
+    namespace, printed = {"__name__": "readme"}, []
+    folder = tmp_path_factory.mktemp("readme")
+    with contextlib.chdir(folder):
+        for i, block in enumerate(BLOCKS):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(block, f"README block {i}", "exec"), namespace)
+            printed.append(out.getvalue().splitlines())
+    return namespace | {"printed": printed, "folder": folder}
+
+
+def test_the_ten_lines(names):
+    scores, label = names["printed"][0]
+    assert ast.literal_eval(scores)["accuracy"] > 0.9
+    assert int(label) == names["y"][0]
+    assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
+    assert sorted(path.name for path in names["folder"].iterdir()) == [
+        "digits.safetensors", "scaled.safetensors"]
+
+
+def test_the_layer_of_ones_own(names):
+    (check,) = names["printed"][1]
+    assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
+    net, X, y = names["net"], names["X"], names["y"]
+    assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Tanh", "Scale", "Dense"]
+    assert net.layers[2].s.tolist() == [1] * 32
+    history = net.fit(X[:300], y[:300], loss=fb.SoftmaxCrossEntropy(), optimizer=fb.Adam(0.01),
+                      epochs=5, seed=0)
+    assert history["loss"][-1] < history["loss"][0] / 2
+    assert (net.layers[2].s != 1).all()
+    assert np.shares_memory(net.layers[2].s, net.parameters)
+
+
+TEXT = README[: README.index("## The formulas")]
+SNIPPETS = re.findall(r"`([^`\n]*(?:fb\.|callbacks=)[^`\n]*)`", TEXT)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    X, y = names["X"][:40], names["y"][:40]
+    net, loss = fb.mlp([64, 128, 10], seed=0), fb.SoftmaxCrossEntropy()
+    history = net.fit(X, y, loss=loss, epochs=2, validation_fraction=0.2, gradient_norms=True)
+    code = snippet.replace("fit(…", "fit(X, y, loss=loss, epochs=1").replace(", …]", "]")
+    exec(code, {"fb": fb, "net": net, "X": X, "y": y, "loss": loss, "history": history})
+    plt.close("all")
+
+
+def test_every_file_it_links_to_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_three_steps_to_where_dW_is_computed():
+    """Each step names a function in the file that it links to."""
+    section = README[README.index("To see where dW is computed") :]
+    steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\n\n)", section, re.DOTALL | re.MULTILINE)
+    assert len(steps) == 3
+    for step, words in zip(
+        steps,
+        [["class Dense", "def backward_parameters", "kernels.dense_backward_weights("],
+         ["backward_weights(", "Xᵀ·dZ"], ["fused"]],
+        strict=True,
+    ):
+        code = (ROOT / re.search(r"\]\(([^)]+)\)", step)[1]).read_text(encoding="utf-8")
+        for word in words:
+            assert word in code
+
+
+def test_the_table_has_every_layer_loss_and_optimizer():
+    rows = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    kinds = [fb.Layer, fb.Loss, fb.Optimizer]
+    public = [
+        name for name in fb.__all__ if isinstance(getattr(fb, name), type)
+        and issubclass(getattr(fb, name), tuple(kinds)) and getattr(fb, name) not in kinds
+    ]
+    assert sorted(rows) == sorted(public)
+
+
+MODULES = ["fastbp", *(f"fastbp.{module.name}" for module in pkgutil.iter_modules(fb.__path__)
+                       if module.name not in ("kernels", "__main__"))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
