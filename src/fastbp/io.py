@@ -45,7 +45,8 @@ def write(path, layers, dtype):
         except (AttributeError, TypeError, ValueError) as error:
             raise TypeError(f"layer {i} ({name}): its config() cannot be written ({error}); "
                             f"keep each of the constructor's arguments in an attribute of the "
-                            f"same name, or define a config() of plain numbers and strings") from None
+                            f"same name, or define a config() of plain numbers and "
+                            f"strings") from None
         described.append({"type": name, "config": config})
     # One entry: of several, safetensors changes the order from file to file.
     architecture = {"version": VERSION, "dtype": str(dtype), "layers": described}
