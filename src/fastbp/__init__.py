@@ -10,7 +10,17 @@
 True
 """
 
-from . import callbacks, initializers, kernels, layers, losses, optimizers, plot, schedules
+from . import (
+    callbacks,
+    datasets,
+    initializers,
+    kernels,
+    layers,
+    losses,
+    optimizers,
+    plot,
+    schedules,
+)
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .gradcheck import gradcheck
@@ -66,6 +76,7 @@ __all__ = [
     "Tanh",
     "__version__",
     "callbacks",
+    "datasets",
     "gradcheck",
     "initializers",
     "kernels",

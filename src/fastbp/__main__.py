@@ -332,12 +332,12 @@ def _save(options, net, history, about):
     picture = options.output / "learning_curves.png"
     net.save(model)
     about = {"fastbp": __version__, "seed": options.seed, **about}
-    io._replace(description, json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
+    io.replace_file(description, json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
     options.say(f"saved     {model}\n          {description}")
     try:
         content = BytesIO()
         plot.learning_curves(history).savefig(content, format="png", dpi=150)
-        io._replace(picture, content.getvalue())
+        io.replace_file(picture, content.getvalue())
         options.say(f"          {picture}")
     except ImportError as error:
         options.say(f"          no picture: {error}")

@@ -56,10 +56,10 @@ def write(path, layers, dtype):
         for i, layer in enumerate(layers)
         for name in layer.parameter_shapes
     }
-    _replace(os.fspath(path), save(tensors, metadata))
+    replace_file(os.fspath(path), save(tensors, metadata))
 
 
-def _replace(path, content):
+def replace_file(path, content):
     """Write a file beside `path`, flush it to the disk, then rename it to `path`."""
     temporary = f"{path}.{os.urandom(4).hex()}.part"
     try:

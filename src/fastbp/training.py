@@ -499,7 +499,8 @@ def _line(run):
     for key, values in history.items():
         if key not in ("learning_rate", "seconds", "gradient_norms"):
             parts.append(f"{key} {values[-1]:.4f}")
-    parts.append(f"{history['seconds'][-1]:.2f} s")
+    seconds = history["seconds"][-1]
+    parts.append(f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms")
     return "  ".join(parts)
 
 
