@@ -1016,7 +1016,7 @@ def test_silence_by_default(capsys):
 
 
 LINE = r"epoch %d/2  loss \d\.\d{4}  accuracy \d\.\d{4}  val_loss \d\.\d{4}  " \
-       r"val_accuracy \d\.\d{4}  \d+\.\d\d s"
+       r"val_accuracy \d\.\d{4}  (\d+\.\d\d s|\d+\.\d ms)"
 
 
 @pytest.mark.parametrize("verbose", [1, 2, True])
