@@ -1,0 +1,195 @@
+"""The compiled engine makes the steps that the layers make: the same bits, either way."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastbp as fb
+from fastbp import training
+from fastbp.kernels import dispatch, engine
+
+ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
+
+
+@st.composite
+def networks(draw):
+    """Layers, as functions that make them: no two networks can share one."""
+    width = n_in = draw(st.sampled_from([1, 3, 16, 33]))
+    layers = []
+
+    def others(most):
+        for _ in range(draw(st.integers(0, most))):
+            if draw(st.booleans()):
+                layers.append(draw(st.sampled_from(ACTIVATIONS)))
+            else:
+                rate = draw(st.sampled_from([0.0, 0.3]))
+                layers.append(lambda rate=rate: fb.Dropout(rate))
+
+    others(1)
+    for _ in range(draw(st.integers(1, 3))):
+        n_out = draw(st.sampled_from([1, 2, 5, 16, 37]))
+        layers.append(lambda n_in=width, n_out=n_out: fb.Dense(n_in, n_out))
+        width = n_out
+        others(3)
+    n_out = draw(st.sampled_from([1, 3, 10]))
+    layers.append(lambda n_in=width, n_out=n_out: fb.Dense(n_in, n_out))
+    others(1)
+    return layers, n_in, n_out
+
+
+LOSSES = {
+    "labels": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(0.1), rng.integers(0, n, rows)),
+    "shares": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(), rng.dirichlet(np.ones(n), rows)),
+    "signs": lambda rng, rows, n: (fb.SigmoidCrossEntropy(), rng.integers(0, 2, (rows, n))),
+    "squared": lambda rng, rows, n: (fb.MeanSquaredError(), rng.normal(size=(rows, n))),
+    "absolute": lambda rng, rows, n: (fb.MeanAbsoluteError(), rng.normal(size=(rows, n))),
+    "huber": lambda rng, rows, n: (fb.Huber(0.7), rng.normal(size=(rows, n))),
+}
+OPTIMIZERS = {
+    "sgd": lambda: fb.SGD(0.05, weight_decay=0.01),
+    "nesterov": lambda: fb.SGD(fb.schedules.Cosine(0.1, 3, 1), 0.9, nesterov=True),
+    "clipped": lambda: fb.SGD(0.05, 0.5, clip_norm=0.1),
+    "adam": lambda: fb.Adam(0.01, weight_decay=0.01, clip_norm=1.0),
+    "adamw": lambda: fb.AdamW(fb.schedules.Step(0.01, 1)),
+}
+
+
+def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
+    """Everything that a training leaves behind, as bytes, and whether an engine ran."""
+    net = fb.Sequential([layer() for layer in layers], dtype=dtype, seed=0)
+    used = dispatch.isa()
+    dispatch.use(isa)
+    try:
+        history = net.fit(X, y, loss=loss, optimizer=optimizer, seed=1, epochs=2,
+                          gradient_norms=True, **options)
+        ended = None
+    except FloatingPointError as error:  # a random network may diverge; both must, alike
+        history, ended = net.history, str(error)
+    finally:
+        dispatch.use(used)
+    del history["seconds"]
+    return (
+        net.parameters.tobytes(),
+        None if ended else net.gradients.tobytes(),
+        {name: array.tobytes() for name, array in optimizer.state.items()},
+        optimizer.steps,
+        [layer.step for layer in net.layers],
+        {key: np.array(values).tobytes() for key, values in history.items()},
+        ended,
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    network=networks(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    loss=st.sampled_from(sorted(LOSSES)),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    kind=st.sampled_from(["f4", "f8", "u1", "i8", "?"]),
+    rows=st.sampled_from([2, 37, 64]),
+    batch_size=st.sampled_from([1, 7, 64, 1000]),
+    weighted=st.booleans(),
+    validation_fraction=st.sampled_from([0.0, 0.5]),
+)
+def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size, weighted,
+                         validation_fraction):
+    layers, n_in, n_out = network
+    rng = np.random.default_rng(0)
+    X = (3 * rng.normal(size=(rows, n_in)) + 4 * (kind == "u1")).clip(-9, 99).astype(kind)
+    loss, y = LOSSES[loss](rng, rows, n_out)
+    options = {
+        "batch_size": batch_size,
+        "sample_weight": rng.integers(0, 3, rows) + (np.arange(rows) < 1) if weighted else None,
+        "validation_fraction": validation_fraction,
+    }
+
+    def run(isa):
+        return train(layers, dtype, X, y, loss, OPTIMIZERS[optimizer](), isa, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "describe", lambda run: None)
+        by_layers = run("scalar")
+    for isa in dispatch.available():
+        assert run(isa) == by_layers, isa
+
+
+def lowered(net, X, y, loss, optimizer=None):
+    """Whether a fit makes an engine."""
+    seen = []
+    net.fit(X, y, loss=loss, optimizer=optimizer, epochs=1,
+            callbacks=[lambda run: seen.append(run.engine is not None)])
+    return seen == [True]
+
+
+class TestWhatIsLowered:
+    X, y = np.eye(3, dtype="f4"), np.arange(3)
+    loss = fb.SoftmaxCrossEntropy()
+
+    def test_built_in_networks_are(self):
+        assert lowered(fb.mlp([3, 4, 3], dropout=0.1), self.X, self.y, self.loss)
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_with_every_optimizer(self, optimizer):
+        net = fb.mlp([3, 4, 3])
+        assert lowered(net, self.X, self.y, self.loss, OPTIMIZERS[optimizer]())
+
+    @pytest.mark.parametrize("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
+    def test_rows_of_every_kind_are_read(self, kind):
+        assert engine.readable(self.X.astype(kind))
+
+    def test_rows_further_apart_are_read(self):
+        assert engine.readable(np.zeros((6, 4))[::2])
+        assert engine.readable(np.zeros((6, 4))[::-1, :3])
+
+    @pytest.mark.parametrize("X", [np.zeros((3, 3), "f2"), np.zeros((3, 3), ">f4"),
+                                   np.zeros((3, 3)).T, np.zeros((3, 6))[:, ::2]])
+    def test_other_arrays_are_gathered_by_numpy(self, X):
+        assert not engine.readable(X)
+        net = fb.mlp([3, 4, 3])
+        assert not lowered(net, X, self.y, self.loss)
+
+    def test_pieces_of_ones_own_are_called(self):
+        class Mine(fb.ReLU):
+            pass
+
+        class MyLoss(fb.SoftmaxCrossEntropy):
+            pass
+
+        class MyOptimizer(fb.Adam):
+            pass
+
+        net = fb.Sequential([fb.Dense(3, 3), Mine()])
+        assert not lowered(net, self.X, self.y, self.loss)
+        net = fb.Sequential([fb.Dense(3, 3)])
+        assert not lowered(net, self.X, self.y, MyLoss())
+        assert not lowered(net, self.X, self.y, self.loss, MyOptimizer())
+
+
+def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
+    """Steps are made in several runs, with what the first would have made alone."""
+    X = np.random.default_rng(0).normal(size=(20000, 30))
+    y = np.random.default_rng(1).integers(0, 5, 20000)
+    runs = []
+    real = training.Training._run_engine
+
+    def count(self, *arguments):
+        made = real(self, *arguments)
+        runs.append(made)
+        return made
+
+    def parameters(isa):
+        dispatch.use(isa)
+        net = fb.mlp([30, 64, 5], seed=0)
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=1, batch_size=8, seed=0)
+        return net.parameters.tobytes()
+
+    monkeypatch.setattr(training.Training, "_run_engine", count)
+    used = dispatch.isa()
+    try:
+        slow = parameters("scalar")
+        assert len(runs) > 1
+        assert sum(runs) == 2500
+        assert parameters(used) == slow
+    finally:
+        dispatch.use(used)
