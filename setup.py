@@ -16,13 +16,17 @@ HEADERS = sorted(str(path) for path in (KERNELS / "simd").glob("*.h"))
 # Results are part of the interface: every fused multiply-add is written out, and nothing
 # that lets the compiler change a value is allowed.  errno and floating-point traps are
 # not used.  No -march: an instruction set is a tier, chosen at import.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
 
 class BuildKernels(build_ext):
     """Adds OpenMP where the compiler has it; without it the kernels run on one thread."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
         if self.has_openmp():

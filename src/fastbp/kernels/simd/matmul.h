@@ -119,48 +119,97 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
     }
 }
 
-/* Each height and width of a tile is code of its own, with its sums in registers. */
+/* Each height and width of a tile is a function of its own, with its sums in registers; in one
+ * function together they take a compiler minutes. */
+/* clang-format off */
+#define TILE(rows)                                                                \
+    static void tile_##rows##_1(const tile_t *t) { tile(t, rows, 1, 0); }         \
+    static void tile_##rows##_1_masked(const tile_t *t) { tile(t, rows, 1, 1); }  \
+    static void tile_##rows##_2(const tile_t *t) { tile(t, rows, 2, 0); }         \
+    static void tile_##rows##_2_masked(const tile_t *t) { tile(t, rows, 2, 1); }
+#define ENTRY(rows) \
+    {tile_##rows##_1, tile_##rows##_1_masked, tile_##rows##_2, tile_##rows##_2_masked},
+#if TILE_ROWS == 6
+#define EACH_HEIGHT(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#elif TILE_ROWS == 12
+#define EACH_HEIGHT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#else
+#define EACH_HEIGHT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#endif
+EACH_HEIGHT(TILE)
+static void (*const tiles[TILE_ROWS][4])(const tile_t *) = {EACH_HEIGHT(ENTRY)};
+#undef TILE
+#undef ENTRY
+#undef EACH_HEIGHT
+/* clang-format on */
+
 static void run_tile(const tile_t *t, ptrdiff_t rows)
 {
     const int vectors = t->columns > FBP_LANES ? 2 : 1;
     const int masked = FBP_MASKS && t->columns < vectors * FBP_LANES;
-    switch (rows * 4 + (vectors - 1) * 2 + masked) {
-#define CASES(rows)          \
-    case rows * 4 + 0:       \
-        tile(t, rows, 1, 0); \
-        break;               \
-    case rows * 4 + 1:       \
-        tile(t, rows, 1, 1); \
-        break;               \
-    case rows * 4 + 2:       \
-        tile(t, rows, 2, 0); \
-        break;               \
-    case rows * 4 + 3:       \
-        tile(t, rows, 2, 1); \
-        break;
-        CASES(1)
-        CASES(2)
-        CASES(3)
-        CASES(4)
-        CASES(5)
-        CASES(6)
-#if TILE_ROWS > 6
-        CASES(7)
-        CASES(8)
-        CASES(9)
-        CASES(10)
-        CASES(11)
-        CASES(12)
-#endif
-#if TILE_ROWS > 12
-        CASES(13)
-        CASES(14)
-#endif
-#undef CASES
-    }
+    tiles[rows - 1][(vectors - 1) * 2 + masked](t);
 }
 
 INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* One row alone, where a tile of two sums would wait for each of them: several vectors of
+ * columns side by side. */
+#define ROW_VECTORS 8
+INLINE void row_tile(const tile_t *t, const int vectors)
+{
+    vec sum[ROW_VECTORS];
+    const ptrdiff_t rest = t->columns - (vectors - 1) * FBP_LANES; /* columns of the last */
+#pragma GCC unroll 8
+    for (int u = 0; u < vectors; u++)
+        sum[u] = t->start ? v_load_part(t->start + u * FBP_LANES, t->columns - u * FBP_LANES, 0)
+                          : v_splat(0);
+    for (ptrdiff_t p = 0; p < t->k; p++) {
+        const vec a = v_splat(t->A[p * t->a_col]);
+        const real *b = t->B + p * t->b_row;
+#pragma GCC unroll 8
+        for (int u = 0; u < vectors - 1; u++) sum[u] = v_fma(a, v_load(b + u * FBP_LANES), sum[u]);
+        sum[vectors - 1] =
+            v_fma(a, v_load_part(b + (vectors - 1) * FBP_LANES, rest, 0), sum[vectors - 1]);
+    }
+#pragma GCC unroll 8
+    for (int u = 0; u < vectors; u++) {
+        real *c = t->C + u * FBP_LANES;
+        const ptrdiff_t columns = t->columns - u * FBP_LANES;
+        if (!t->is_first) sum[u] = v_load_part(c, columns, 0) + sum[u];
+        if (t->is_last) sum[u] = v_zero_below(sum[u], t->least);
+        v_store_part(c, columns, sum[u]);
+    }
+}
+
+static void run_row_tile(const tile_t *t)
+{
+    switch ((t->columns + FBP_LANES - 1) / FBP_LANES) {
+    case 1:
+        row_tile(t, 1);
+        break;
+    case 2:
+        row_tile(t, 2);
+        break;
+    case 3:
+        row_tile(t, 3);
+        break;
+    case 4:
+        row_tile(t, 4);
+        break;
+    case 5:
+        row_tile(t, 5);
+        break;
+    case 6:
+        row_tile(t, 6);
+        break;
+    case 7:
+        row_tile(t, 7);
+        break;
+    case 8:
+        row_tile(t, 8);
+        break;
+    }
+}
 
 /* A square of FBP_LANES vectors, mirrored at its diagonal: blocks of half the width are
  * exchanged, then of a quarter, ... */
@@ -237,6 +286,8 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
     const int pack =
         b_col != 1 || (b_row * (ptrdiff_t)sizeof(real) >= FAR_APART && m > 2 * TILE_ROWS);
     const ptrdiff_t m_block = copy_a ? M_BLOCK : m;
+    const int is_row = m == 1 && b_col == 1 && !row_start;
+    const ptrdiff_t width = is_row ? ROW_VECTORS * FBP_LANES : TILE_COLUMNS;
 
     for (ptrdiff_t p = 0; p == 0 || p < k; p += FBP_K_BLOCK) {
         tile_t t = {
@@ -265,10 +316,17 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
             /* As many tiles as it takes, of heights that differ by one at most: one of a few
              * rows at the end would wait for its own sums. */
             const ptrdiff_t n_tiles = (height + TILE_ROWS - 1) / TILE_ROWS;
-            for (ptrdiff_t j = 0; j < n; j += TILE_COLUMNS) {
-                t.columns = least_of(n - j, TILE_COLUMNS);
+            for (ptrdiff_t j = 0; j < n; j += width) {
+                t.columns = least_of(n - j, width);
                 t.B = B + p * b_row + j * b_col;
                 t.b_row = b_row;
+                if (is_row) {
+                    t.A = A_block;
+                    t.start = start && p == 0 ? start + j : NULL;
+                    t.C = C + j;
+                    run_row_tile(&t);
+                    continue;
+                }
                 if (pack || (!FBP_MASKS && t.columns < TILE_COLUMNS)) {
                     pack_b(t.k, t.columns, t.B, b_row, b_col, packed);
                     t.B = packed;
