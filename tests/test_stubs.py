@@ -9,10 +9,14 @@ import pytest
 ALLOWED = r"""
 fastbp\.kernels\.\w+\.__test__
 fastbp\.kernels\.\w+\.__pyx_capi__
+fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 """
 
 
-@pytest.mark.parametrize("module", ["activations", "dense", "dispatch", "losses", "optimizers"])
+MODULES = ["activations", "dense", "dispatch", "engine", "losses", "metrics", "optimizers"]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_stub_agrees_with_the_compiled_module(module, tmp_path):
     allowed = tmp_path / "allowed"
     allowed.write_text(ALLOWED)

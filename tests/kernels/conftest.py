@@ -1,4 +1,4 @@
-"""What the kernels' tests share: the two dtypes, a comparison of bits, a call of every kernel."""
+"""What the kernels' tests share: the comparison of bits, a call of every kernel."""
 
 from dataclasses import dataclass, field
 
@@ -6,11 +6,6 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
-
-
-@pytest.fixture(params=["float32", "float64"], scope="session")
-def dtype(request):
-    return np.dtype(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ that is not finite, a step so large that it might make a weight infinite) the en
 before the update, and the caller does that step the careful way.
 """
 
+cimport cython
 from libc.math cimport isfinite, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
@@ -77,6 +78,7 @@ cdef struct Operation:
     void *output
 
 
+@cython.final
 cdef class Engine:
     """A network, loss and optimizer, lowered.
 

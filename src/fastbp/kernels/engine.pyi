@@ -1,0 +1,46 @@
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+_Doubles = NDArray[np.float64]
+
+LOSSES: dict[str, int]
+MAPS: dict[str, int]
+IN_PLACE: set[str]
+SOURCES: str
+
+@final
+class Engine:
+    careful: bool
+    made: int
+    def __init__(
+        self,
+        operations: list[tuple[Any, ...]],
+        parameters: _Array,
+        gradients: _Array,
+        loss: tuple[Any, ...],
+        metric: str | None,
+        optimizer: dict[str, Any],
+        state: list[_Array],
+        X: _Array,
+        y: _Array,
+        sample_weight: _Array | None,
+        batch_size: int,
+    ) -> None: ...
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        first: int,
+        stop: int,
+        rates: _Doubles,
+        steps_before: int,
+        dropout_steps_before: int,
+        totals: _Doubles,
+        metric_sums: _Doubles | None,
+        metric_mean: _Doubles | None,
+        layer_norms: _Doubles | None,
+    ) -> int: ...
+
+def readable(X: _Array) -> bool: ...
