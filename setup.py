@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -56,7 +57,8 @@ def kernel(name, *sources):
     return Extension(
         f"fastbp.kernels.{name}",
         [str(KERNELS / f"{name}.pyx"), *(str(KERNELS / "simd" / source) for source in sources)],
-        include_dirs=[str(KERNELS)],
+        include_dirs=[str(KERNELS), numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         depends=HEADERS,
         extra_compile_args=list(FLAGS),
     )
@@ -72,6 +74,7 @@ setup(
             kernel("optimizers"),
             kernel("metrics"),
             kernel("engine"),
+            kernel("inference"),
         ],
         compiler_directives={
             "language_level": 3,

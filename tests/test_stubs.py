@@ -13,7 +13,9 @@ fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 """
 
 
-MODULES = ["activations", "dense", "dispatch", "engine", "losses", "metrics", "optimizers"]
+MODULES = [
+    "activations", "dense", "dispatch", "engine", "inference", "losses", "metrics", "optimizers",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

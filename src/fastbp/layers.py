@@ -78,7 +78,8 @@ class Layer:
     cache = None
     key = 0
     step = 0
-    operation = None  # what the compiled engine runs in its place; fastbp's own layers have one
+    operation = None  # what is compiled in its place; fastbp's own layers have one
+    changes = 0  # of any layer's settings: what was compiled before is out of date
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
         self.n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
@@ -177,6 +178,8 @@ class Layer:
         view = self.__dict__.get("_views", {}).get(name)
         if view is None:
             super().__setattr__(name, value)
+            if name not in ("cache", "key", "step"):
+                Layer.changes += 1
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
             view[...] = value
 
@@ -391,3 +394,8 @@ BUILT_IN = {
     layer.__name__: layer
     for layer in (Dense, Dropout, ELU, GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh)
 }
+
+
+def is_built_in(layer):
+    """Whether a layer is of a class of fastbp's own, and none derived from one."""
+    return type(layer).__module__ == __name__

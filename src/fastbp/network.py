@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import io, layers, training
-from .kernels import checks
+from .kernels import checks, inference
 
 __all__ = ["Sequential", "load", "mlp"]
 
@@ -90,6 +90,7 @@ class Sequential:
             part = slice(start, start + layer.n_parameters)
             layer.bind(self._parameters[part], self._gradients[part])
             start = part.stop
+        self._predictor, self._predictor_made = None, -1
 
     @property
     def parameters(self):
@@ -177,12 +178,26 @@ class Sequential:
         TypeError, ValueError
             If X is not made of real numbers, or its shape or that of `out` does not fit.
         """
+        if self._predictor_made != layers.Layer.changes:
+            self._make_predictor()
+        if self._predictor is not None:
+            Z = self._predictor(X, out)
+            if Z is not None:
+                return Z
         X = self._rows("X", X)
         n_out = self.n_out or X.shape[1]
         Z = checks.output(out, (len(X), n_out), self.dtype, X=X)
         for start, chunk in self._chunks(X):
             Z[start : start + len(chunk)] = self._forward(chunk, training=False)
         return Z
+
+    def _make_predictor(self):
+        """The compiled way through the network, if all its layers are fastbp's own."""
+        self._predictor = None
+        if self.n_in is not None and all(layers.is_built_in(layer) for layer in self.layers):
+            operations = [layer.operation for layer in self.layers]
+            self._predictor = inference.Predictor(operations, self._parameters, self.n_in)
+        self._predictor_made = layers.Layer.changes
 
     def evaluate(self, X, y, *, loss, sample_weight=None):
         """The loss and its metric on data, without changing anything.
@@ -402,7 +417,8 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        del state["_parameters"], state["_gradients"]
+        for name in ("_parameters", "_gradients", "_predictor", "_predictor_made"):
+            del state[name]
         return state
 
     def __setstate__(self, state):
