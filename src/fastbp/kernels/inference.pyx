@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from fastbp.kernels.dense cimport FBP_WORKSPACE, matmul
 from fastbp.kernels.dispatch cimport fbp_map, real, tier
 
-from .engine import MAPS
+from .engine import MAPS as _MAPS
 
 cnp.import_array()
 
@@ -80,7 +80,7 @@ cdef class Predictor:
                 offset += (op.n_in + 1) * op.n_out
                 self.work_per_row += op.n_in * op.n_out
             else:
-                op.kind = MAPS[name]
+                op.kind = _MAPS[name]
                 op.parameter, = details
                 self.work_per_row += 16 * op.n_out  # about what a map costs in multiply-adds
             width = op.n_out
