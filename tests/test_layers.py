@@ -376,3 +376,36 @@ def test_what_a_layer_of_ones_own_must_define():
 def test_a_bad_argument_is_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_layer_whose_constructor_forgets_the_base_class():
+    class Forgetful(fb.Layer):
+        def __init__(self):
+            pass
+
+    with pytest.raises(TypeError, match=r"layer 1 \(Forgetful\).*super\(\).__init__"):
+        fb.Sequential([fb.ReLU(), Forgetful()])
+
+
+def test_a_layer_whose_backward_returns_nothing():
+    class Silent(fb.ReLU):
+        def backward(self, dZ):
+            super().backward(dZ)
+
+    net = fb.Sequential([fb.Dense(2, 2), Silent()])
+    with pytest.raises(TypeError, match=r"layer 1 \(Silent\(\)\): backward returned None"):
+        net.backward(net.forward(np.ones((3, 2))))
+
+
+def test_dropout_draws_anew_with_each_forward_and_goes_back_through_the_same():
+    net = fb.Sequential([fb.Dropout(0.5)], seed=0)
+    X = np.ones((20, 20), "f4")
+    first, second = net.forward(X), net.forward(X)
+    assert (first != second).any()
+    assert np.array_equal(net.backward(X), second)
+    assert np.array_equal(net.backward(X), second)
+
+
+def test_a_parameter_named_like_a_gradient():
+    with pytest.raises(ValueError, match="dW beside W"):
+        fb.Layer(1, 1, W=(1,), dW=(1,))

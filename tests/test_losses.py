@@ -236,7 +236,7 @@ softmax_loss, sigmoid_loss, squared = (
         (squared, [[1, None]], TypeError, "object"),
         (squared, [[1, 2j]], TypeError, "complex"),
         (squared, np.array([["2020-01-01"] * 2], "M8[D]"), TypeError, "datetime64"),
-        (squared, None, TypeError, "object"),
+        (squared, None, TypeError, "None"),
     ],
 )
 def test_bad_targets(loss, y, error, message):

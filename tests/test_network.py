@@ -209,7 +209,7 @@ def test_a_network_worked_by_hand(dtype):
         ([["a", "b", "c", "d"]], TypeError, "real numbers, got dtype <U1.*text"),
         (np.zeros((2, 4), complex), TypeError, "complex128.*real"),
         ([[1, 2, 3, 4], [1, 2]], ValueError, "array of numbers"),
-        (None, TypeError, "real numbers, got dtype object"),
+        (None, TypeError, "real numbers, got None"),
     ],
 )
 @pytest.mark.parametrize("method", ["forward", "predict"])

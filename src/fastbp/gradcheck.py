@@ -93,14 +93,15 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
     X = X.copy()
     steps = [layer.step for layer in net.layers]
 
-    def value():
-        # A forward pass of its own for each difference: the random steps stand still.
+    def value_and_gradient():
         for layer, step in zip(net.layers, steps, strict=True):
-            layer.step = step
-        return loss(net.forward(X), y, weights)[0]
+            layer.step = step  # so that the random numbers are the same each time
+        return loss(net.forward(X), y, weights)
 
-    value()
-    dX = net.backward(loss(net.forward(X), y, weights)[1])
+    def value():
+        return value_and_gradient()[0]
+
+    dX = net.backward(value_and_gradient()[1])
     arrays = {("input", "X"): (X, dX)}
     for i, layer in enumerate(net.layers):
         for name in layer.parameter_shapes:

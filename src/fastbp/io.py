@@ -96,7 +96,7 @@ def read(path, layer_types=()):
             for key, (layer, name) in expected.items():
                 header, shape = file.get_slice(key), list(layer.parameter_shapes[name])
                 if header.get_shape() != shape or header.get_dtype() != CODES[dtype]:
-                    raise _damaged(path, f"{key} is {header.get_dtype()} of shape "
+                    raise damaged(path, f"{key} is {header.get_dtype()} of shape "
                                          f"{header.get_shape()}, expected {CODES[dtype]} of "
                                          f"shape {shape}")
                 setattr(layer, name, file.get_tensor(key))
@@ -116,8 +116,9 @@ def _by_name(layer_types):
     return {cls.__name__: cls for cls in classes}
 
 
-def _damaged(path, what):
-    return ValueError(f"path: {path!r} is no whole fastbp model: {what}")
+def damaged(path, what):
+    """The error for a file that is not a whole model."""
+    return ValueError(f"path: {os.fspath(path)!r} is no whole fastbp model: {what}")
 
 
 def _describe(path, metadata, known):
@@ -131,13 +132,13 @@ def _describe(path, metadata, known):
         described = [(str(layer["type"]), dict(layer["config"]))
                      for layer in architecture["layers"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"its description cannot be read "
+        raise damaged(path, f"its description cannot be read "
                              f"({type(error).__name__}: {error})") from None
     if version != VERSION:
         raise ValueError(f"path: {path!r} is a fastbp model of version {version!r}; this fastbp "
                          f"reads version {VERSION}")
     if not isinstance(dtype, str) or dtype not in CODES:
-        raise _damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
+        raise damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
     layers = []
     for i, (name, config) in enumerate(described):
         if name not in known:
@@ -146,14 +147,14 @@ def _describe(path, metadata, known):
         try:
             layers.append(known[name](**config))
         except (TypeError, ValueError, OverflowError) as error:
-            raise _damaged(path, f"layer {i}: {name}: {error}") from None
+            raise damaged(path, f"layer {i}: {name}: {error}") from None
     return layers, dtype
 
 
 def _compare_names(path, got, expected):
     if got != expected:
         differences = {"missing": sorted(expected - got), "not expected": sorted(got - expected)}
-        raise _damaged(path, "; ".join(
+        raise damaged(path, "; ".join(
             f"{what}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
             for what, names in differences.items() if names
         ))

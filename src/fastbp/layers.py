@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class Layer:
+class Layer(checks.Settings):
     """Base class of all layers, and of your own.
 
     A subclass calls ``super().__init__()`` with its sizes and the shapes of its
@@ -54,7 +54,7 @@ class Layer:
         What the last `forward` kept for `backward`; None before.
     key, step : int
         For layers that draw random numbers: draw them from these alone, and count `step`
-        up in `backward`, so that the same seed gives the same training.
+        up in `forward`, so that the same seed gives the same training.
 
     Examples
     --------
@@ -86,6 +86,10 @@ class Layer:
         self.n_out = self.n_in if n_out is None else checks.whole("n_out", n_out, 1)
         if self.n_in is None and self.n_out is not None:
             raise ValueError("n_in: expected a number of columns since n_out is given, got None")
+        for name in parameter_shapes:
+            if "d" + name in parameter_shapes:
+                raise ValueError(f"parameter_shapes: expected no parameter named d{name} beside "
+                                 f"{name}, whose gradient has that name")
         self.parameter_shapes = {
             name: tuple(checks.whole(name, size, 0) for size in shape)
             for name, shape in parameter_shapes.items()
@@ -277,21 +281,25 @@ class Dropout(Layer):
     than kept.
     """
 
+    limits = {"rate": checks.share}  # noqa: RUF012
+
     def __init__(self, rate):
         super().__init__()
-        self.rate = checks.number("rate", rate, 0, 1, high_open=True)
+        self.rate = rate
 
     @property
     def operation(self):
         return "dropout", self.rate, self.key
 
     def forward(self, X, training=True):
-        return kernels.dropout(X, self.rate, self.key, self.step) if training else X
+        if not training:
+            return X
+        self.cache = mask = self.rate, self.key, self.step
+        self.step += 1
+        return kernels.dropout(X, *mask)
 
     def backward(self, dZ):
-        dX = kernels.dropout(dZ, self.rate, self.key, self.step)
-        self.step += 1
-        return dX
+        return kernels.dropout(dZ, *self._kept())
 
 
 class Activation(Layer):
@@ -339,9 +347,11 @@ class LeakyReLU(Activation):
     function = staticmethod(kernels.leaky_relu)
     derivative = staticmethod(kernels.leaky_relu_backward)
 
+    limits = {"alpha": checks.number}  # noqa: RUF012
+
     def __init__(self, alpha=0.01):
         super().__init__()
-        self.alpha = checks.number("alpha", alpha)
+        self.alpha = alpha
 
 
 class ELU(Activation):
@@ -355,9 +365,11 @@ class ELU(Activation):
     function = staticmethod(kernels.elu)
     derivative = staticmethod(kernels.elu_backward)
 
+    limits = {"alpha": checks.number}  # noqa: RUF012
+
     def __init__(self, alpha=1.0):
         super().__init__()
-        self.alpha = checks.number("alpha", alpha)
+        self.alpha = alpha
 
 
 class GELU(Activation):

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-class Loss:
+class Loss(checks.Settings):
     """Base class of all losses, and of your own: define ``__call__``.
 
     Attributes
@@ -99,12 +99,11 @@ class SoftmaxCrossEntropy(Loss):
         ``T = (1 - label_smoothing)·onehot(y) + label_smoothing / n_out``.
     """
 
+    limits = {"label_smoothing": checks.share}  # noqa: RUF012
     metric = Accuracy
 
     def __init__(self, label_smoothing=0.0):
-        self.label_smoothing = checks.number(
-            "label_smoothing", label_smoothing, 0, 1, high_open=True
-        )
+        self.label_smoothing = label_smoothing
 
     @property
     def operation(self):
@@ -130,7 +129,8 @@ class SoftmaxCrossEntropy(Loss):
                     f"each of the network's {n_out} outputs, got {y[i]} in row {i}"
                 )
             return np.ascontiguousarray(y, np.int64)
-        checks.shape("y", y, (None, n_out), "for probabilities, or labels of one dimension")
+        hint = "; for labels use y.ravel()" if y.ndim == 2 and y.shape[1] == 1 else ""
+        checks.shape("y", y, (None, n_out), "for probabilities, or labels of one dimension", hint)
         with np.errstate(over="ignore"):
             wrong = (y < 0).any(axis=1) | ~(abs(y.sum(axis=1) - 1) <= 1e-3)
         if wrong.any():
@@ -151,7 +151,7 @@ class Elementwise(Loss):
 
     @property
     def operation(self):
-        return self.kernel.__name__, *self.settings().values(), 0.0
+        return self.kernel.__name__, getattr(self, "delta", 0.0)
 
     def __call__(self, Z, y, sample_weight=None):
         weights = _like(Z, "sample_weight", sample_weight)
@@ -203,11 +203,12 @@ class Huber(Elementwise):
     delta : float above 0, default 1.0
     """
 
+    limits = {"delta": checks.positive}  # noqa: RUF012
     metric = R2
     kernel = staticmethod(kernels.huber)
 
     def __init__(self, delta=1.0):
-        self.delta = checks.number("delta", delta, 0, low_open=True)
+        self.delta = delta
 
     def settings(self):
         return {"delta": self.delta}

@@ -146,9 +146,14 @@ class Sequential:
         ------
         RuntimeError
             If there was no `forward` to go back from.
+        TypeError
+            If a layer's `backward` returns nothing.
         """
-        for layer in reversed(self.layers[1:]):
-            dZ = layer.backward(dZ)
+        for i in range(len(self.layers) - 1, 0, -1):
+            dZ = self.layers[i].backward(dZ)
+            if dZ is None:
+                raise TypeError(f"layer {i} ({self.layers[i]!r}): backward returned None; return "
+                                f"dX, the gradient by what forward was given")
         if input_gradient:
             return self.layers[0].backward(dZ)
         self.layers[0].backward_parameters(dZ)
@@ -508,7 +513,11 @@ def load(path, layer_types=()):
     ValueError
         If it is no fastbp model, or a damaged one; the message says what is wrong.
     """
-    return Sequential(*io.read(path, layer_types))
+    read, dtype = io.read(path, layer_types)
+    try:
+        return Sequential(read, dtype)
+    except ValueError as error:
+        raise io.damaged(path, error) from None
 
 
 ACTIVATIONS = {
@@ -540,6 +549,9 @@ def _checked_layers(sequence):
         if not isinstance(layer, layers.Layer):
             raise TypeError(f"layers: expected a layer at {i}, got {layer!r} "
                             f"({type(layer).__name__})")
+        if "parameter_shapes" not in vars(layer):
+            raise TypeError(f"layers: layer {i} ({type(layer).__name__}) was not set up; its "
+                            f"__init__ has to call super().__init__()")
         if first.setdefault(id(layer), i) != i:
             raise ValueError(f"layers: layer {i} is the same object as layer "
                              f"{first[id(layer)]}; make another {type(layer).__name__}")

@@ -14,7 +14,15 @@ from .kernels import checks
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
-class Optimizer:
+def _rate(name, value):
+    return value if callable(value) else checks.not_negative(name, value)
+
+
+def _clip(name, value):
+    return None if value is None else checks.positive(name, value)
+
+
+class Optimizer(checks.Settings):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
     A subclass names its state arrays in `state_names` and defines `update`.
@@ -41,17 +49,15 @@ class Optimizer:
     neural networks", ICML 2013.
     """
 
+    limits = {"learning_rate": _rate, "weight_decay": checks.not_negative,  # noqa: RUF012
+              "clip_norm": _clip}
     state_names = ()
     operation = None  # what the compiled engine runs in its place; fastbp's own have one
 
     def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
-        if not callable(learning_rate):
-            learning_rate = checks.number("learning_rate", learning_rate, 0)
         self.learning_rate = learning_rate
-        self.weight_decay = checks.number("weight_decay", weight_decay, 0)
-        self.clip_norm = (
-            None if clip_norm is None else checks.number("clip_norm", clip_norm, 0, low_open=True)
-        )
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
         self.state = {}
         self.steps = 0
         self._parameters = None
@@ -78,8 +84,11 @@ class Optimizer:
         epoch : float, default 0.0
             The time in epochs, for a schedule.
         """
+        self.step_at(parameters, gradients, self.rate(epoch))
+
+    def step_at(self, parameters, gradients, rate):
+        """As `step`, with the learning rate given."""
         self.start(parameters)
-        rate = self.rate(epoch)
         if self.clip_norm is not None:
             norm = kernels.norm(gradients)
             if norm > self.clip_norm:
@@ -89,10 +98,15 @@ class Optimizer:
 
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
+        checks.writable("parameters", parameters)
         if self._parameters is None or not checks.same(self._parameters, parameters):
-            self.state = {name: np.zeros_like(parameters) for name in self.state_names}
+            self.state = {}
             self.steps = 0
             self._parameters = parameters
+        for name in self.state_names:
+            array = self.state.setdefault(name, np.zeros_like(parameters))
+            checks.writable(f"state[{name!r}]", array, parameters.dtype)
+            checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
 
     def update(self, parameters, gradients, learning_rate):
         """Make one step in place."""
@@ -128,10 +142,12 @@ class SGD(Optimizer):
     clip_norm : float, optional
     """
 
+    limits = Optimizer.limits | {"momentum": checks.share}
+
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
                  clip_norm=None):
         super().__init__(learning_rate, weight_decay, clip_norm)
-        self.momentum = checks.number("momentum", momentum, 0, 1, high_open=True)
+        self.momentum = momentum
         self.nesterov = bool(nesterov)
 
     @property
@@ -164,15 +180,18 @@ class Adam(Optimizer):
     clip_norm : float, optional
     """
 
+    limits = Optimizer.limits | {
+        "beta1": checks.share, "beta2": checks.share, "epsilon": checks.positive,
+    }
     state_names = ("m", "v")
     decoupled = False
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
                  weight_decay=0.0, clip_norm=None):
         super().__init__(learning_rate, weight_decay, clip_norm)
-        self.beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
-        self.beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)
-        self.epsilon = checks.number("epsilon", epsilon, 0, low_open=True)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
 
     @property
     def operation(self):

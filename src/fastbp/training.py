@@ -42,7 +42,7 @@ class History(dict):
     def append(self, **values):
         """Add a row."""
         for key, value in values.items():
-            self[key].append(value)
+            self.setdefault(key, []).append(value)
 
 
 class Dataset:
@@ -69,9 +69,9 @@ class Dataset:
         if self.X.size == 0:
             raise ValueError(f"{prefix}X: expected at least one row and one column, "
                              f"got shape {self.X.shape}")
-        n_out = network.n_out or self.X.shape[1]
+        self._given, self._n_out = y, network.n_out or self.X.shape[1]
         try:
-            self.y = loss.targets(y, n_out, network.dtype)
+            self.use(loss)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{prefix}{error}") from None
         if len(self.y) != len(self.X):
@@ -88,9 +88,18 @@ class Dataset:
         if (weights < 0).any():
             i = int(np.argmax(weights < 0))
             raise ValueError(f"{name}: expected numbers of at least 0, got {weights[i]} in row {i}")
-        if not weights.any():
-            raise ValueError(f"{name}: expected some above 0, got only 0")
-        return np.ascontiguousarray(weights, self.dtype)
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(weights, self.dtype)
+        least, most = np.finfo(self.dtype).tiny, np.finfo(self.dtype).max / len(weights)
+        if not least <= converted.max() <= most:
+            raise ValueError(f"{name}: expected some numbers between {least:.2g} and {most:.2g}, "
+                             f"and none above, got at most {weights.max()}")
+        return converted
+
+    def use(self, loss):
+        """Bring y into the form that this loss takes."""
+        self.y = loss.targets(self._given, self._n_out, self.dtype)
+        self.loss = loss
 
     def _check_finite(self, name):
         for start in range(0, len(self.X), CHECK_ROWS):
@@ -117,6 +126,8 @@ class Dataset:
 
     def new_metric(self, loss):
         """The loss's metric, with nothing counted yet; None if it has none."""
+        if loss is not self.loss:
+            self.use(loss)
         if loss.metric is None:
             return None
         rows = slice(None) if self.rows is None else self.rows
@@ -215,6 +226,7 @@ class Training:
         self.steps_per_epoch = -(-len(data) // batch_size)
         self.stopping = False
         self.engine = self._lowered = None
+        self._counted = 0  # of the engine's steps
 
     def stop(self, reason="a callback asked for it"):
         """End the training after this epoch."""
@@ -229,15 +241,14 @@ class Training:
         dict
             The epoch's row of the history, without validation.
         """
-        optimizer, history = self.optimizer, self.history
-        self._lower()
-        times = [self.epoch + i / self.steps_per_epoch for i in range(self.steps_per_epoch)]
-        rates = np.array([optimizer.rate(time_in_epochs) for time_in_epochs in times])
+        history = self.history
+        rates = self._rates()
         self.sums = EpochSums(
             totals=np.zeros(2),
             metric=self.data.new_metric(self.loss),
             norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
         )
+        self._lower()
         places = self.data.places(order)
         i = 0
         while i < self.steps_per_epoch:
@@ -245,7 +256,7 @@ class Training:
             if self.engine is not None:
                 made = self._run_engine(places, i, rates, whole_steps)
             if self.engine is None or self.engine.careful:
-                self._step_by_layers(i + made, order, times, whole_steps)
+                self._step_by_layers(i + made, order, rates, whole_steps)
                 made += 1
             i += made
             progress.update(made, self.sums.loss)
@@ -256,6 +267,13 @@ class Training:
             row["gradient_norms"] = self.sums.norms / self.steps_per_epoch
         return row
 
+    def _rates(self):
+        """The learning rate of each of the epoch's steps."""
+        n, optimizer = self.steps_per_epoch, self.optimizer
+        if not callable(optimizer.learning_rate):
+            return np.full(n, optimizer.learning_rate)
+        return np.array([optimizer.rate(self.epoch + i / n) for i in range(n)])
+
     def _lower(self):
         """Make the compiled engine, unless it is there and nothing was changed since."""
         description = describe(self)
@@ -264,24 +282,28 @@ class Training:
                 **description, parameters=self.network.parameters,
                 gradients=self.network.gradients, X=self.data.X, y=self.data.y,
                 sample_weight=self.data.sample_weight,
-                state=list(self.optimizer.state.values()),
+                state=[self.optimizer.state[name] for name in self.optimizer.state_names],
                 batch_size=min(self.batch_size, len(self.data)),
             )
-            self._lowered = description
+            self._lowered, self._counted = description, 0
 
     def _run_engine(self, places, i, rates, whole_steps):
         """Steps from i on in the compiled engine, as many as it makes."""
         sums, metric = self.sums, self.sums.metric
-        try:
-            return self.engine.run(
-                places, i, self.steps_per_epoch, rates, self.optimizer.steps,
-                self._dropout_steps(), sums.totals, None if metric is None else metric.sums,
-                None if metric is None else metric.mean, sums.norms,
-            )
-        finally:  # also when interrupted: the steps made are made
-            whole_steps.call(self._count_steps, self.engine.made)
+        made = self.engine.run(
+            places, i, self.steps_per_epoch, rates, self.optimizer.steps,
+            self._dropout_steps(), sums.totals, None if metric is None else metric.sums,
+            None if metric is None else metric.mean, sums.norms,
+        )
+        whole_steps.call(self.count_steps)
+        return made
 
-    def _count_steps(self, made):
+    def count_steps(self):
+        """Let the optimizer and dropout know of the engine's steps they do not know of yet."""
+        if self.engine is None:
+            return
+        made = self.engine.made - self._counted
+        self._counted += made
         self.optimizer.steps += made
         for layer in self.network.layers:
             if isinstance(layer, layers.Dropout):
@@ -291,7 +313,7 @@ class Training:
         return next((layer.step for layer in self.network.layers
                      if isinstance(layer, layers.Dropout)), 0)
 
-    def _step_by_layers(self, i, order, times, whole_steps):
+    def _step_by_layers(self, i, order, rates, whole_steps):
         """One step through the layers' own methods: gather, forward, loss, backward, update."""
         network, sums = self.network, self.sums
         X, y, w = self.data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
@@ -309,26 +331,26 @@ class Training:
             sums.metric.update(Z, y, w)
         if sums.norms is not None:
             sums.norms += [kernels.norm(gradients) for gradients in layer_gradients(network)]
-        whole_steps.call(self._update, i, times[i], gradient_norm)
+        whole_steps.call(self._update, i, float(rates[i]), gradient_norm)
 
-    def _update(self, i, time_in_epochs, gradient_norm):
+    def _update(self, i, rate, gradient_norm):
         """One step of the optimizer, which is taken back if a weight comes out infinite.
 
         That takes an enormous gradient, weight or learning rate; only then is there a
         copy to go back to.
         """
         network, optimizer = self.network, self.optimizer
-        rate, decay = optimizer.rate(time_in_epochs), optimizer.weight_decay
+        decay = optimizer.weight_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
         safe = float(np.finfo(self.data.dtype).max) ** 0.5
         if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
-            optimizer.step(network.parameters, network.gradients, time_in_epochs)
+            optimizer.step_at(network.parameters, network.gradients, rate)
             return
         optimizer.start(network.parameters)
         changed = [network.parameters, *optimizer.state.values()]
         before, steps = [array.copy() for array in changed], optimizer.steps
-        optimizer.step(network.parameters, network.gradients, time_in_epochs)
+        optimizer.step_at(network.parameters, network.gradients, rate)
         if not all(np.isfinite(array).all() for array in changed):
             for array, values in zip(changed, before, strict=True):
                 array[...] = values
@@ -381,6 +403,10 @@ def describe(run):
         pieces.append((run.loss.metric, metrics))
     if any(piece.__module__ != home.__name__ for piece, home in pieces):
         return None
+    if None in [layer.operation for layer in run.network.layers]:
+        return None
+    if run.loss.operation is None or run.optimizer.operation is None:
+        return None
     if not engine.readable(run.data.X) or run.network.parameters.size == 0:
         return None
     run.optimizer.start(run.network.parameters)
@@ -391,7 +417,7 @@ def describe(run):
         "optimizer": run.optimizer.operation | {
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
-            "state": [id(array) for array in run.optimizer.state.values()],
+            "state": [id(run.optimizer.state[name]) for name in run.optimizer.state_names],
         },
     }
 
@@ -420,6 +446,9 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
         optimizer = optimizers.Adam()
     if not isinstance(optimizer, optimizers.Optimizer):
         raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
+    if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 2:
+        raise ValueError(f"verbose: expected 0, 1 or 2, got {verbose!r}")
+    optimizer.rate(0.0)
     callbacks = _checked_callbacks(callbacks)
     data = Dataset(network, X, y, loss, sample_weight)
     streams = network._streams(seed)
@@ -452,23 +481,26 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
     network.history = history
     rows = np.arange(len(data))
     with WholeSteps() as whole_steps:
-        for run.epoch in range(epochs):
-            for callback in callbacks:
-                callback.on_epoch_begin(run)
-            start = time.perf_counter()
-            order = rng.permutation(len(data)) if shuffle else rows
-            with Progress(run, verbose) as progress:
-                row = run.run_epoch(order, whole_steps, progress)
-            if validation is not None:
-                scores = network._evaluate(validation, loss)
-                row |= {"val_" + key: value for key, value in scores.items()}
-            history.append(seconds=time.perf_counter() - start, **row)
-            if verbose:
-                print(_line(run), flush=True)
-            for callback in callbacks:
-                callback.on_epoch_end(run)
-            if run.stopping:
-                break
+        try:
+            for run.epoch in range(epochs):
+                for callback in callbacks:
+                    callback.on_epoch_begin(run)
+                start = time.perf_counter()
+                order = rng.permutation(len(data)) if shuffle else rows
+                with Progress(run, verbose) as progress:
+                    row = run.run_epoch(order, whole_steps, progress)
+                if validation is not None:
+                    scores = network._evaluate(validation, run.loss)
+                    row |= {"val_" + key: value for key, value in scores.items()}
+                history.append(seconds=time.perf_counter() - start, **row)
+                if verbose:
+                    print(_line(run), flush=True)
+                for callback in callbacks:
+                    callback.on_epoch_end(run)
+                if run.stopping:
+                    break
+        finally:
+            whole_steps.call(run.count_steps)
     for callback in callbacks:
         callback.on_train_end(run)
     return history

@@ -142,8 +142,18 @@ class TestWhatIsLowered:
         assert engine.readable(np.zeros((6, 4))[::2])
         assert engine.readable(np.zeros((6, 4))[::-1, :3])
 
-    @pytest.mark.parametrize("X", [np.zeros((3, 3), "f2"), np.zeros((3, 3), ">f4"),
-                                   np.zeros((3, 3)).T, np.zeros((3, 6))[:, ::2]])
+    @pytest.mark.parametrize("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
+                                       lambda X: X.repeat(2, axis=1)[:, ::2]])
+    @pytest.mark.parametrize("kind", ["f4", "f8", "u1"])
+    def test_columns_further_apart_are_read(self, order, kind):
+        X = np.random.default_rng(0).integers(0, 9, (40, 3)).astype(kind)
+        y = np.arange(40) % 3
+        odd, even = fb.mlp([3, 4, 3], seed=0), fb.mlp([3, 4, 3], seed=0)
+        assert lowered(odd, order(X), y, self.loss)
+        assert lowered(even, np.ascontiguousarray(order(X)), y, self.loss)
+        assert odd.parameters.tobytes() == even.parameters.tobytes()
+
+    @pytest.mark.parametrize("X", [np.zeros((3, 3), "f2"), np.zeros((3, 3), ">f4")])
     def test_other_arrays_are_gathered_by_numpy(self, X):
         assert not engine.readable(X)
         net = fb.mlp([3, 4, 3])
@@ -164,6 +174,69 @@ class TestWhatIsLowered:
         net = fb.Sequential([fb.Dense(3, 3)])
         assert not lowered(net, self.X, self.y, MyLoss())
         assert not lowered(net, self.X, self.y, self.loss, MyOptimizer())
+
+
+class TestWhatACallbackChanges:
+    """The engine checks what it points into each time: nothing may crash the interpreter."""
+
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype("f4")
+
+    def fit(self, change, loss=None, optimizer=None, y=None):
+        y = np.arange(60) % 4 if y is None else y
+        net = fb.mlp([8, 16, 4], seed=0)
+        net.fit(self.X, y, loss=loss or fb.SoftmaxCrossEntropy(), optimizer=optimizer,
+                epochs=3, seed=0, callbacks=[change])
+        return net
+
+    @pytest.mark.parametrize("label", [4, 10**7, -1])
+    def test_labels_that_are_none(self, label):
+        y = np.arange(60) % 4
+
+        def change(run):
+            y[7] = label
+
+        with pytest.raises(ValueError, match=rf"y: .*got {label}"):
+            self.fit(change, y=y)
+
+    def test_a_loss_with_other_targets(self):
+        with pytest.raises(ValueError, match="y: expected shape"):
+            self.fit(lambda run: setattr(run, "loss", fb.SigmoidCrossEntropy()))
+
+    def test_a_metric_with_other_targets(self):
+        loss = fb.SoftmaxCrossEntropy()
+        loss.metric = fb.metrics.BinaryAccuracy
+        with pytest.raises(ValueError, match="y: expected targets of two dimensions"):
+            self.fit(lambda run: None, loss)
+
+    @pytest.mark.parametrize("state", [np.zeros(3, "f4"), np.zeros(212), None, [0.0] * 212])
+    def test_a_state_that_does_not_fit(self, state):
+        def change(run):
+            run.optimizer.state["m"] = state
+
+        with pytest.raises((TypeError, ValueError), match=r"state\['m'\]"):
+            self.fit(change, optimizer=fb.Adam())
+
+    def test_a_state_in_another_order_or_with_more(self):
+        def change(run):
+            state = run.optimizer.state
+            run.optimizer.state = {"more": np.zeros(2), "v": state["v"], "m": state["m"]}
+
+        changed = self.fit(change, optimizer=fb.Adam())
+        same = self.fit(lambda run: None, optimizer=fb.Adam())
+        assert changed.parameters.tobytes() == same.parameters.tobytes()
+
+    @pytest.mark.parametrize(("setting", "value"), [
+        ("learning_rate", -0.1), ("beta1", 1.0), ("beta2", 1.0), ("epsilon", 0), ("clip_norm", -1),
+        ("weight_decay", -1), ("weight_decay", np.nan),
+    ])
+    def test_settings_are_checked_when_they_are_set(self, setting, value):
+        with pytest.raises(ValueError, match=rf"^{setting}: expected"):
+            self.fit(lambda run: setattr(run.optimizer, setting, value), optimizer=fb.Adam())
+
+    def test_momentum_can_be_turned_on(self):
+        optimizer = fb.SGD(0.1)
+        self.fit(lambda run: setattr(run.optimizer, "momentum", 0.9), optimizer=optimizer)
+        assert optimizer.state["velocity"].any()
 
 
 def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):

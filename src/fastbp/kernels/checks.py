@@ -71,6 +71,8 @@ def real_numbers(name, value):
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    if value is None:
+        raise TypeError(f"{name}: expected an array of real numbers, got None")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}"
                         f"{_remedy(name, array.dtype)}")
@@ -123,14 +125,14 @@ def _reshape_hint(name, array, ndim):
     return ""
 
 
-def shape(name, array, expected, why):
+def shape(name, array, expected, why, hint=""):
     """Raise ValueError unless `array` has the expected shape; None stands for any size."""
     if len(expected) != array.ndim or any(
         want not in (None, got) for want, got in zip(expected, array.shape, strict=True)
     ):
         wanted = tuple("any" if size is None else size for size in expected)
         text = "(" + ", ".join(str(size) for size in wanted) + "," * (len(wanted) == 1) + ")"
-        raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}")
+        raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}{hint}")
 
 
 def output(out, expected, dtype, name="out", in_place=(), **inputs):
@@ -192,6 +194,39 @@ def writable(name, array, dtype=None):
         raise ValueError(f"{name}: expected an array aligned to its dtype; pass {name}.copy()")
     if not array.flags.writeable:
         raise ValueError(f"{name}: expected an array that can be written to, got a read-only one")
+
+
+class Settings:
+    """Base class of objects whose settings are checked whenever they are set.
+
+    Attributes
+    ----------
+    limits : dict of str to callable
+        For a setting's name, a function ``(name, value)`` that returns the value to keep or
+        raises an error.
+    """
+
+    limits = {}  # noqa: RUF012 - replaced by subclasses, never changed
+
+    def __setattr__(self, name, value):
+        if name in self.limits:
+            value = self.limits[name](name, value)
+        super().__setattr__(name, value)
+
+
+def share(name, value):
+    """A number in [0, 1)."""
+    return number(name, value, 0, 1, high_open=True)
+
+
+def positive(name, value):
+    """A number above 0."""
+    return number(name, value, 0, low_open=True)
+
+
+def not_negative(name, value):
+    """A number of at least 0."""
+    return number(name, value, 0)
 
 
 def number(name, value, low=None, high=None, *, low_open=False, high_open=False):

@@ -9,6 +9,7 @@ _Doubles = NDArray[np.float64]
 LOSSES: dict[str, int]
 MAPS: dict[str, int]
 IN_PLACE: set[str]
+TAKE_LABELS: set[str | None]
 SOURCES: str
 
 @final
@@ -44,3 +45,15 @@ class Engine:
     ) -> int: ...
 
 def readable(X: _Array) -> bool: ...
+def check_fit(
+    dtype: np.dtype[Any],
+    parameters: _Array,
+    gradients: _Array,
+    loss: tuple[Any, ...],
+    metric: str | None,
+    optimizer: dict[str, Any],
+    state: list[_Array],
+    y: _Array,
+    sample_weight: _Array | None,
+    rows: int,
+) -> None: ...

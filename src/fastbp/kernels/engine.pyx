@@ -62,6 +62,7 @@ LOSSES = {
 }
 # These overwrite their input: what they return tells their derivative as well.
 IN_PLACE = {"relu", "sigmoid", "tanh"}
+TAKE_LABELS = {"softmax_cross_entropy", "accuracy", None}  # losses and metrics; others rows of y
 SOURCES = "fdbhilBHIL?"
 
 # How long a run goes on before it comes up for air: for Ctrl-C and the progress bar.
@@ -98,7 +99,7 @@ cdef class Engine:
     state : list of ndarray
         The optimizer's arrays, changed with each step.
     X : ndarray of shape (rows, n_in)
-        Rows contiguous in themselves, of a dtype that `readable` accepts.
+        One that `readable` accepts.
     y : ndarray
         int64 labels of shape (rows,), or targets (rows, n_out) of the parameters' dtype.
     sample_weight : ndarray of shape (rows,) or None
@@ -106,7 +107,7 @@ cdef class Engine:
     """
 
     cdef readonly bint careful     # the next step is to be made the careful way
-    cdef readonly Py_ssize_t made  # steps of the last run
+    cdef readonly Py_ssize_t made  # steps of all runs
     cdef list arrays  # what the pointers below point into
     cdef Operation *operations
     cdef int n_operations, first_dense
@@ -123,7 +124,7 @@ cdef class Engine:
     cdef void *state[2]
 
     cdef char x_kind
-    cdef Py_ssize_t x_stride
+    cdef Py_ssize_t x_row, x_column  # bytes between rows, and between columns
     cdef const char *X
     cdef const void *Y
     cdef const int64_t *labels
@@ -141,6 +142,8 @@ cdef class Engine:
                  y, sample_weight, batch_size):
         self.arrays = []
         dtype = parameters.dtype
+        check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
+                  sample_weight, len(X))
         self.is_double = dtype == np.float64
         self.parameters = self._pointer(parameters)
         self.gradients = self._pointer(gradients)
@@ -149,11 +152,13 @@ cdef class Engine:
         self.n_in = X.shape[1]
 
         self.x_kind = ord(X.dtype.char)
-        self.x_stride = X.strides[0]
+        self.x_row, self.x_column = X.strides
         self.X = <const char *>self._pointer(X)
         self.x_batch = self._new(batch_size * self.n_in, dtype)
         self.n_operations = len(operations)
         self._lower(operations, dtype)
+        if y.ndim == 2 and y.shape[1] != self.n_out:
+            raise ValueError(f"y: expected {self.n_out} columns, got {y.shape[1]}")
 
         self.loss, self.loss_parameter = LOSSES[loss[0]], loss[1]
         self.metric = {None: 0, "accuracy": 1, "signs": 2, "r2": 3}[metric]
@@ -262,6 +267,7 @@ cdef class Engine:
         if metric_mean is not None:
             mean_data = &metric_mean[0]
         cdef double *norm_data = NULL if layer_norms is None else &layer_norms[0]
+        cdef Py_ssize_t before = self.made
         with nogil:
             if self.is_double:
                 run_steps[double](
@@ -273,13 +279,36 @@ cdef class Engine:
                     self, &rows[0], rows.shape[0], first, stop, &rates[0], steps_before,
                     dropout_steps_before, &totals[0], metric_data, mean_data, norm_data,
                     <float *>self.parameters, <float *>self.gradients)
-        return self.made
+        return self.made - before
 
 
 def readable(X):
-    """Whether an engine can gather rows of this array: contiguous rows of plain numbers."""
-    return (X.dtype.char in SOURCES and X.dtype.isnative and X.flags.aligned
-            and X.strides[1] == X.itemsize and X.strides[0] % X.itemsize == 0)
+    """Whether an engine can gather rows of this array: plain numbers, in whatever order."""
+    return X.dtype.char in SOURCES and X.dtype.isnative and X.flags.aligned
+
+
+def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, sample_weight,
+              rows):
+    """Raise unless the arrays are what the compiled code, which cannot ask, takes them for."""
+    size = parameters.shape
+    flat = {"parameters": (parameters, size), "gradients": (gradients, size)}
+    flat |= {f"state[{i}]": (array, size) for i, array in enumerate(state)}
+    if sample_weight is not None:
+        flat["sample_weight"] = (sample_weight, (rows,))
+    labels = y.ndim == 1
+    for name, (array, shape) in flat.items():
+        if not (array.dtype == dtype and array.shape == shape and array.flags.c_contiguous):
+            raise ValueError(f"{name}: expected a contiguous {dtype} array of shape {shape}, "
+                             f"got {array.dtype} of shape {array.shape}")
+    if not (len(y) == rows and y.flags.c_contiguous and y.dtype == (np.int64 if labels else dtype)):
+        raise ValueError(f"y: expected {rows} contiguous rows of labels or {dtype} targets, "
+                         f"got {y.dtype} of shape {y.shape}")
+    if labels and not (loss[0] in TAKE_LABELS and metric in TAKE_LABELS):
+        raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
+                         f"{metric}, got labels")
+    cdef Py_ssize_t n_state = 2 if optimizer["name"] == "adam" else bool(optimizer["momentum"])
+    if len(state) != n_state:
+        raise ValueError(f"state: expected {n_state} arrays for {optimizer}, got {len(state)}")
 
 
 cdef double seconds() noexcept nogil:
@@ -298,14 +327,15 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
     cdef Py_ssize_t i, m, step = first
     cdef real *Z
     e.careful = False
-    e.made = 0
     # Below the square root of the largest number nothing that is multiplied overflows.
     limit = sqrt(<double>3.4028234663852886e38) if real is float else sqrt(1.7976931348623157e308)
     if e.weight_decay > 0:
         decay_size = e.weight_decay * sqrt(fbp_sum_of_squares(tier, e.n_parameters, parameters))
     while step < stop:
         m = min(e.batch_size, n_rows - step * e.batch_size)
-        gather(e, rows + step * e.batch_size, m, parameters)
+        if not gather(e, rows + step * e.batch_size, m, parameters):
+            e.careful = True
+            break
         Z = forward(e, m, dropout_steps_before + <uint64_t>(step - first), parameters)
         loss = mean_loss_of(
             e.loss, m, e.n_out, Z, <const real *>e.y_batch, e.label_batch,
@@ -329,57 +359,68 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
             add_layer_norms(e, gradients, layer_norms)
         update(e, rates[step], norm, steps_before + (step - first) + 1, parameters, gradients)
         step += 1
-        e.made = step - first
+        e.made += 1
         if seconds() > deadline:
             break
     return 0
 
 
-cdef void gather(Engine e, const int64_t *rows, Py_ssize_t m, real *like) noexcept nogil:
-    """The batch's rows of X, as `real`, and of the targets and weights."""
+cdef bint gather(Engine e, const int64_t *rows, Py_ssize_t m, real *like) noexcept nogil:
+    """The batch's rows of X, as `real`, and of the targets and weights.
+
+    False if a label is none: somebody has changed y since it was checked.
+    """
     cdef real *out = <real *>e.x_batch
     cdef real *y = <real *>e.y_batch
     cdef real *w = <real *>e.w_batch
     cdef Py_ssize_t i
     if e.x_kind == c"f":
-        copy_rows(<const float *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const float *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"d":
-        copy_rows(<const double *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const double *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"B" or e.x_kind == c"?":
-        copy_rows(<const uint8_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const uint8_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"b":
-        copy_rows(<const int8_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const int8_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"h":
-        copy_rows(<const int16_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const int16_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"H":
-        copy_rows(<const uint16_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const uint16_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"i":
-        copy_rows(<const int32_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const int32_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"I":
-        copy_rows(<const uint32_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const uint32_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     elif e.x_kind == c"l":
-        copy_rows(<const int64_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const int64_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     else:
-        copy_rows(<const uint64_t *>e.X, e.x_stride, rows, m, e.n_in, out)
+        copy_rows(<const uint64_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
     for i in range(m):
         if e.labels is not NULL:
             e.label_batch[i] = e.labels[rows[i]]
+            if not 0 <= e.label_batch[i] < e.n_out:
+                return False
         else:
             memcpy(y + i * e.n_out, <const real *>e.Y + rows[i] * e.n_out,
                    e.n_out * sizeof(real))
         if w is not NULL:
             w[i] = (<const real *>e.weights)[rows[i]]
+    return True
 
 
-cdef void copy_rows(const source *X, Py_ssize_t stride, const int64_t *rows, Py_ssize_t m,
-                    Py_ssize_t n, real *out) noexcept nogil:
-    """out[i, j] = X[rows[i], j]; stride is between rows of X, in bytes."""
-    cdef const source *row
+cdef void copy_rows(const source *X, Py_ssize_t row_bytes, Py_ssize_t column_bytes,
+                    const int64_t *rows, Py_ssize_t m, Py_ssize_t n,
+                    real *out) noexcept nogil:
+    """out[i, j] = X[rows[i], j]; the bytes are between rows and between columns of X."""
+    cdef const char *row
     cdef Py_ssize_t i, j
     for i in range(m):
-        row = <const source *>(<const char *>X + rows[i] * stride)
-        for j in range(n):
-            out[i * n + j] = <real>row[j]
+        row = <const char *>X + rows[i] * row_bytes
+        if column_bytes == sizeof(source):
+            for j in range(n):
+                out[i * n + j] = <real>(<const source *>row)[j]
+        else:
+            for j in range(n):
+                out[i * n + j] = <real>(<const source *>(row + j * column_bytes))[0]
 
 
 cdef real *forward(Engine e, Py_ssize_t m, uint64_t dropout_step,

@@ -57,9 +57,22 @@ cdef void add_squares(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
             sums[n + j] += weight * (deviation * deviation)
 
 
+cdef check(const real[:, ::1] Z, Py_ssize_t rows, Py_ssize_t columns, const real[::1] weights,
+           const double[::1] sums, Py_ssize_t n_sums):
+    """Raise unless the arrays are as long as the counting takes them for."""
+    if rows != Z.shape[0] or columns != Z.shape[1] or Z.shape[1] == 0:
+        raise ValueError(f"targets: expected {Z.shape[0]} rows of {Z.shape[1]} columns like the "
+                         f"scores, got {rows} of {columns}")
+    if weights is not None and weights.shape[0] != rows:
+        raise ValueError(f"sample_weight: expected {rows} numbers, got {weights.shape[0]}")
+    if sums.shape[0] != n_sums:
+        raise ValueError(f"sums: expected {n_sums} numbers, got {sums.shape[0]}")
+
+
 def add_labels(const real[:, ::1] Z, const int64_t[::1] labels, const real[::1] weights,
                double[::1] sums):
     """Add a batch's rows with the largest score at its label, and all rows, to `sums`."""
+    check(Z, labels.shape[0], Z.shape[1], weights, sums, 2)
     count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], <const real *>NULL, &labels[0],
                  <const real *>NULL if weights is None else &weights[0], &sums[0])
 
@@ -67,6 +80,7 @@ def add_labels(const real[:, ::1] Z, const int64_t[::1] labels, const real[::1] 
 def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                    double[::1] sums):
     """As `add_labels`, the label of a row being that of its largest target."""
+    check(Z, Y.shape[0], Y.shape[1], weights, sums, 2)
     count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0], <const int64_t *>NULL,
                  <const real *>NULL if weights is None else &weights[0], &sums[0])
 
@@ -74,6 +88,7 @@ def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] w
 def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                   double[::1] sums):
     """Add a batch's shares of outputs on the right side of 0, and its rows, to `sums`."""
+    check(Z, Y.shape[0], Y.shape[1], weights, sums, 2)
     count_signs(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
                 <const real *>NULL if weights is None else &weights[0], &sums[0])
 
@@ -81,5 +96,8 @@ def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] we
 def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                     const double[::1] mean, double[::1] sums):
     """Add a batch's squared residuals and deviations from `mean` to `sums`, by output."""
+    check(Z, Y.shape[0], Y.shape[1], weights, sums, 2 * Z.shape[1])
+    if mean.shape[0] != Z.shape[1]:
+        raise ValueError(f"mean: expected {Z.shape[1]} numbers, got {mean.shape[0]}")
     add_squares(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
                 <const real *>NULL if weights is None else &weights[0], &mean[0], &sums[0])

@@ -1,9 +1,16 @@
 /* The AVX2 tier: 256-bit vectors, with FMA. */
 #if defined(__x86_64__)
-#pragma GCC target("avx2,fma")
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
 #define FBP_BITS 64
 #define FBP_LANES (256 / FBP_BITS)
 #define FBP_TABLE fbp_avx2_f64
 #include "tier.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif
