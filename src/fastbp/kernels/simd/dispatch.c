@@ -12,6 +12,7 @@ static int always(void) { return 1; }
 FBP_DECLARE_TIER(avx2);
 static int has_avx2(void)
 {
+    __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 FBP_DECLARE_TIER(avx512);
