@@ -124,8 +124,8 @@ BAD_CSV = {
                                       "that the first line names are 'a', 'b'"),
     "unknown target": ("a,b\n1,2\n", "c", "target: there is no column 'c'; the columns that the "
                                           "first line names are 'a', 'b'"),
-    "no header": ("1.5,2\n3,4\n", "y", "there is no column 'y'; the columns that the first line "
-                                       "names are '1.5', '2'"),
+    "no header": ("1.5,2\n3,4\n", "y", "the first line must name the columns, but holds "
+                                       "numbers: '1.5', '2'"),
     "many columns": (",".join(f"c{i}" for i in range(30)) + "\n", "y", "'c19' and 10 more"),
     "duplicate names": ("a,b,a,b,y\n1,2,3,4,5\n", "y", "the first line names 'a', 'b' more than "
                                                        "once; give each column a name"),
@@ -178,6 +178,19 @@ def test_a_missing_file_is_an_error_of_the_system(tmp_path):
             datasets.read_table(tmp_path / name, "y")
 
 
+def test_columns_are_selected_by_name(file):
+    path = file("b,note,a\n1,x,2\n")
+    table = datasets.read_table(path, columns=["a", "b"])
+    assert (table.X.tolist(), table.y, table.columns) == ([[2, 1]], None, ["a", "b"])
+    with pytest.raises(ValueError, match="columns: there are no columns 'c', 'd'"):
+        datasets.read_table(path, columns=["a", "c", "d"])
+
+
+def test_standardizer_names_the_column_that_is_too_large():
+    with pytest.raises(ValueError, match="column 'b': expected numbers whose squares"):
+        datasets.Standardizer([[1, 1e300], [2, -1e300]], ["a", "b"])
+
+
 # npz
 
 
@@ -214,7 +227,7 @@ BAD_NPZ = {
     "no rows": ({"X": np.ones((0, 3)), "y": np.ones(0)}, "at least one of them"),
     "NaN in X": ({"X": NAN, "y": [1, 2]}, "X holds 2 NaN or infinite values (first in row 1, "
                                           "column 0); fill in"),
-    "NaN in y": ({"X": np.eye(2), "y": [1, np.nan]}, "y holds 1 NaN or infinite values; fill"),
+    "NaN in y": ({"X": np.eye(2), "y": [1, np.nan]}, "y holds 1 NaN or infinite value; fill"),
 }
 
 

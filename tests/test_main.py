@@ -273,6 +273,21 @@ def test_california_housing(tmp_path):
     assert error == pytest.approx(rmse, abs=1)
 
 
+def test_the_lines_read_other_rows_by_name(tmp_path, rng):
+    X = rng.normal(size=(80, 2)) * [1, 100]
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], np.column_stack([X, X[:, 0]]).tolist())
+    out = run("--data", path, "--target", "y", "--epochs", 1, "--output", tmp_path)
+    expected = execute(printed_code(out))["prediction"]
+    write_csv(path, ["b", "note", "a"], [[b, "text", a] for a, b in X.tolist()])
+    np.testing.assert_array_equal(execute(printed_code(out))["prediction"], expected)
+
+
+def test_a_terminal_of_ascii(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "fastbp", "--epochs", "1"], cwd=tmp_path,
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert done.returncode == 0 and b"8 \\xd7 8" in done.stdout
+
+
 # Which task
 
 
@@ -303,11 +318,11 @@ BAD = {
     "unknown option": (["--epoch", "3"], "unrecognized arguments: --epoch 3; --help lists"),
     "not a number": (["--epochs", "ten"], "argument --epochs: invalid int value: 'ten'"),
     "unknown activation": (["--activation", "relo"], "argument --activation: invalid choice"),
-    "no epochs": (["--epochs", "0"], "epochs: expected a whole number of at least 1, got 0"),
-    "no batch": (["--batch-size", "0"], "batch_size: expected a whole number of at least 1"),
+    "no epochs": (["--epochs", "0"], "--epochs: expected a whole number of at least 1, got 0"),
+    "no batch": (["--batch-size", "0"], "--batch-size: expected a whole number of at least 1"),
     "empty layer": (["--hidden", "8", "0"], "expected a whole number of at least 1, got 0"),
     "dropout": (["--dropout", "1"], "expected a finite number and at least 0 and below 1, got 1"),
-    "learning rate": (["--learning-rate", "-1"], "learning_rate: expected a finite number"),
+    "learning rate": (["--learning-rate", "-1"], "--learning-rate: expected a finite number"),
     "seed": (["--seed", "-1"], "seed: expected a whole number of at least 0, got -1"),
     "target without data": (["--target", "y"], "--target goes with --data FILE"),
     "drop without data": (["--drop", "y"], "--drop goes with --data FILE"),
@@ -322,7 +337,7 @@ BAD = {
     "npz without y": (["--data", "x.npz"], "x.npz: there is no array 'y', but 'X'"),
     "npz with drop": (["--data", "x.npz", "--drop", "a"], "x.npz: drop: the columns of"),
     "share": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "1"],
-              "test_share: expected a finite number and above 0 and below 1, got 1.0"),
+              "--test-share: expected a finite number and above 0 and below 1, got 1.0"),
     "too few rows": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "0.01"],
                      "test_share: expected one that keeps a row out, got 0.01 of 20 rows"),
     "constant target": (["--data", "t.csv", "--target", "same", *DROP],
@@ -366,7 +381,10 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 
 
 def test_ctrl_c_is_one_line_and_status_130(tmp_path):
-    command = [sys.executable, "-m", "fastbp", "--epochs", "1000000", "--output", str(tmp_path)]
+    # A shell's background jobs ignore SIGINT, and so would the child.
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from fastbp.__main__ import main; sys.exit(main())")
+    command = [sys.executable, "-c", code, "--epochs", "1000000", "--output", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           encoding="utf-8") as process:
         try:
@@ -407,3 +425,34 @@ def test_help_names_every_option_and_shows_examples(capsys):
     assert max(map(len, out.splitlines())) <= 100
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fastbp {fb.__version__}\n"
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "model.safetensors").mkdir()
+    assert main(["--output", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert "epoch" not in out
+    assert "model.safetensors" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_old_picture_does_not_stay_beside_a_new_model(tmp_path, capsys, monkeypatch):
+    assert main(["--epochs", "1", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "learning_curves.png").exists()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["--epochs", "1", "--output", str(tmp_path)]) == 0
+    assert not (tmp_path / "learning_curves.png").exists()
+    assert "fastbp[plot]" in capsys.readouterr().out
+
+
+def test_a_network_too_large_for_memory_is_one_line_and_status_2(tmp_path, capsys):
+    assert main(["--hidden", "100000000000", "--output", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path):
+    command = f'"{sys.executable}" -m fastbp --output "{tmp_path}" | head -n 1'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("fastbp")
+    assert result.stderr == ""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from io import BytesIO
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from . import datasets, io, losses, optimizers, plot, schedules
-from .kernels import dispatch
+from .datasets import counted
+from .kernels import checks, dispatch
 from .network import ACTIVATIONS, mlp
 from .version import __version__
 
@@ -42,13 +44,16 @@ what is saved, in the folder that --output names:
   model.json           what the columns and classes are called, in order; the scores
   learning_curves.png  loss and score, epoch by epoch (needs pip install "fastbp[plot]")
 
-exit status: 0 done, 1 the training diverged, 2 bad options or data, 130 stopped by Ctrl-C
+exit status: 0 done, 1 the training diverged, 2 bad options or data or too little memory,
+130 stopped by Ctrl-C, 141 stopped as nobody reads what it prints
 """
 
 # What is used unless an option says otherwise.
 DIGITS_RECIPE = {"hidden": [128], "dropout": 0.2, "learning_rate": 0.1}
 TABLE_RECIPE = {"hidden": [64, 64], "dropout": 0.1, "learning_rate": 0.005}
 ONLY_WITH_DATA = {"target": None, "drop": [], "task": None, "test_share": 0.2}
+
+SAVED = ["model.safetensors", "model.json", "learning_curves.png"]
 
 # A target of no more different whole numbers than this is taken for classes.
 FEW = 20
@@ -114,17 +119,30 @@ def main(argv=None):
     Returns
     -------
     int
-        The exit status: 0 done, 1 the training diverged, 2 bad options or data, 130
-        interrupted.
+        The exit status: 0 done, 1 the training diverged, 2 bad options or data or too little
+        memory, 130 interrupted, 141 nobody reads what is printed.
     """
+    for stream in sys.stdout, sys.stderr:
+        if hasattr(stream, "reconfigure"):  # a terminal may know ASCII only
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(argv)
+        print(end="", flush=True)
+    except BrokenPipeError:  # as behind `| head`
+        # What is still in the buffer would be an error once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _run(argv):
+    """What `main` does, but for the streams it prints to."""
     try:
         options = build_parser().parse_args(argv)
+        _check(options)
         options.say = _say_nothing if options.quiet else print
         options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, 1 thread, float32")
         if options.data is None:
-            for name, default in ONLY_WITH_DATA.items():
-                if getattr(options, name) != default:
-                    raise ValueError(f"--{name.replace('_', '-')} goes with --data FILE")
             train_on_digits(options)
         else:
             train_on_table(options)
@@ -134,12 +152,35 @@ def main(argv=None):
         return _fail(130, "stopped by Ctrl-C")
     except FloatingPointError as error:
         return _fail(1, error)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         reason = error.strerror or error
         return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
+    except (MemoryError, OverflowError) as error:
+        return _fail(2, f"too little memory: {error or 'none is left'}; take a smaller --hidden or "
+                        f"--batch-size")
     except (ValueError, ImportError) as error:
         return _fail(2, error)
     return 0
+
+
+def _check(options):
+    """Fill in the options that were not given; raise ValueError if any makes no sense."""
+    for name, default in ONLY_WITH_DATA.items():
+        if options.data is None and getattr(options, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} goes with --data FILE")
+    for name, value in (DIGITS_RECIPE if options.data is None else TABLE_RECIPE).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    for size in options.hidden:
+        checks.whole("--hidden", size, 1)
+    checks.share("--dropout", options.dropout)
+    checks.whole("--epochs", options.epochs, 1)
+    checks.whole("--batch-size", options.batch_size, 1)
+    checks.positive("--learning-rate", options.learning_rate)
+    checks.whole("--seed", options.seed, 0)
+    checks.number("--test-share", options.test_share, 0, 1, low_open=True, high_open=True)
 
 
 def _fail(status, message):
@@ -149,7 +190,6 @@ def _fail(status, message):
 
 def train_on_digits(options):
     """Learn to read digits; show how to do the same in Python."""
-    _complete(options, DIGITS_RECIPE)
     X, y = datasets.digits("train")
     X_test, y_test = datasets.digits("test")
     options.say(f"data      handwritten digits of 8 × 8 pixels: {len(X):,} to train on, "
@@ -184,7 +224,6 @@ momentum=0.9), epochs={options.epochs}{batch_size})""")
 
 def train_on_table(options):
     """Learn a column of the user's file from the others; show how to use what was learned."""
-    _complete(options, TABLE_RECIPE)
     table = datasets.read_table(options.data, options.target, options.drop)
     task, reason = decide_task(table, options.task)
     classify = task == "classification"
@@ -193,20 +232,20 @@ def train_on_table(options):
         raise ValueError(f"{options.data}: the target {table.target!r} is {table.y[train[0]]} in "
                          f"every row to train on; there is nothing to learn")
     name = Path(options.data).name
-    options.say(f"data      {name}: {len(table.X):,} rows, {len(table.columns)} columns to learn "
-                f"{table.target!r} from")
+    options.say(f"data      {name}: {counted(len(table.X), 'row')}, "
+                f"{counted(len(table.columns), 'column')} to learn {table.target!r} from")
     options.say(f"task      {task}: {reason}")
     options.say(f"rows      {len(train):,} to train on, {len(test):,} held out, drawn at random "
                 f"with seed {options.seed}")
 
     # The means and deviations are those of the rows to train on: the others are not known yet.
-    inputs = datasets.Standardizer(table.X[train])
+    inputs = datasets.Standardizer(table.X[train], table.columns)
     X = inputs(table.X)
     if classify:
         classes, y = np.unique(table.y, return_inverse=True)
         outputs, n_out, loss = None, len(classes), losses.SoftmaxCrossEntropy()
     else:
-        outputs = datasets.Standardizer(table.y[train, None])
+        outputs = datasets.Standardizer(table.y[train, None], [table.target])
         y, n_out, loss = outputs(table.y[:, None]), 1, losses.MeanSquaredError()
     sizes = [X.shape[1], *options.hidden, n_out]
     net = mlp(sizes, options.activation, options.dropout, seed=options.seed)
@@ -238,21 +277,25 @@ def train_on_table(options):
         "score": score,
         "baseline": baseline,
     })
-    drop = f", drop={options.drop}" if options.drop else ""
-    lines = [
-        "from fastbp import datasets, load",
-        "",
+    # Rows to predict are read by the names of their columns: they have no target, and perhaps
+    # another order.
+    csv = not options.data.lower().endswith(".npz")
+    lines = ["from fastbp import datasets, load" if csv else "from fastbp import load", ""]
+    if not csv:
+        lines[:0] = ["import numpy as np"]
+    if csv or classify:
+        lines[:0] = ["import json", "from pathlib import Path"]
+        lines += [f"about = json.loads(Path({str(description)!r}).read_text('utf-8'))"]
+    lines += [
+        f"X = datasets.read_table({options.data!r}, columns=about['columns']).X" if csv
+        else f"X = np.load({options.data!r})['X']",
         f"net = load({str(model)!r})",
-        f"X = datasets.read_table({options.data!r}, {table.target!r}{drop}).X",
-        "prediction = net.predict(X)[:, 0]",
+        "prediction = [about['classes'][i] for i in net.predict(X).argmax(axis=1)]" if classify
+        else "prediction = net.predict(X)[:, 0]",
     ]
-    if classify:
-        lines[:1] = ["import json", "from pathlib import Path", *lines[:1]]
-        lines[-1:] = [
-            f"classes = json.loads(Path({str(description)!r}).read_text('utf-8'))['classes']",
-            "prediction = [classes[i] for i in net.predict(X).argmax(axis=1)]",
-        ]
-    options.say("\nTo use it on these rows, or any others with the same columns:\n")
+    options.say("\nTo use it on these rows, or on others: the file need not have the target, nor "
+                "the same\norder of columns.\n" if csv else
+                "\nTo use it on these rows, or on others with the same columns in X:\n")
     options.say(textwrap.indent("\n".join(lines), "    "))
 
 
@@ -299,25 +342,14 @@ def decide_task(table, asked=None):
     return task, reason
 
 
-def _complete(options, recipe):
-    """Fill in the options that were not given."""
-    for name, value in recipe.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-
-
 def _fit(net, options, data, held_out, loss, optimizer):
+    _prepare(options.output)
     sizes = [net.n_in, *(layer.n_out for layer in net.layers if layer.n_parameters)]
     options.say(f"network   {'-'.join(map(str, sizes))}, {options.activation}, dropout "
-                f"{options.dropout:g}; {net.parameters.size:,} parameters")
-    options.say(f"training  {options.epochs} epochs in batches of {options.batch_size}; "
+                f"{options.dropout:g}; {counted(net.parameters.size, 'parameter')}")
+    options.say(f"training  {counted(options.epochs, 'epoch')} in batches of {options.batch_size}; "
                 f"{type(optimizer).__name__}, learning rate {options.learning_rate:g}")
     options.say()
-    try:  # before the training rather than after it
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--output: expected a folder that can be made, got "
-                         f"{str(options.output)!r}: {error.strerror}") from None
     history = net.fit(*data, loss=loss, optimizer=optimizer, epochs=options.epochs,
                       batch_size=options.batch_size, validation_data=held_out,
                       verbose=0 if options.quiet else 1)
@@ -325,14 +357,35 @@ def _fit(net, options, data, held_out, loss, optimizer):
     return history
 
 
+def _prepare(folder):
+    """Make the folder, and make sure that it can be written to: now, not after the training."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output: expected a folder that can be made, got "
+                         f"{str(folder)!r}: {error.strerror}") from None
+    for name in SAVED:
+        if (folder / name).is_dir():
+            raise ValueError(f"--output: expected a folder to save {name} in, but in "
+                             f"{str(folder)!r} that is a folder itself; remove it, or take "
+                             f"another --output FOLDER")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--output: the folder {str(folder)!r} cannot be written to "
+                         f"({error.strerror}); take another with --output FOLDER") from None
+
+
 def _save(options, net, history, about):
     """Write the network, what to know about it, and the picture; return the first two's paths."""
-    model = options.output / "model.safetensors"
-    description = options.output / "model.json"
-    picture = options.output / "learning_curves.png"
-    net.save(model)
+    model, description, picture = (options.output / name for name in SAVED)
     about = {"fastbp": __version__, "seed": options.seed, **about}
-    io.replace_file(description, json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
+    text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    net.save(model)
+    # A file's name may hold bytes that are no UTF-8; a backslash and its code is JSON, too.
+    io.replace_file(description, text.encode(errors="backslashreplace"))
     options.say(f"saved     {model}\n          {description}")
     try:
         content = BytesIO()
@@ -340,7 +393,10 @@ def _save(options, net, history, about):
         io.replace_file(picture, content.getvalue())
         options.say(f"          {picture}")
     except ImportError as error:
-        options.say(f"          no picture: {error}")
+        earlier = picture.exists()
+        picture.unlink(missing_ok=True)
+        options.say(f"          no picture: {error}"
+                    + "; that of an earlier run is removed" * earlier)
     return model, description
 
 
@@ -365,7 +421,7 @@ def _amount(number):
 def _plain(classes):
     """Classes as JSON can hold them, whole numbers without a point."""
     whole = classes.dtype.kind == "f" and (classes == np.floor(classes)).all()
-    return (classes.astype(int) if whole else classes).tolist()
+    return [int(value) for value in classes] if whole else classes.tolist()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,8 @@
 >>> standardize = datasets.Standardizer(table.X[train])         # doctest: +SKIP
 """
 
-import csv
 import math
 import os
-import shlex
-import zipfile
-import zlib
 from array import array
 from dataclasses import dataclass
 
@@ -25,33 +21,30 @@ __all__ = ["Standardizer", "Table", "digits", "fold", "hold_out", "read_table"]
 # Cells of a CSV file that stand for "no value", in lower case.
 MISSING = {"", "na", "n/a", "nan", "null"}
 
-# What NumPy and zipfile raise when an .npz file is not what it should be.
-DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-
 # How many columns or classes a message lists before it says how many more there are.
 LISTED = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Numbers to learn from, and the target to be learned.
+    """Numbers to learn or predict from, and the target to be learned if there is one.
 
     Attributes
     ----------
     X : ndarray of shape (rows, columns)
         Finite numbers.
-    y : ndarray of shape (rows,)
+    y : ndarray of shape (rows,), or None
         Finite numbers, or text (dtype kind ``"U"``): names of classes.
     columns : list of str
         The names of X's columns.
-    target : str
+    target : str or None
         The name of y.
     """
 
     X: np.ndarray
-    y: np.ndarray
+    y: np.ndarray | None
     columns: list
-    target: str
+    target: str | None
 
 
 def digits(part="all"):
@@ -97,12 +90,15 @@ def digits(part="all"):
     return X[rows], y[rows]
 
 
-def read_table(path, target=None, drop=()):
+def read_table(path, target=None, drop=(), columns=None):
     """Read a CSV file or a NumPy ``.npz`` file.
 
     A CSV file is UTF-8 text, separated by commas, semicolons or tabs, whose first line
     names the columns.  The target may be text; all other columns must be numbers.  An
     ``.npz`` file holds the arrays ``X`` and ``y``.
+
+    To learn from a CSV file, name its target.  To predict, name the columns that were learned
+    from: wherever they are in the new file, X has them in that order, and no target is needed.
 
     Parameters
     ----------
@@ -112,6 +108,9 @@ def read_table(path, target=None, drop=()):
         The column to learn.  For ``.npz``: the array to learn, by default ``y``.
     drop : sequence of str, default ()
         Columns to leave out; not for ``.npz``.
+    columns : sequence of str, optional
+        The columns of X, in order; not for ``.npz``.  By default all but the target and those
+        to leave out, as the file has them.
 
     Returns
     -------
@@ -128,8 +127,12 @@ def read_table(path, target=None, drop=()):
     path = os.fspath(path)
     try:
         if path.lower().endswith(".npz"):
-            return _read_npz(path, "y" if target is None else target, drop)
-        return _read_csv(path, target, [drop] if isinstance(drop, str) else list(drop))
+            if columns is not None or len(drop):
+                raise ValueError(f"{'drop' if len(drop) else 'columns'}: the columns of an .npz "
+                                 f"file have no names; select them in X")
+            return _read_npz(path, "y" if target is None else target)
+        drop, columns = ([names] if isinstance(names, str) else names for names in (drop, columns))
+        return _read_csv(path, target, drop, columns)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -167,7 +170,8 @@ def hold_out(y, test_share=0.2, seed=0, stratify=False):
     is_test = taken[1:] > taken[:-1]
     if not is_test.any():
         raise ValueError(
-            f"test_share: expected one that keeps a row out, got {share} of {len(y)} rows"
+            f"test_share: expected one that keeps a row out, got {share} of "
+            f"{counted(len(y), 'row')}"
         )
     return np.sort(order[~is_test]), np.sort(order[is_test])
 
@@ -179,20 +183,38 @@ class Standardizer:
     ----------
     X : array_like of shape (rows, columns)
         The training rows only: what is held out must not be known yet.
+    names : sequence of str, optional
+        What an error calls the columns, by default their numbers.
 
     Attributes
     ----------
     mean, scale : ndarray of shape (columns,), float64
         What is taken off, and then divided by.  A constant column says nothing, so its
         scale is infinite: it comes out 0, in whatever rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X holds anything but finite numbers, or numbers so large or so close to each other
+        that float64 has no place for their squares.
     """
 
-    def __init__(self, X):
+    def __init__(self, X, names=None):
         X = checks.data("X", X)
-        self.mean = X.mean(axis=0, dtype=np.float64)
         # Not by a deviation of 0: that of equal numbers may come out as 1e-17.
         constant = X.min(axis=0) == X.max(axis=0)
-        self.scale = np.where(constant, np.inf, X.std(axis=0, dtype=np.float64))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self.mean = np.where(constant, X[0], X.mean(axis=0, dtype=np.float64))
+            deviation = X.std(axis=0, dtype=np.float64)
+        lost = np.flatnonzero(~constant & ~(np.isfinite(deviation) & (deviation > 0)))
+        if len(lost):
+            i = lost[0]
+            raise ValueError(
+                f"column {i if names is None else repr(names[i])}: expected numbers whose squares "
+                f"float64 can hold, got {X[:, i].min():g} to {X[:, i].max():g}; give the column "
+                f"in another unit, or its logarithm"
+            )
+        self.scale = np.where(constant, np.inf, deviation)
 
     def __call__(self, X):
         """X, an array of shape (rows, columns), shifted and scaled; float64."""
@@ -240,6 +262,23 @@ def fold(network, inputs=None, outputs=None):
     return network
 
 
+def counted(number, noun):
+    """A number of things: ``1 row``, ``1,234 rows``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_decimal_comma(text):
+    return "," in text and _is_number(text.replace(",", "."))
+
+
 class _Column:
     """One column of a CSV file while it is read: its numbers, and what was none."""
 
@@ -248,6 +287,7 @@ class _Column:
         self.values = array("d")
         self.missing = 0
         self.first_missing = self.first_text = self.first_infinite = None  # what and where
+        self.decimal_comma = False  # in the first text
 
     def add(self, cell, line):
         try:
@@ -260,10 +300,11 @@ class _Column:
         if cell.strip().lower() in MISSING:
             self.missing += 1
             self.first_missing = self.first_missing or f"line {line}"
-        elif math.isnan(value):
-            self.first_text = self.first_text or f"{cell!r} in line {line}"
-        else:
+        elif not math.isnan(value):
             self.first_infinite = self.first_infinite or f"{cell!r} in line {line}"
+        elif not self.first_text:
+            self.first_text = f"{cell!r} in line {line}"
+            self.decimal_comma = _has_decimal_comma(cell)
 
     def complaint(self, may_be_text=False):
         """What is wrong with the column; None if nothing is."""
@@ -277,14 +318,16 @@ class _Column:
         return None
 
 
-def _read_csv(path, target, drop):
+def _read_csv(path, target, drop, names):
+    import csv
+
     try:
         # utf-8-sig also reads files that begin with a byte-order mark, as Excel's do.
         with open(path, encoding="utf-8-sig", newline="") as file:
             separator = max(",;\t", key=file.readline().count)
             file.seek(0)
             reader = csv.reader(file, delimiter=separator, strict=True)
-            return _parse_csv(reader, target, drop)
+            return _parse_csv(reader, target, drop, names)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}); save it as UTF-8, "
@@ -294,89 +337,126 @@ def _read_csv(path, target, drop):
         raise ValueError(f"line {reader.line_num} is no proper CSV: {error}") from None
 
 
-def _parse_csv(reader, target, drop):
+def _parse_csv(reader, target, drop, names):
     header = [name.strip() for name in next(reader, [])]
-    _check_header(header, target, drop)
-    columns = {name: _Column(name) for name in header if name not in drop}
+    chosen = names is not None
+    names = _choose(header, target, drop, names)
+    columns = [_Column(name) for name in names]
+    target_column = _Column(target)
+    places = [(header.index(column.name), column) for column in columns]
+    if target is not None:
+        places.append((header.index(target), target_column))
     labels = []
     for cells in reader:
         if not cells:  # an empty line
             continue
         if len(cells) != len(header):
             raise ValueError(
-                f"line {reader.line_num} has {len(cells)} cells, but the first line names "
-                f"{len(header)} columns; put the line right, or text that holds a separator "
-                f"between double quotes"
+                f"line {reader.line_num} has {counted(len(cells), 'cell')}, but the first line "
+                f"names {counted(len(header), 'column')}; put the line right, or text that holds "
+                f"a separator between double quotes"
             )
-        for name, cell in zip(header, cells, strict=True):
-            if name in columns:
-                columns[name].add(cell, reader.line_num)
-            if name == target:
-                labels.append(cell.strip())
-    if not labels:
+        for place, column in places:
+            column.add(cells[place], reader.line_num)
+        if target is not None:
+            labels.append(cells[header.index(target)].strip())
+    if not columns[0].values:
         raise ValueError("has no rows below the first line, which names the columns")
-    target_column = columns.pop(target)
-    _check_columns(columns.values())
+    _check_columns(columns, may_drop=not chosen)
+    X = np.column_stack([np.frombuffer(column.values) for column in columns])
+    if target is None:
+        return Table(X, None, names, None)
     complaint = target_column.complaint(may_be_text=True)
     if complaint:
         raise ValueError(
             f"the target {complaint}; what is to be learned cannot be filled in, so remove such "
             f"rows"
         )
-    X = np.column_stack([np.frombuffer(column.values) for column in columns.values()])
-    y = np.array(labels) if target_column.first_text else np.array(target_column.values)
-    return Table(X, y, list(columns), target)
+    if not target_column.first_text:
+        return Table(X, np.array(target_column.values), names, target)
+    if target_column.decimal_comma and all(
+        _is_number(label) or _has_decimal_comma(label) for label in labels
+    ):
+        raise ValueError(f"the target {target_column.complaint()}; write decimals with a point")
+    return Table(X, np.array(labels), names, target)
 
 
-def _check_header(header, target, drop):
+def _choose(header, target, drop, names):
+    """The names of X's columns: `names`, or all but the target and those to leave out."""
     if not any(header):
         raise ValueError("is empty, or its first line is; that line must name the columns")
-    if "" in header:
+    if all(map(_is_number, header)):
         raise ValueError(
-            f"column {header.index('') + 1} has no name in the first line; name it, or remove it "
-            f"(pandas writes such a column of row numbers unless told index=False)"
+            f"the first line must name the columns, but holds numbers: {_names(header)}; put a "
+            f"line of names above it, with a letter in at least one of them"
         )
-    twice = sorted({name for name in header if header.count(name) > 1})
+    there = f"the columns that the first line names are {_names(header)}"
+    if names is None:
+        if "" in header:
+            raise ValueError(
+                f"column {header.index('') + 1} has no name in the first line; name it, or remove "
+                f"it (pandas writes such a column of row numbers unless told index=False)"
+            )
+        if target is None:
+            raise ValueError(f"target: say which column is to be learned; {there}")
+        names = [name for name in header if name != target and name not in drop]
+        needed = header
+    else:
+        names = list(names)
+        if len(drop) or not names or target in names:
+            raise ValueError("columns: expected names of columns to predict or learn from, without "
+                             "the target; and there is no drop beside them")
+        missing = [name for name in names if name not in header]
+        if missing:
+            are_no = "is no column" if len(missing) == 1 else "are no columns"
+            raise ValueError(f"columns: there {are_no} {_names(missing)}; {there}")
+        needed = [*names, target]  # whatever the others are called
+    twice = sorted({name for name in needed if header.count(name) > 1})
     if twice:
         raise ValueError(
             f"the first line names {_names(twice)} more than once; give each column a name of "
             f"its own"
         )
-    there = f"the columns that the first line names are {_names(header)}"
-    if target is None:
-        raise ValueError(f"target: say which column is to be learned; {there}")
-    for option, name in [("target", target), *(("drop", name) for name in drop)]:
+    given = [] if target is None else [("target", target)]
+    for option, name in [*given, *(("drop", name) for name in drop)]:
         if name not in header:
             raise ValueError(f"{option}: there is no column {name!r}; {there}")
     if target in drop:
         raise ValueError(f"drop: column {target!r} is the target; drop others only")
-    if len(set(drop)) == len(header) - 1:
+    if not names:
         raise ValueError(f"no column is left to learn {target!r} from; {there}")
+    return names
 
 
-def _check_columns(columns):
+def _check_columns(columns, may_drop):
     """Raise ValueError if there is anything but finite numbers in them."""
     bad = [column for column in columns if column.complaint()]
     if not bad:
         return
     remedies = []
-    if any(column.first_text for column in bad):
+    if any(column.decimal_comma for column in bad):
+        remedies.append("write decimals with a point")
+    if any(column.first_text and not column.decimal_comma for column in bad):
         remedies.append("turn text into numbers (a column of 0 and 1 for each value)")
     if any(column.missing and not column.first_text for column in bad):
         remedies.append("fill in missing values or remove their rows")
     if any(column.first_infinite for column in bad):
         remedies.append("replace infinite numbers")
     complaints = "; ".join(column.complaint() for column in bad[:LISTED])
-    drop, options = "drop=[...]", "--drop COLUMN ..."
-    if len(bad) > LISTED:
-        complaints += f"; and {len(bad) - LISTED} more columns are like that"
-    else:
+    more = len(bad) - LISTED
+    if more > 0:
+        are = "is" if more == 1 else "are"
+        complaints += f"; and {counted(more, 'more column')} {are} like that"
+    message = f"{complaints}. Expected finite numbers: {', '.join(remedies)}"
+    if may_drop:
+        import shlex
+
         names = [column.name for column in bad]
         drop, options = f"drop={names}", " ".join(f"--drop {shlex.quote(name)}" for name in names)
-    raise ValueError(
-        f"{complaints}. Expected finite numbers: {', '.join(remedies)}, or leave such columns out "
-        f"with {drop}, on the command line {options}"
-    )
+        if more > 0:
+            drop, options = "drop=[...]", "--drop COLUMN ..."
+        message += f", or leave such columns out with {drop}, on the command line {options}"
+    raise ValueError(message)
 
 
 def _names(names):
@@ -385,15 +465,21 @@ def _names(names):
     return text + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
-def _read_npz(path, target, drop):
-    if len(drop):
-        raise ValueError("drop: the columns of an .npz file have no names; leave them out of X")
+def _damage():
+    """What NumPy and zipfile raise when an .npz file is not what it should be."""
+    import zipfile
+    import zlib
+
+    return ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+
+
+def _read_npz(path, target):
     with open(path, "rb") as file:
         try:
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError
-        except DAMAGE:
+        except _damage():
             raise ValueError(
                 "is no .npz file, or a damaged one; write it with numpy.savez(path, X=X, y=y)"
             ) from None
@@ -428,9 +514,11 @@ def _read_npz(path, target, drop):
 def _member(arrays, name):
     try:
         return arrays[name]
-    except DAMAGE as error:
+    except _damage() as error:
         if "allow_pickle" in str(error):
             error = f"it holds Python objects; write numbers, as in {name}.astype(float)"
+            if name != "X":
+                error += f", or {name}.astype(str) for names of classes"
         raise ValueError(f"{name} cannot be read: {error}") from None
 
 
@@ -440,6 +528,6 @@ def _check_finite(name, array):
     rows, columns = np.nonzero(~np.isfinite(array))
     where = f" (first in row {rows[0]}, column {columns[0]})" if array.shape[1] > 1 else ""
     raise ValueError(
-        f"{name} holds {len(rows)} NaN or infinite values{where}; fill in the values or remove "
-        f"the rows"
+        f"{name} holds {counted(len(rows), 'NaN or infinite value')}{where}; fill in the "
+        f"values or remove the rows"
     )

@@ -13,6 +13,7 @@ import numpy as np
 __all__ = ["gradient_flow", "learning_curves"]
 
 LOSS_COLOR, METRIC_COLOR = "tab:blue", "tab:orange"
+MOST_LINES = 50
 NOT_CURVES = {"loss", "learning_rate", "seconds", "gradient_norms"}
 
 
@@ -83,6 +84,8 @@ def learning_curves(history, ax=None):
 def gradient_flow(history, ax=None):
     """The norm of each layer's gradients, a line per epoch, from dark to bright.
 
+    Of a long history some 50 epochs are drawn, evenly spaced, with the first and the last.
+
     Where gradients vanish on their way back, as behind many sigmoids, the lines rise from
     the first layers to the last over many powers of ten.
 
@@ -120,7 +123,8 @@ def gradient_flow(history, ax=None):
 
     # Without the brightest tenth, which is hard to see on white.
     color_map = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
-    colors = color_map(np.linspace(0, 1, n_epochs))
+    shown = np.linspace(0, n_epochs - 1, min(n_epochs, MOST_LINES)).round().astype(int)
+    norms, colors = norms[shown], color_map(np.linspace(0, 1, n_epochs))[shown]
     layers = np.arange(n_layers)
     positive = norms > 0
     for row, color in zip(np.where(positive, norms, np.nan), colors, strict=True):
