@@ -113,7 +113,7 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
         if np.shape(analytic) != array.shape:
             raise ValueError(f"{layer}: backward gave a gradient of shape {np.shape(analytic)} "
                              f"for {name} of shape {array.shape}")
-        floor = max(1e-3 * np.abs(analytic).max(initial=0.0), 1e-12)
+        floor = max(1e-3 * float(np.abs(analytic).max(initial=0.0)), 1e-12)
         flat = array.reshape(-1)  # a view: writing to it moves the network
         indices = np.unique(np.linspace(0, flat.size - 1, min(samples, flat.size)).astype(int))
         for i in indices:

@@ -281,7 +281,7 @@ class Dropout(Layer):
     than kept.
     """
 
-    limits = {"rate": checks.share}  # noqa: RUF012
+    limits = {"rate": checks.share}
 
     def __init__(self, rate):
         super().__init__()
@@ -347,7 +347,7 @@ class LeakyReLU(Activation):
     function = staticmethod(kernels.leaky_relu)
     derivative = staticmethod(kernels.leaky_relu_backward)
 
-    limits = {"alpha": checks.number}  # noqa: RUF012
+    limits = {"alpha": checks.number}
 
     def __init__(self, alpha=0.01):
         super().__init__()
@@ -365,7 +365,7 @@ class ELU(Activation):
     function = staticmethod(kernels.elu)
     derivative = staticmethod(kernels.elu_backward)
 
-    limits = {"alpha": checks.number}  # noqa: RUF012
+    limits = {"alpha": checks.number}
 
     def __init__(self, alpha=1.0):
         super().__init__()

@@ -99,7 +99,7 @@ class SoftmaxCrossEntropy(Loss):
         ``T = (1 - label_smoothing)·onehot(y) + label_smoothing / n_out``.
     """
 
-    limits = {"label_smoothing": checks.share}  # noqa: RUF012
+    limits = {"label_smoothing": checks.share}
     metric = Accuracy
 
     def __init__(self, label_smoothing=0.0):
@@ -203,7 +203,7 @@ class Huber(Elementwise):
     delta : float above 0, default 1.0
     """
 
-    limits = {"delta": checks.positive}  # noqa: RUF012
+    limits = {"delta": checks.positive}
     metric = R2
     kernel = staticmethod(kernels.huber)
 

@@ -254,7 +254,8 @@ class Sequential:
         ----------
         X : array_like of shape (rows, n_in)
             Not copied; minibatches are gathered from it, and converted if they are of
-            another dtype than the network.
+            another dtype than the network.  Half precision and another machine's byte
+            order go layer by layer, which is slower.
         y : array_like
             Targets, as `loss` takes them: labels of shape (rows,) for
             `SoftmaxCrossEntropy`, numbers of shape (rows, n_out) for the others, or

@@ -49,8 +49,9 @@ class Optimizer(checks.Settings):
     neural networks", ICML 2013.
     """
 
-    limits = {"learning_rate": _rate, "weight_decay": checks.not_negative,  # noqa: RUF012
-              "clip_norm": _clip}
+    limits = {
+        "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
+    }
     state_names = ()
     operation = None  # what the compiled engine runs in its place; fastbp's own have one
 

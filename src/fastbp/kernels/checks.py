@@ -206,7 +206,7 @@ class Settings:
         raises an error.
     """
 
-    limits = {}  # noqa: RUF012 - replaced by subclasses, never changed
+    limits = {}
 
     def __setattr__(self, name, value):
         if name in self.limits:
