@@ -83,6 +83,8 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
     const real *b = t->B, *a[(TILE_ROWS + 2) / 3];
 #if FBP_MASKS
     const mask last = v_first(t->columns - (vectors - 1) * FBP_LANES);
+#else
+    (void)masked;
 #endif
 #pragma GCC unroll 8
     for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->A + 3 * g * a_row;
