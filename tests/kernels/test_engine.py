@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
@@ -69,6 +69,7 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
     finally:
         dispatch.use(used)
     del history["seconds"]
+    assert np.isfinite(net.parameters).all()
     return (
         net.parameters.tobytes(),
         None if ended else net.gradients.tobytes(),
@@ -81,6 +82,12 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
 
 
 @settings(max_examples=150, deadline=None)
+@example(  # diverges by a NaN in the gradients, with a loss that is finite
+    network=([lambda: fb.Dense(1, 5), lambda: fb.Dropout(0.3), lambda: fb.Dense(5, 2),
+              lambda: fb.Dense(2, 3), lambda: fb.Dropout(0.3)], 1, 3),
+    dtype="float32", loss="labels", optimizer="nesterov", kind="i8", rows=37, batch_size=1,
+    weighted=False, validation_fraction=0.0,
+)
 @given(
     network=networks(),
     dtype=st.sampled_from(["float32", "float64"]),

@@ -345,7 +345,9 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
         size = (max(1.0, rates[step]) * max(1.0, e.weight_decay)
                 * max(1.0, norm + decay_size))
-        if not (isfinite(loss) and size < limit and rates[step] * e.weight_decay <= 1):
+        # `max` drops a NaN, so the norm is asked for one by itself.
+        if not (isfinite(loss) and isfinite(norm) and size < limit
+                and rates[step] * e.weight_decay <= 1):
             e.careful = True
             break
 
