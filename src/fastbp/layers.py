@@ -406,8 +406,3 @@ BUILT_IN = {
     layer.__name__: layer
     for layer in (Dense, Dropout, ELU, GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh)
 }
-
-
-def is_built_in(layer):
-    """Whether a layer is of a class of fastbp's own, and none derived from one."""
-    return type(layer).__module__ == __name__

@@ -199,7 +199,7 @@ class Sequential:
     def _make_predictor(self):
         """The compiled way through the network, if all its layers are fastbp's own."""
         self._predictor = None
-        if self.n_in is not None and all(layers.is_built_in(layer) for layer in self.layers):
+        if self.n_in is not None and all(map(checks.has_compiled_form, self.layers)):
             operations = [layer.operation for layer in self.layers]
             self._predictor = inference.Predictor(operations, self._parameters, self.n_in)
         self._predictor_made = layers.Layer.changes

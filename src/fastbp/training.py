@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import kernels, layers, losses, metrics, optimizers
+from . import kernels, layers, losses, optimizers
 from .callbacks import Callback, EachEpoch
 from .kernels import checks, engine
 
@@ -277,15 +277,20 @@ class Training:
     def _lower(self):
         """Make the compiled engine, unless it is there and nothing was changed since."""
         description = describe(self)
-        if description != self._lowered:
-            self.engine = None if description is None else engine.Engine(
+        if description is None:
+            self.engine = self._lowered = None
+            return
+        self.optimizer.start(self.network.parameters)
+        state = [self.optimizer.state[name] for name in self.optimizer.state_names]
+        lowered = description, [id(array) for array in (self.data.y, *state)]
+        if lowered != self._lowered:
+            self.engine = engine.Engine(
                 **description, parameters=self.network.parameters,
-                gradients=self.network.gradients, X=self.data.X, y=self.data.y,
+                gradients=self.network.gradients, state=state, X=self.data.X, y=self.data.y,
                 sample_weight=self.data.sample_weight,
-                state=[self.optimizer.state[name] for name in self.optimizer.state_names],
                 batch_size=min(self.batch_size, len(self.data)),
             )
-            self._lowered, self._counted = description, 0
+            self._lowered, self._counted = lowered, 0
 
     def _run_engine(self, places, i, rates, whole_steps):
         """Steps from i on in the compiled engine, as many as it makes."""
@@ -394,22 +399,16 @@ class EpochSums:
 def describe(run):
     """What a `Training` asks of the compiled engine, or None where that cannot do it.
 
-    It can if everything it would have to run is fastbp's own, and X is an array whose rows
-    it can gather.
+    It can if everything it would have to run has a compiled form, and X is an array whose
+    rows it can gather.
     """
-    pieces = [(type(layer), layers) for layer in run.network.layers]
-    pieces += [(type(run.loss), losses), (type(run.optimizer), optimizers)]
+    pieces = [*run.network.layers, run.loss, run.optimizer]
     if run.loss.metric is not None:
-        pieces.append((run.loss.metric, metrics))
-    if any(piece.__module__ != home.__name__ for piece, home in pieces):
-        return None
-    if None in [layer.operation for layer in run.network.layers]:
-        return None
-    if run.loss.operation is None or run.optimizer.operation is None:
+        pieces.append(run.loss.metric)
+    if not all(map(checks.has_compiled_form, pieces)):
         return None
     if not engine.readable(run.data.X) or run.network.parameters.size == 0:
         return None
-    run.optimizer.start(run.network.parameters)
     return {
         "operations": [layer.operation for layer in run.network.layers],
         "loss": run.loss.operation,
@@ -417,7 +416,6 @@ def describe(run):
         "optimizer": run.optimizer.operation | {
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
-            "state": [id(run.optimizer.state[name]) for name in run.optimizer.state_names],
         },
     }
 

@@ -127,3 +127,8 @@ class TestUpToDate:
 
         net = fb.Sequential([fb.Dense(3, 4), Twice()], seed=0)
         self.check(net)
+
+    def test_a_bare_layer_says_what_it_lacks(self):
+        net = fb.Sequential([fb.Dense(3, 4), fb.Layer()])
+        with pytest.raises(NotImplementedError, match="forward"):
+            net.predict(self.X)

@@ -214,6 +214,17 @@ class Settings:
         super().__setattr__(name, value)
 
 
+def has_compiled_form(piece):
+    """Whether the compiled code can stand in for a layer, loss, optimizer or metric class.
+
+    That is so for fastbp's own, which say what to run by their `operation`, and never for a
+    class derived from one: it may do something else.
+    """
+    cls = piece if isinstance(piece, type) else type(piece)
+    is_own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return is_own and piece.operation is not None
+
+
 def share(name, value):
     """A number in [0, 1)."""
     return number(name, value, 0, 1, high_open=True)

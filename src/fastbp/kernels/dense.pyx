@@ -19,9 +19,6 @@ from libc.stdlib cimport free, malloc
 
 from . import checks
 
-# Multiply-adds from which on a product pays for a workspace.
-cdef Py_ssize_t WORK_FOR_WORKSPACE = 1 << 22
-
 
 cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                 const real *A, Py_ssize_t a_row, Py_ssize_t a_col,

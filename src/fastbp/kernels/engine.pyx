@@ -86,8 +86,8 @@ cdef class Engine:
     Parameters
     ----------
     operations : list of tuple
-        ``("dense", n_in, n_out)``, ``("dropout", width, rate, key)`` or
-        ``(activation, width, parameter)``, in the order of the layers.
+        ``("dense", n_in, n_out)``, ``("dropout", rate, key)`` or
+        ``(activation, parameter)``, in the order of the layers.
     parameters, gradients : ndarray of shape (n,)
         The network's flat arrays.
     loss : tuple
@@ -333,7 +333,7 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
         decay_size = e.weight_decay * sqrt(fbp_sum_of_squares(tier, e.n_parameters, parameters))
     while step < stop:
         m = min(e.batch_size, n_rows - step * e.batch_size)
-        if not gather(e, rows + step * e.batch_size, m, parameters):
+        if not gather(e, rows + step * e.batch_size, m, <real *>e.x_batch):
             e.careful = True
             break
         Z = forward(e, m, dropout_steps_before + <uint64_t>(step - first), parameters)
@@ -367,12 +367,11 @@ cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t 
     return 0
 
 
-cdef bint gather(Engine e, const int64_t *rows, Py_ssize_t m, real *like) noexcept nogil:
-    """The batch's rows of X, as `real`, and of the targets and weights.
+cdef bint gather(Engine e, const int64_t *rows, Py_ssize_t m, real *out) noexcept nogil:
+    """The batch's rows of X to `out`, and those of the targets and weights to theirs.
 
     False if a label is none: somebody has changed y since it was checked.
     """
-    cdef real *out = <real *>e.x_batch
     cdef real *y = <real *>e.y_batch
     cdef real *w = <real *>e.w_batch
     cdef Py_ssize_t i

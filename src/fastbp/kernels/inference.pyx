@@ -10,7 +10,7 @@ cimport numpy as cnp
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from fastbp.kernels.dense cimport FBP_WORKSPACE, matmul
+from fastbp.kernels.dense cimport FBP_WORKSPACE, WORK_FOR_WORKSPACE, matmul
 from fastbp.kernels.dispatch cimport fbp_map, real, tier
 
 from .engine import MAPS as _MAPS
@@ -20,9 +20,8 @@ cnp.import_array()
 # Multiply-adds below which giving up the GIL costs more than it gives others.
 cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 
-# Rows that go through at once, and multiply-adds from which on products get a workspace.
+# Rows that go through at once.
 cdef Py_ssize_t CHUNK_ROWS = 256
-cdef Py_ssize_t WORK_FOR_WORKSPACE = 1 << 22
 
 cdef enum:
     DENSE = -1

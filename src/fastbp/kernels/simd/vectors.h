@@ -19,7 +19,6 @@
 #if FBP_BITS == 32
 typedef float real;
 typedef int32_t integer;
-#define FBP_EXPONENT_BIAS 127
 #define FBP_MANTISSA_BITS 23
 #define FBP_LEAST 0x1p-126f
 #define FBP_LEAST_GRADIENT 0x1p-100f
@@ -27,7 +26,6 @@ typedef int32_t integer;
 #else
 typedef double real;
 typedef int64_t integer;
-#define FBP_EXPONENT_BIAS 1023
 #define FBP_MANTISSA_BITS 52
 #define FBP_LEAST 0x1p-1022
 #define FBP_LEAST_GRADIENT 0x1p-960
@@ -51,7 +49,6 @@ static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 }
 static inline ivec v_lt(vec a, vec b) { return -(integer)(a < b); }
 static inline ivec v_le(vec a, vec b) { return -(integer)(a <= b); }
-static inline ivec v_ne(vec a, vec b) { return -(integer)(a != b); }
 static inline vec v_select(ivec mask, vec a, vec b) { return mask ? a : b; }
 #if FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
@@ -80,7 +77,6 @@ static inline vec v_load_part(const real *p, ptrdiff_t n, real fill);
 static inline void v_store_part(real *p, ptrdiff_t n, vec x);
 static inline ivec v_lt(vec a, vec b) { return a < b; }
 static inline ivec v_le(vec a, vec b) { return a <= b; }
-static inline ivec v_ne(vec a, vec b) { return a != b; }
 static inline vec v_select(ivec mask, vec a, vec b)
 {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
