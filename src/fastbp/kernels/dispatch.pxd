@@ -26,8 +26,16 @@ cdef extern from "simd/dispatch.h" nogil:
 
         FBP_WORKSPACE
 
+    ctypedef struct fbp_table_f32:
+        double (*fma_chains)(Py_ssize_t length) noexcept nogil
+
+    ctypedef struct fbp_table_f64:
+        double (*fma_chains)(Py_ssize_t length) noexcept nogil
+
     ctypedef struct fbp_tier:
         const char *name
+        const fbp_table_f32 *f32
+        const fbp_table_f64 *f64
         bint (*runs)() noexcept
         Py_ssize_t work_per_look
 

@@ -6,6 +6,8 @@ The best tier that the machine can run is taken, unless the environment variable
 
 import os
 
+import numpy as np
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -95,6 +97,27 @@ def isa():
     str
     """
     return tier.name.decode()
+
+
+def fma_chains(Py_ssize_t length, dtype):
+    """Do nothing but fused multiply-adds in the tier in use, to see how fast they can be.
+
+    Parameters
+    ----------
+    length : int
+        Of the chains, several of which run side by side.
+    dtype : {"float32", "float64"}
+
+    Returns
+    -------
+    float
+        Floating-point operations made: two for each multiply-add.
+    """
+    cdef bint single = np.dtype(dtype) == np.float32
+    cdef double made
+    with nogil:
+        made = tier.f32.fma_chains(length) if single else tier.f64.fma_chains(length)
+    return made
 
 
 def build_info():

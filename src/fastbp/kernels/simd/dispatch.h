@@ -85,6 +85,8 @@ enum fbp_loss {
         void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,  \
                      const double *constants);                                                \
         double (*sum_of_squares)(ptrdiff_t n, const real *X);                                 \
+        /* floating-point operations made in some chains of this length: peak.h */            \
+        double (*fma_chains)(ptrdiff_t length);                                               \
     } fbp_table_##dtype
 
 /* What adam's `constants` holds, in this order. */

@@ -23,6 +23,7 @@
 #include "elementwise.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "peak.h"
 
 #if FBP_BITS == 32
 typedef fbp_table_f32 table;
@@ -72,4 +73,5 @@ const table FBP_TABLE = {
     .sgd = sgd,
     .adam = adam,
     .sum_of_squares = sum_of_squares,
+    .fma_chains = fma_chains,
 };
