@@ -12,7 +12,7 @@ from setuptools.errors import CompileError, LinkError
 
 KERNELS = Path("src", "fastbp", "kernels")
 TIERS = [f"{isa}_f{bits}.c" for isa in ("scalar", "avx2", "avx512", "neon") for bits in (32, 64)]
-HEADERS = sorted(str(path) for path in (KERNELS / "simd").glob("*.h"))
+HEADERS = sorted(str(path) for path in KERNELS.glob("**/*.h"))
 
 # Results are part of the interface: every fused multiply-add is written out, and nothing
 # that lets the compiler change a value is allowed.  errno and floating-point traps are
@@ -68,6 +68,7 @@ setup(
     ext_modules=cythonize(
         [
             kernel("dispatch", "dispatch.c", *TIERS),
+            kernel("threads"),
             kernel("dense"),
             kernel("activations"),
             kernel("losses"),

@@ -25,6 +25,7 @@ from . import (
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .gradcheck import gradcheck
+from .kernels.threads import get_num_threads, set_num_threads
 from .layers import (
     ELU,
     GELU,
@@ -78,6 +79,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "get_num_threads",
     "gradcheck",
     "initializers",
     "kernels",
@@ -89,5 +91,6 @@ __all__ = [
     "optimizers",
     "plot",
     "schedules",
+    "set_num_threads",
     "show_config",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import datasets, io, losses, optimizers, plot, schedules
 from .datasets import counted
-from .kernels import checks, dispatch
+from .kernels import checks, dispatch, threads
 from .network import ACTIVATIONS, mlp
 from .version import __version__
 
@@ -141,7 +141,9 @@ def _run(argv):
         options = build_parser().parse_args(argv)
         _check(options)
         options.say = _say_nothing if options.quiet else print
-        options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, 1 thread, float32")
+        n = threads.get_num_threads()
+        options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, "
+                    f"{n} thread{'s' * (n > 1)}, float32")
         if options.data is None:
             train_on_digits(options)
         else:

@@ -4,7 +4,7 @@ import platform
 
 import numpy as np
 
-from .kernels import dispatch
+from .kernels import dispatch, threads
 from .version import __version__
 
 __all__ = ["show_config"]
@@ -21,15 +21,11 @@ def show_config():
     ...
     """
     build = dispatch.build_info()
-    openmp = (
-        f"yes ({build['openmp']}), not used by the kernels yet"
-        if build["openmp"]
-        else "no: the compiler had none"
-    )
+    openmp = f"yes ({build['openmp']})" if build["openmp"] else "no: the compiler had none"
     rows = {
         "fastbp": __version__,
         "instruction set": f"{dispatch.isa()} (built: {', '.join(dispatch.compiled())})",
-        "threads": "1",
+        "threads": str(threads.get_num_threads()),
         "OpenMP": openmp,
         "compiler": build["compiler"],
         "machine": f"{platform.machine()}, {platform.system()}",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import io, layers, training
-from .kernels import checks, inference
+from .kernels import checks, inference, threads
 
 __all__ = ["Sequential", "load", "mlp"]
 
@@ -159,7 +159,7 @@ class Sequential:
         self.layers[0].backward_parameters(dZ)
         return None
 
-    def predict(self, X, *, out=None):
+    def predict(self, X, *, out=None, n_threads=None):
         """Outputs of the last layer, a chunk of rows at a time.
 
         A row's output does not depend on the rows around it, bit for bit.
@@ -171,6 +171,9 @@ class Sequential:
             chunk at a time.
         out : ndarray of shape (rows, n_out), optional
             Where to write the outputs; C-contiguous, of the network's dtype.
+        n_threads : int, optional
+            Threads to use at most, in place of what `set_num_threads` said; small batches
+            get fewer.  The outputs do not depend on it.
 
         Returns
         -------
@@ -183,6 +186,9 @@ class Sequential:
         TypeError, ValueError
             If X is not made of real numbers, or its shape or that of `out` does not fit.
         """
+        if n_threads is not None:
+            with threads.using(n_threads):
+                return self.predict(X, out=out)
         if self._predictor_made != layers.Layer.changes:
             self._make_predictor()
         if self._predictor is not None:
@@ -204,7 +210,7 @@ class Sequential:
             self._predictor = inference.Predictor(operations, self._parameters, self.n_in)
         self._predictor_made = layers.Layer.changes
 
-    def evaluate(self, X, y, *, loss, sample_weight=None):
+    def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
         """The loss and its metric on data, without changing anything.
 
         Parameters
@@ -214,6 +220,8 @@ class Sequential:
             Targets, as `loss` takes them.
         loss : Loss
         sample_weight : array_like of shape (rows,), optional
+        n_threads : int, optional
+            As `predict`.
 
         Returns
         -------
@@ -225,15 +233,15 @@ class Sequential:
         TypeError, ValueError
             As `fit`.
         """
-        data = training.Dataset(self, X, y, loss, sample_weight)
-        return self._evaluate(data, loss)
+        with threads.using(n_threads):
+            return self._evaluate(training.Dataset(self, X, y, loss, sample_weight), loss)
 
     def _evaluate(self, data, loss):
         total = weight = 0.0
         metric = data.new_metric(loss)
         for start in range(0, len(data), CHUNK_ROWS):
             X, y, w = data.batch(slice(start, start + CHUNK_ROWS))
-            Z = self._forward(X, training=False)
+            Z = self.predict(X)
             if metric is not None:
                 metric.update(Z, y, w)
             value, _ = loss(Z, y, w)
@@ -247,7 +255,7 @@ class Sequential:
 
     def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
             validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
-            gradient_norms=False, seed=None, verbose=0):
+            gradient_norms=False, seed=None, n_threads=None, verbose=0):
         """Train on minibatches.
 
         Parameters
@@ -283,6 +291,9 @@ class Sequential:
         seed : int, optional
             Determines shuffling, dropout and what is set aside.  Without it they follow
             from the network's own seed and how many fits there were.
+        n_threads : int, optional
+            Threads to use at most, in place of what `set_num_threads` said; steps that are
+            too small for so many get fewer.  Results do not depend on it.
         verbose : int, default 0
             0 prints nothing; 1 a line per epoch, and while it runs a progress bar (with
             ``pip install "fastbp[progress]"``); 2 the lines alone.
@@ -304,12 +315,14 @@ class Sequential:
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        return training.fit(
-            self, X, y, loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-            sample_weight=sample_weight, validation_data=validation_data,
-            validation_fraction=validation_fraction, callbacks=callbacks, shuffle=shuffle,
-            gradient_norms=gradient_norms, seed=seed, verbose=verbose,
-        )
+        with threads.using(n_threads):
+            return training.fit(
+                self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
+                batch_size=batch_size, sample_weight=sample_weight,
+                validation_data=validation_data, validation_fraction=validation_fraction,
+                callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
+                seed=seed, verbose=verbose,
+            )
 
     def _rows(self, name, X):
         """X as a 2-D array of real numbers that fits the first layer; not copied."""

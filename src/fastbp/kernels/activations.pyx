@@ -33,7 +33,7 @@ cdef int apply_backward(int which, const real[::1] dA, const real[::1] Z, real[:
 cdef int apply_dropout(const real[::1] X, real[::1] Y, double rate, uint64_t key,
                        uint64_t step) except -1:
     with nogil:
-        fbp_dropout(tier, X.shape[0], &X[0], &Y[0], rate, key, step)
+        fbp_dropout(tier, X.shape[0], &X[0], &Y[0], rate, key, step, 0)
     return 0
 
 

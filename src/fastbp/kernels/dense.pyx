@@ -10,83 +10,135 @@ All four are one matrix product with different strides.  An element of a product
 chain of fused multiply-adds in ascending order, cut into blocks of 256 whose sums are
 added in order: the same bits for any shape, tier and batch.
 
-The functions of typed memoryviews state each operation and run it without the GIL; the
-Python functions below them check and allocate.
+The functions of typed memoryviews run each operation without the GIL; the Python functions
+below them check and allocate.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
 from . import checks
 
+# Columns of a product from which on threads take some of them each, in place of rows: then
+# each copies its own part of B, which is the dearer copy.
+cdef enum:
+    COLUMNS_PER_THREAD = 128
 
-cdef int matmul(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
-                const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
-                const real *bias, bint gradient, real *C, real *workspace) except -1 nogil:
-    """C = bias + A·B (simd/dispatch.h), with a look at signals, such as Ctrl-C, now and then."""
-    cdef Py_ssize_t work_per_row = max(1, n) * max(1, k)
-    cdef Py_ssize_t panel = max(1, tier.work_per_look // work_per_row)
-    cdef Py_ssize_t i = 0
-    while i < m:
-        fbp_matmul(tier, min(panel, m - i), n, k, A + i * a_row, a_row, a_col,
-                   B, b_row, b_col, bias, gradient, C + i * n, workspace)
-        i += panel
-        if i < m:
-            with gil:
-                PyErr_CheckSignals()
+
+cdef fbp_product forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                                 const real *X, const real *W, const real *b,
+                                 real *Z) noexcept nogil:
+    """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
+    return fbp_product(m=batch, n=n_out, k=n_in, A=X, a_row=n_in, a_col=1, B=W, b_row=n_out,
+                       b_col=1, bias=b, C=Z, c_row=n_out, gradient=False, relu=False, gate=NULL)
+
+
+cdef fbp_product weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                                 const real *X, const real *dZ, real *dW) noexcept nogil:
+    """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
+    return fbp_product(m=n_in, n=n_out, k=batch, A=X, a_row=1, a_col=n_in, B=dZ, b_row=n_out,
+                       b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, relu=False,
+                       gate=NULL)
+
+
+cdef fbp_product bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
+                              const real *dZ, real *db) noexcept nogil:
+    """db[j] = Σᵢ dZ[i, j], a row of ones times dZ: the same 1 again and again."""
+    return fbp_product(m=1, n=n_out, k=batch, A=one, a_row=0, a_col=0, B=dZ, b_row=n_out,
+                       b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, relu=False,
+                       gate=NULL)
+
+
+cdef fbp_product input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                               const real *dZ, const real *W, real *dX) noexcept nogil:
+    """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
+    return fbp_product(m=batch, n=n_in, k=n_out, A=dZ, a_row=n_out, a_col=1, B=W, b_row=1,
+                       b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, relu=False,
+                       gate=NULL)
+
+
+cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept nogil:
+    """This member's part of a product, with a look at signals now and then.
+
+    Whether to go on: false when it was interrupted.
+    """
+    cdef Py_ssize_t first, stop, panel
+    if me.parts > 1:
+        if product.n >= COLUMNS_PER_THREAD * me.parts:
+            fbp_share(me, product.n, 32, &first, &stop)
+            fbp_take_columns(&product, first, stop, sizeof(real))
+        else:
+            fbp_share(me, product.m, 1, &first, &stop)
+            fbp_take_rows(&product, first, stop, sizeof(real))
+    cdef fbp_product rows = product
+    panel = max(1, tier.work_per_look // (max(1, product.n) * max(1, product.k)))
+    if product.m <= panel:
+        fbp_matmul(tier, &product, workspace)
+        return True
+    first = 0
+    while first < product.m:
+        rows = product
+        fbp_take_rows(&rows, first, min(first + panel, product.m), sizeof(real))
+        fbp_matmul(tier, &rows, workspace)
+        if not look(me):
+            return False
+        first += panel
+    return True
+
+
+cdef void matmul_part(void *work, fbp_member *me) noexcept nogil:
+    """The task of `matmul_alone`: its product in a workspace of this thread's own."""
+    cdef Alone *alone = <Alone *>work
+    cdef void *workspace = NULL
+    if alone.large:
+        workspace = malloc(FBP_WORKSPACE * alone.size)  # NULL only makes it slower
+    if alone.size == sizeof(float):
+        matmul(alone.product, me, <float *>workspace)
+    else:
+        matmul(alone.product, me, <double *>workspace)
+    free(workspace)
+
+
+cdef struct Alone:
+    fbp_product product
+    size_t size  # of a number
+    bint large
+
+
+cdef int matmul_alone(fbp_product product, size_t size) except -1:
+    """A whole product, with threads and workspaces of its own."""
+    cdef Alone alone
+    cdef double work = <double>product.m * product.n * product.k
+    alone.product, alone.size, alone.large = product, size, work >= WORK_FOR_WORKSPACE
+    with nogil:
+        run_team(threads_for(work), matmul_part, &alone)
     return 0
-
-
-cdef int matmul_alone(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                      const real *A, Py_ssize_t a_row, Py_ssize_t a_col,
-                      const real *B, Py_ssize_t b_row, Py_ssize_t b_col,
-                      const real *bias, bint gradient, real *C) except -1 nogil:
-    """`matmul` with a workspace of its own."""
-    cdef real *workspace = NULL
-    if <double>m * n * k >= WORK_FOR_WORKSPACE:
-        workspace = <real *>malloc(FBP_WORKSPACE * sizeof(real))  # NULL only makes it slower
-    try:
-        return matmul(m, n, k, A, a_row, a_col, B, b_row, b_col, bias, gradient, C, workspace)
-    finally:
-        free(workspace)
 
 
 cdef int forward(const real[:, ::1] X, const real[:, ::1] W, const real[::1] b,
                  real[:, ::1] Z) except -1:
-    """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
-    cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
-    with nogil:
-        matmul_alone(X.shape[0], n_out, n_in, &X[0, 0], n_in, 1, &W[0, 0], n_out, 1, &b[0],
-                     False, &Z[0, 0])
-    return 0
+    return matmul_alone(
+        forward_product(X.shape[0], W.shape[0], W.shape[1], &X[0, 0], &W[0, 0], &b[0],
+                        &Z[0, 0]), sizeof(real))
 
 
 cdef int backward_weights(const real[:, ::1] X, const real[:, ::1] dZ,
                           real[:, ::1] dW) except -1:
-    """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
-    cdef Py_ssize_t batch = X.shape[0], n_in = X.shape[1], n_out = dZ.shape[1]
-    with nogil:
-        matmul_alone(n_in, n_out, batch, &X[0, 0], 1, n_in, &dZ[0, 0], n_out, 1,
-                     <const real *>NULL, True, &dW[0, 0])
-    return 0
+    return matmul_alone(
+        weights_product(X.shape[0], X.shape[1], dZ.shape[1], &X[0, 0], &dZ[0, 0], &dW[0, 0]),
+        sizeof(real))
 
 
 cdef int backward_bias(const real[:, ::1] dZ, real[::1] db) except -1:
-    """db[j] = Σᵢ dZ[i, j]."""
-    with nogil:
-        fbp_column_sums(tier, dZ.shape[0], dZ.shape[1], &dZ[0, 0], &db[0])
-    return 0
+    cdef real one = 1
+    return matmul_alone(bias_product(dZ.shape[0], dZ.shape[1], &one, &dZ[0, 0], &db[0]),
+                        sizeof(real))
 
 
 cdef int backward_input(const real[:, ::1] dZ, const real[:, ::1] W,
                         real[:, ::1] dX) except -1:
-    """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
-    cdef Py_ssize_t n_in = W.shape[0], n_out = W.shape[1]
-    with nogil:
-        matmul_alone(dZ.shape[0], n_in, n_out, &dZ[0, 0], n_out, 1, &W[0, 0], 1, n_out,
-                     <const real *>NULL, True, &dX[0, 0])
-    return 0
+    return matmul_alone(
+        input_product(dZ.shape[0], W.shape[0], W.shape[1], &dZ[0, 0], &W[0, 0], &dX[0, 0]),
+        sizeof(real))
 
 
 def dense_forward(X, W, b, *, out=None):

@@ -3,7 +3,7 @@
 Each name below is a C macro that looks up the table of the dtype its pointers have,
 so that one call in a function over fused types serves float and double:
 
-    fbp_matmul(tier, m, n, k, &A[0, 0], ...)
+    fbp_map(tier, which, n, &X[0], ...)
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -41,18 +41,29 @@ cdef extern from "simd/dispatch.h" nogil:
 
     const fbp_tier *fbp_tier_at(int i) noexcept
 
-    void fbp_matmul(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                    const void *A, Py_ssize_t a_row, Py_ssize_t a_col,
-                    const void *B, Py_ssize_t b_row, Py_ssize_t b_col,
-                    const void *bias, bint gradient, void *C, void *workspace) noexcept
-    void fbp_column_sums(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
-                         const void *A, void *sums) noexcept
+    ctypedef struct fbp_product:
+        Py_ssize_t m, n, k
+        const void *A
+        Py_ssize_t a_row, a_col
+        const void *B
+        Py_ssize_t b_row, b_col
+        const void *bias
+        void *C
+        Py_ssize_t c_row
+        bint gradient, relu
+        const void *gate
+
+    void fbp_take_rows(fbp_product *product, Py_ssize_t first, Py_ssize_t stop,
+                       size_t size) noexcept
+    void fbp_take_columns(fbp_product *product, Py_ssize_t first, Py_ssize_t stop,
+                          size_t size) noexcept
+    void fbp_matmul(const fbp_tier *tier, const fbp_product *product, void *workspace) noexcept
     void fbp_map(const fbp_tier *tier, int which, Py_ssize_t n,
                  const void *X, void *Y, double parameter) noexcept
     void fbp_map_backward(const fbp_tier *tier, int which, Py_ssize_t n, const void *dA,
                           const void *Z, void *dZ, double parameter) noexcept
     void fbp_dropout(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,
-                     double rate, uint64_t key, uint64_t step) noexcept
+                     double rate, uint64_t key, uint64_t step, Py_ssize_t first) noexcept
     void fbp_softmax(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                      const void *Z, void *P) noexcept
     void fbp_loss(const fbp_tier *tier, int which, Py_ssize_t m, Py_ssize_t n,

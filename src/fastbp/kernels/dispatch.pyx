@@ -8,16 +8,10 @@ import os
 
 import numpy as np
 
+from fastbp.kernels.threads cimport FBP_OPENMP
+
 cdef extern from *:
     """
-    #ifdef _OPENMP
-    #include <omp.h>
-    #define FBP_OPENMP _OPENMP
-    static int fbp_max_threads(void) { return omp_get_max_threads(); }
-    #else
-    #define FBP_OPENMP 0
-    static int fbp_max_threads(void) { return 1; }
-    #endif
     #ifdef __clang__
     #define FBP_COMPILER __VERSION__
     #else
@@ -25,8 +19,6 @@ cdef extern from *:
     #endif
     """
     const char *FBP_COMPILER
-    int FBP_OPENMP
-    int fbp_max_threads()
 
 
 def available():
@@ -126,11 +118,10 @@ def build_info():
     Returns
     -------
     dict
-        ``compiler`` (str), ``openmp`` (int: the version's date, or 0 for a build
-        without it) and ``max_threads`` (int).
+        ``compiler`` (str) and ``openmp`` (int: the version's date, or 0 for a build
+        without it).
     """
-    return {"compiler": FBP_COMPILER.decode(), "openmp": FBP_OPENMP,
-            "max_threads": fbp_max_threads()}
+    return {"compiler": FBP_COMPILER.decode(), "openmp": FBP_OPENMP}
 
 
 def _choose():

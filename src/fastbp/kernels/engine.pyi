@@ -16,6 +16,7 @@ SOURCES: str
 class Engine:
     careful: bool
     made: int
+    threads: int
     def __init__(
         self,
         operations: list[tuple[Any, ...]],

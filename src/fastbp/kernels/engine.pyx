@@ -6,7 +6,9 @@ numbers, so parameters and history come out with the same bits as layer by layer
 leaves out is Python.
 
 A step gathers its rows, goes forward through the operations, lets the loss write its
-gradient, goes back, and updates the parameters.  If anything is unusual (a loss or gradient
+gradient, goes back, and updates the parameters.  A team of threads makes a run of steps
+together: each does its part of every operation, and they meet before the next one.  If
+anything is unusual (a loss or gradient
 that is not finite, a step so large that it might make a weight infinite) the engine stops
 before the update, and the caller does that step the careful way.
 """
@@ -19,18 +21,25 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
-from fastbp.kernels.dense cimport FBP_WORKSPACE, fbp_column_sums, matmul
+from fastbp.kernels.dense cimport (
+    FBP_WORKSPACE, bias_product, fbp_product, forward_product, input_product, matmul,
+    weights_product,
+)
 from fastbp.kernels.dispatch cimport (
     FBP_ELU, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
     fbp_dropout, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
 )
 from fastbp.kernels.losses cimport (
     FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_SIGMOID_CROSS_ENTROPY,
-    FBP_SOFTMAX_CROSS_ENTROPY, mean_loss_of,
+    FBP_SOFTMAX_CROSS_ENTROPY, fbp_loss, loss_scale, sum_of_losses, sum_of_weights,
 )
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
 from fastbp.kernels.optimizers cimport (
-    FBP_ADAM_CONSTANTS, fbp_adam, fbp_sgd, fbp_sum_of_squares, set_adam_constants,
+    FBP_ADAM_CONSTANTS, SQUARES_BLOCK, fbp_adam, fbp_sgd, fbp_sum_of_squares,
+    set_adam_constants, sum_of_squares_of,
+)
+from fastbp.kernels.threads cimport (
+    fbp_meet, fbp_member, fbp_share, run_team, threads_for,
 )
 
 ctypedef fused source:
@@ -68,6 +77,11 @@ SOURCES = "fdbhilBHIL?"
 # How long a run goes on before it comes up for air: for Ctrl-C and the progress bar.
 cdef double SECONDS_PER_RUN = 0.05
 
+# Numbers of an array that threads share element by element are cut at multiples of this: a
+# cache line of them, and what dropout's generator asks for.
+cdef enum:
+    GRAIN = 64
+
 
 cdef struct Operation:
     int kind               # DENSE, DROPOUT, or the index of a map
@@ -75,8 +89,60 @@ cdef struct Operation:
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat arrays
     double parameter       # a map's parameter, or the rate of dropout
     uint64_t key           # of dropout
+    bint in_product        # a ReLU that the dense layer before it applies
+    bint in_gradient       # a ReLU whose backward the dense layer after it applies
     void *input
     void *output
+
+
+# What the threads of a run read, and nobody changes.
+cdef struct Plan:
+    Operation *operations
+    int n_operations, first_dense
+    Py_ssize_t n_parameters, n_in, n_out, batch_size
+    void *parameters
+    void *gradients
+
+    int loss, metric
+    double loss_parameter
+
+    bint is_adam, nesterov, decoupled
+    double momentum, beta1, beta2, epsilon, weight_decay, clip_norm
+    void *state[2]
+
+    char x_kind
+    Py_ssize_t x_row, x_column  # bytes between rows, and between columns
+    const char *X
+    const void *Y
+    const int64_t *labels
+    const void *weights
+
+    # The workspace.
+    void *x_batch
+    void *y_batch
+    void *w_batch
+    int64_t *label_batch
+    double *row_losses
+    double *squares        # of each block of parameters or gradients
+    void *upstream[2]
+    void *for_products     # FBP_WORKSPACE numbers for each thread
+
+
+# A run of steps.  What part 0 writes here the others read after the next meeting.
+cdef struct Run:
+    const Plan *plan
+    const int64_t *rows
+    Py_ssize_t n_rows, first, stop
+    const double *rates
+    long steps_before
+    uint64_t dropout_steps_before
+    double *totals
+    double *metric_sums
+    const double *metric_mean
+    double *layer_norms
+    double loss
+    bint careful, no_label, in_time
+    Py_ssize_t made
 
 
 @cython.final
@@ -108,35 +174,10 @@ cdef class Engine:
 
     cdef readonly bint careful     # the next step is to be made the careful way
     cdef readonly Py_ssize_t made  # steps of all runs
-    cdef list arrays  # what the pointers below point into
-    cdef Operation *operations
-    cdef int n_operations, first_dense
+    cdef list arrays               # what the plan's pointers point into
+    cdef Plan plan
     cdef bint is_double
-    cdef Py_ssize_t n_parameters, n_in, n_out, batch_size
-    cdef void *parameters
-    cdef void *gradients
-
-    cdef int loss, metric
-    cdef double loss_parameter
-
-    cdef bint is_adam, nesterov, decoupled
-    cdef double momentum, beta1, beta2, epsilon, weight_decay, clip_norm
-    cdef void *state[2]
-
-    cdef char x_kind
-    cdef Py_ssize_t x_row, x_column  # bytes between rows, and between columns
-    cdef const char *X
-    cdef const void *Y
-    cdef const int64_t *labels
-    cdef const void *weights
-
-    cdef void *x_batch
-    cdef void *y_batch
-    cdef void *w_batch
-    cdef int64_t *label_batch
-    cdef double *row_losses
-    cdef void *upstream[2]
-    cdef void *workspace
+    cdef readonly int threads      # that a run may have
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
                  y, sample_weight, batch_size):
@@ -144,46 +185,51 @@ cdef class Engine:
         dtype = parameters.dtype
         check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
                   sample_weight, len(X))
+        cdef Plan *plan = &self.plan
         self.is_double = dtype == np.float64
-        self.parameters = self._pointer(parameters)
-        self.gradients = self._pointer(gradients)
-        self.n_parameters = parameters.size
-        self.batch_size = batch_size
-        self.n_in = X.shape[1]
+        plan.parameters = self._pointer(parameters)
+        plan.gradients = self._pointer(gradients)
+        plan.n_parameters = parameters.size
+        plan.batch_size = batch_size
+        plan.n_in = X.shape[1]
 
-        self.x_kind = ord(X.dtype.char)
-        self.x_row, self.x_column = X.strides
-        self.X = <const char *>self._pointer(X)
-        self.x_batch = self._new(batch_size * self.n_in, dtype)
-        self.n_operations = len(operations)
-        self._lower(operations, dtype)
-        if y.ndim == 2 and y.shape[1] != self.n_out:
-            raise ValueError(f"y: expected {self.n_out} columns, got {y.shape[1]}")
+        plan.x_kind = ord(X.dtype.char)
+        plan.x_row, plan.x_column = X.strides
+        plan.X = <const char *>self._pointer(X)
+        plan.x_batch = self._new(batch_size * plan.n_in, dtype)
+        plan.n_operations = len(operations)
+        work = self._lower(operations, dtype)
+        if y.ndim == 2 and y.shape[1] != plan.n_out:
+            raise ValueError(f"y: expected {plan.n_out} columns, got {y.shape[1]}")
 
-        self.loss, self.loss_parameter = LOSSES[loss[0]], loss[1]
-        self.metric = {None: 0, "accuracy": 1, "signs": 2, "r2": 3}[metric]
+        plan.loss, plan.loss_parameter = LOSSES[loss[0]], loss[1]
+        plan.metric = {None: 0, "accuracy": 1, "signs": 2, "r2": 3}[metric]
         if y.ndim == 1:
-            self.labels = <const int64_t *>self._pointer(y)
-            self.label_batch = <int64_t *>self._new(batch_size, np.int64)
+            plan.labels = <const int64_t *>self._pointer(y)
+            plan.label_batch = <int64_t *>self._new(batch_size, np.int64)
         else:
-            self.Y = self._pointer(y)
-            self.y_batch = self._new(batch_size * self.n_out, dtype)
+            plan.Y = self._pointer(y)
+            plan.y_batch = self._new(batch_size * plan.n_out, dtype)
         if sample_weight is not None:
-            self.weights = self._pointer(sample_weight)
-            self.w_batch = self._new(batch_size, dtype)
-        self.row_losses = <double *>self._new(batch_size, np.float64)
+            plan.weights = self._pointer(sample_weight)
+            plan.w_batch = self._new(batch_size, dtype)
+        plan.row_losses = <double *>self._new(batch_size, np.float64)
+        plan.squares = <double *>self._new(plan.n_parameters // SQUARES_BLOCK + 1, np.float64)
 
-        self.is_adam = optimizer["name"] == "adam"
-        self.momentum = optimizer.get("momentum", 0)
-        self.nesterov = optimizer.get("nesterov", False)
-        self.beta1 = optimizer.get("beta1", 0)
-        self.beta2 = optimizer.get("beta2", 0)
-        self.epsilon = optimizer.get("epsilon", 0)
-        self.decoupled = optimizer.get("decoupled", False)
-        self.weight_decay = optimizer["weight_decay"]
-        self.clip_norm = optimizer["clip_norm"] or 0
+        plan.is_adam = optimizer["name"] == "adam"
+        plan.momentum = optimizer.get("momentum", 0)
+        plan.nesterov = optimizer.get("nesterov", False)
+        plan.beta1 = optimizer.get("beta1", 0)
+        plan.beta2 = optimizer.get("beta2", 0)
+        plan.epsilon = optimizer.get("epsilon", 0)
+        plan.decoupled = optimizer.get("decoupled", False)
+        plan.weight_decay = optimizer["weight_decay"]
+        plan.clip_norm = optimizer["clip_norm"] or 0
         for i, array in enumerate(state):
-            self.state[i] = self._pointer(array)
+            plan.state[i] = self._pointer(array)
+
+        self.threads = threads_for(work)
+        plan.for_products = self._new(self.threads * FBP_WORKSPACE, dtype)
 
     cdef void *_pointer(self, array) except NULL:
         """Where an array's numbers are; the array lives as long as the engine."""
@@ -197,15 +243,19 @@ cdef class Engine:
         cdef size_t address = <size_t>self._pointer(array)
         return <void *>((address + 63) & ~<size_t>63)
 
-    cdef int _lower(self, list operations, dtype) except -1:
+    cdef double _lower(self, list operations, dtype) except -1:
+        """Fill in the operations; the multiply-adds of a step."""
         cdef Operation *op
-        cdef Py_ssize_t width = self.n_in, widest = self.n_in, offset = 0
-        cdef void *current = self.x_batch
-        self.operations = <Operation *>self._new(
-            self.n_operations * sizeof(Operation), np.uint8)
-        self.first_dense = self.n_operations
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t width = plan.n_in, widest = plan.n_in, offset = 0
+        cdef void *current = plan.x_batch
+        cdef double work = 0
+        plan.operations = <Operation *>self._new(
+            plan.n_operations * sizeof(Operation), np.uint8)
+        plan.first_dense = plan.n_operations
+        names = [name for name, *_ in operations]
         for i, (name, *details) in enumerate(operations):
-            op = &self.operations[i]
+            op = &plan.operations[i]
             op.n_in = op.n_out = width
             op.parameter, op.key = 0, 0
             op.input = current
@@ -214,24 +264,29 @@ cdef class Engine:
                 op.n_in, op.n_out = details
                 op.parameters = offset
                 offset += op.n_in * op.n_out + op.n_out
-                self.first_dense = min(self.first_dense, i)
+                # Its product, and the two of its gradients, or one where nobody asks for dX.
+                work += <double>plan.batch_size * op.n_in * op.n_out * (
+                    3 if plan.first_dense < i else 2)
+                plan.first_dense = min(plan.first_dense, i)
             elif name == "dropout":
                 op.kind = DROPOUT
                 op.parameter, op.key = details
             else:
                 op.kind = MAPS[name]
                 op.parameter, = details
+                work += 16 * plan.batch_size * width  # about what a map costs
             width = op.n_out
             widest = max(widest, width)
             # Nothing but this operation needs what a dense layer returned.
-            in_place = name in IN_PLACE and i > 0 and operations[i - 1][0] == "dense"
-            op.output = current if in_place else self._new(self.batch_size * width, dtype)
+            in_place = name in IN_PLACE and names[i - 1:i] == ["dense"]
+            op.in_product = name == "relu" and in_place
+            op.in_gradient = name == "relu" and names[i + 1:i + 2] == ["dense"]
+            op.output = current if in_place else self._new(plan.batch_size * width, dtype)
             current = op.output
-        self.n_out = width
+        plan.n_out = width
         for i in range(2):
-            self.upstream[i] = self._new(self.batch_size * widest, dtype)
-        self.workspace = self._new(FBP_WORKSPACE, dtype)
-        return 0
+            plan.upstream[i] = self._new(plan.batch_size * widest, dtype)
+        return work
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[::1] rates, long steps_before, uint64_t dropout_steps_before,
@@ -262,24 +317,27 @@ cdef class Engine:
             Steps made; fewer than asked for when time is up or, where `careful` is set
             then, when the next step has to be made the careful way.
         """
-        cdef double *metric_data = NULL if metric_sums is None else &metric_sums[0]
-        cdef const double *mean_data = NULL
+        cdef Run run
+        run.plan = &self.plan
+        run.rows, run.n_rows = &rows[0], rows.shape[0]
+        run.first, run.stop = first, stop
+        run.rates = &rates[0]
+        run.steps_before, run.dropout_steps_before = steps_before, dropout_steps_before
+        run.totals = &totals[0]
+        run.metric_sums = NULL if metric_sums is None else &metric_sums[0]
+        run.metric_mean = NULL
         if metric_mean is not None:
-            mean_data = &metric_mean[0]
-        cdef double *norm_data = NULL if layer_norms is None else &layer_norms[0]
-        cdef Py_ssize_t before = self.made
-        with nogil:
-            if self.is_double:
-                run_steps[double](
-                    self, &rows[0], rows.shape[0], first, stop, &rates[0], steps_before,
-                    dropout_steps_before, &totals[0], metric_data, mean_data, norm_data,
-                    <double *>self.parameters, <double *>self.gradients)
-            else:
-                run_steps[float](
-                    self, &rows[0], rows.shape[0], first, stop, &rates[0], steps_before,
-                    dropout_steps_before, &totals[0], metric_data, mean_data, norm_data,
-                    <float *>self.parameters, <float *>self.gradients)
-        return self.made - before
+            run.metric_mean = &metric_mean[0]
+        run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
+        run.careful = run.no_label = False
+        run.made = 0
+        try:
+            with nogil:
+                run_team(self.threads, run_doubles if self.is_double else run_floats, &run)
+        finally:
+            self.careful = run.careful
+            self.made += run.made
+        return run.made
 
 
 def readable(X):
@@ -317,95 +375,124 @@ cdef double seconds() noexcept nogil:
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
-cdef int run_steps(Engine e, const int64_t *rows, Py_ssize_t n_rows, Py_ssize_t first,
-                   Py_ssize_t stop, const double *rates, long steps_before,
-                   uint64_t dropout_steps_before, double *totals, double *metric_sums,
-                   const double *metric_mean, double *layer_norms,
-                   real *parameters, real *gradients) except -1 nogil:
+cdef void run_floats(void *work, fbp_member *me) noexcept nogil:
+    cdef Run *run = <Run *>work
+    run_steps(run, me, <float *>run.plan.parameters, <float *>run.plan.gradients)
+
+
+cdef void run_doubles(void *work, fbp_member *me) noexcept nogil:
+    cdef Run *run = <Run *>work
+    run_steps(run, me, <double *>run.plan.parameters, <double *>run.plan.gradients)
+
+
+cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients) noexcept nogil:
+    """This thread's part of every step, until the time is up or something is in the way.
+
+    All threads go through this alike: what they decide on is the same for all.
+    """
+    cdef const Plan *plan = run.plan
+    cdef bint leads = me.part == 0
     cdef double deadline = seconds() + SECONDS_PER_RUN
-    cdef double loss, norm, size, weight, decay_size = 0, limit
-    cdef Py_ssize_t i, m, step = first
+    cdef double norm = 0, decay_size = 0, size, limit, rate
+    cdef Py_ssize_t m, step = run.first
+    cdef uint64_t dropout_step
     cdef real *Z
-    e.careful = False
     # Below the square root of the largest number nothing that is multiplied overflows.
     limit = sqrt(<double>3.4028234663852886e38) if real is float else sqrt(1.7976931348623157e308)
-    if e.weight_decay > 0:
-        decay_size = e.weight_decay * sqrt(fbp_sum_of_squares(tier, e.n_parameters, parameters))
-    while step < stop:
-        m = min(e.batch_size, n_rows - step * e.batch_size)
-        if not gather(e, rows + step * e.batch_size, m, <real *>e.x_batch):
-            e.careful = True
-            break
-        Z = forward(e, m, dropout_steps_before + <uint64_t>(step - first), parameters)
-        loss = mean_loss_of(
-            e.loss, m, e.n_out, Z, <const real *>e.y_batch, e.label_batch,
-            <const real *>e.w_batch, e.loss_parameter, <real *>e.upstream[0], e.row_losses)
-        backward(e, m, dropout_steps_before + <uint64_t>(step - first), parameters, gradients)
-        norm = sqrt(fbp_sum_of_squares(tier, e.n_parameters, gradients))
+    if plan.weight_decay > 0:
+        if not norm_of(plan, me, parameters, &decay_size):
+            return
+        decay_size *= plan.weight_decay
+    while step < run.stop:
+        m = min(plan.batch_size, run.n_rows - step * plan.batch_size)
+        rate = run.rates[step]
+        dropout_step = run.dropout_steps_before + <uint64_t>(step - run.first)
+        gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
+        if not fbp_meet(me):
+            return
+        if run.no_label:
+            if leads:
+                run.careful = True
+            return
+        if not forward(plan, me, m, dropout_step, parameters):
+            return
+        Z = <real *>plan.operations[plan.n_operations - 1].output
+        if not lose(run, me, m, Z) or not backward(plan, me, m, dropout_step, parameters, gradients):
+            return
+        if not norm_of(plan, me, gradients, &norm):
+            return
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
-        size = (max(1.0, rates[step]) * max(1.0, e.weight_decay)
-                * max(1.0, norm + decay_size))
+        size = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, norm + decay_size)
         # `max` drops a NaN, so the norm is asked for one by itself.
-        if not (isfinite(loss) and isfinite(norm) and size < limit
-                and rates[step] * e.weight_decay <= 1):
-            e.careful = True
-            break
-
-        weight = 0
-        for i in range(m):
-            weight += 1.0 if e.w_batch is NULL else (<const real *>e.w_batch)[i]
-        totals[0] += loss * weight
-        totals[1] += weight
-        score(e, m, Z, metric_sums, metric_mean)
-        if layer_norms is not NULL:
-            add_layer_norms(e, gradients, layer_norms)
-        update(e, rates[step], norm, steps_before + (step - first) + 1, parameters, gradients)
+        if not (isfinite(run.loss) and isfinite(norm) and size < limit
+                and rate * plan.weight_decay <= 1):
+            if leads:
+                run.careful = True
+            return
+        if run.layer_norms is not NULL:
+            if leads:
+                add_layer_norms(plan, gradients, run.layer_norms)
+            if not fbp_meet(me):  # before anybody clips them
+                return
+        update(plan, me, rate, norm, run.steps_before + (step - run.first) + 1, parameters,
+               gradients)
+        if leads:
+            record(run, m, Z)
+            run.made += 1
+            run.in_time = seconds() < deadline
+        # A step that was made is whole, whatever has come up in the meantime.
+        if not fbp_meet(me) or not run.in_time:
+            return
         step += 1
-        e.made += 1
-        if seconds() > deadline:
-            break
-    return 0
 
 
-cdef bint gather(Engine e, const int64_t *rows, Py_ssize_t m, real *out) noexcept nogil:
-    """The batch's rows of X to `out`, and those of the targets and weights to theirs.
+cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t m,
+                 real *x) noexcept nogil:
+    """The batch's rows of X to `x`, and those of the targets and weights to their places.
 
-    False if a label is none: somebody has changed y since it was checked.
+    A label may be none, if somebody has changed y since it was checked.
     """
-    cdef real *y = <real *>e.y_batch
-    cdef real *w = <real *>e.w_batch
-    cdef Py_ssize_t i
-    if e.x_kind == c"f":
-        copy_rows(<const float *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"d":
-        copy_rows(<const double *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"B" or e.x_kind == c"?":
-        copy_rows(<const uint8_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"b":
-        copy_rows(<const int8_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"h":
-        copy_rows(<const int16_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"H":
-        copy_rows(<const uint16_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"i":
-        copy_rows(<const int32_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"I":
-        copy_rows(<const uint32_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    elif e.x_kind == c"l":
-        copy_rows(<const int64_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    else:
-        copy_rows(<const uint64_t *>e.X, e.x_row, e.x_column, rows, m, e.n_in, out)
-    for i in range(m):
-        if e.labels is not NULL:
-            e.label_batch[i] = e.labels[rows[i]]
-            if not 0 <= e.label_batch[i] < e.n_out:
-                return False
+    cdef const Plan *plan = run.plan
+    cdef real *y = <real *>plan.y_batch
+    cdef real *w = <real *>plan.w_batch
+    cdef Py_ssize_t i, first, stop, n = plan.n_out
+    fbp_share(me, m, 1, &first, &stop)
+    read_rows(plan, rows + first, stop - first, x + first * plan.n_in)
+    for i in range(first, stop):
+        if plan.labels is not NULL:
+            plan.label_batch[i] = plan.labels[rows[i]]
+            if not 0 <= plan.label_batch[i] < n:
+                plan.label_batch[i] = 0
+                run.no_label = True
         else:
-            memcpy(y + i * e.n_out, <const real *>e.Y + rows[i] * e.n_out,
-                   e.n_out * sizeof(real))
+            memcpy(y + i * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
         if w is not NULL:
-            w[i] = (<const real *>e.weights)[rows[i]]
-    return True
+            w[i] = (<const real *>plan.weights)[rows[i]]
+
+
+cdef void read_rows(const Plan *plan, const int64_t *rows, Py_ssize_t m,
+                    real *out) noexcept nogil:
+    """Rows of X, converted."""
+    if plan.x_kind == c"f":
+        copy_rows(<const float *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"d":
+        copy_rows(<const double *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"B" or plan.x_kind == c"?":
+        copy_rows(<const uint8_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"b":
+        copy_rows(<const int8_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"h":
+        copy_rows(<const int16_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"H":
+        copy_rows(<const uint16_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"i":
+        copy_rows(<const int32_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"I":
+        copy_rows(<const uint32_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    elif plan.x_kind == c"l":
+        copy_rows(<const int64_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
+    else:
+        copy_rows(<const uint64_t *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
 
 
 cdef void copy_rows(const source *X, Py_ssize_t row_bytes, Py_ssize_t column_bytes,
@@ -416,6 +503,10 @@ cdef void copy_rows(const source *X, Py_ssize_t row_bytes, Py_ssize_t column_byt
     cdef Py_ssize_t i, j
     for i in range(m):
         row = <const char *>X + rows[i] * row_bytes
+        if (source is float and real is float) or (source is double and real is double):
+            if column_bytes == sizeof(source):
+                memcpy(out + i * n, row, n * sizeof(real))
+                continue
         if column_bytes == sizeof(source):
             for j in range(n):
                 out[i * n + j] = <real>(<const source *>row)[j]
@@ -424,98 +515,172 @@ cdef void copy_rows(const source *X, Py_ssize_t row_bytes, Py_ssize_t column_byt
                 out[i * n + j] = <real>(<const source *>(row + j * column_bytes))[0]
 
 
-cdef real *forward(Engine e, Py_ssize_t m, uint64_t dropout_step,
-                   real *parameters) except? NULL nogil:
-    """The output of the last operation, each having written its own."""
-    cdef Operation *op
+cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropout_step,
+                  real *parameters) noexcept nogil:
+    """Each operation writes its output.  Whether to go on, as everywhere below."""
+    cdef const Operation *op
+    cdef fbp_product product
     cdef real *W
+    cdef const real *X
+    cdef real *Z
+    cdef Py_ssize_t first, stop
     cdef int i
-    for i in range(e.n_operations):
-        op = &e.operations[i]
+    for i in range(plan.n_operations):
+        op = &plan.operations[i]
+        if op.in_product:
+            continue
+        X, Z = <const real *>op.input, <real *>op.output
+        fbp_share(me, m * op.n_out, GRAIN, &first, &stop)
         if op.kind == DENSE:
             W = parameters + op.parameters
-            matmul(m, op.n_out, op.n_in, <const real *>op.input, op.n_in, 1, <const real *>W,
-                   op.n_out, 1, <const real *>(W + op.n_in * op.n_out), False,
-                   <real *>op.output, <real *>e.workspace)
+            product = forward_product(m, op.n_in, op.n_out, X, <const real *>W,
+                                      <const real *>(W + op.n_in * op.n_out), Z)
+            product.relu = i + 1 < plan.n_operations and plan.operations[i + 1].in_product
+            matmul(product, me, workspace(plan, me, Z))
         elif op.kind == DROPOUT:
-            fbp_dropout(tier, m * op.n_out, <const real *>op.input, <real *>op.output,
-                        op.parameter, op.key, dropout_step)
+            fbp_dropout(tier, stop - first, X + first, Z + first, op.parameter, op.key,
+                        dropout_step, first)
         else:
-            fbp_map(tier, op.kind, m * op.n_out, <const real *>op.input, <real *>op.output,
-                    op.parameter)
-    return <real *>e.operations[e.n_operations - 1].output
+            fbp_map(tier, op.kind, stop - first, X + first, Z + first, op.parameter)
+        if not fbp_meet(me):
+            return False
+    return True
 
 
-cdef int backward(Engine e, Py_ssize_t m, uint64_t dropout_step, real *parameters,
-                  real *gradients) except -1 nogil:
+cdef inline real *workspace(const Plan *plan, const fbp_member *me, real *of) noexcept nogil:
+    """This thread's, for products of the dtype that `of` has."""
+    return <real *>plan.for_products + me.part * FBP_WORKSPACE
+
+
+cdef bint lose(Run *run, fbp_member *me, Py_ssize_t m, const real *Z) noexcept nogil:
+    """The loss, for the record, and its gradient in the first upstream array."""
+    cdef const Plan *plan = run.plan
+    cdef const real *Y = <const real *>plan.y_batch
+    cdef const real *weights = <const real *>plan.w_batch
+    cdef double scale = loss_scale(m, weights)
+    cdef const int64_t *labels = plan.label_batch
+    cdef Py_ssize_t first, stop, n = plan.n_out
+    fbp_share(me, m, 1, &first, &stop)
+    fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
+             &labels[first] if labels else labels, &weights[first] if weights else weights,
+             scale, plan.loss_parameter, <real *>plan.upstream[0] + first * n,
+             plan.row_losses + first)
+    if not fbp_meet(me):
+        return False
+    if me.part == 0:
+        run.loss = sum_of_losses(m, weights, plan.row_losses) * scale
+    return True
+
+
+cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropout_step,
+                   real *parameters, real *gradients) noexcept nogil:
     """The gradients of all parameters, from the loss's in the first upstream array."""
-    cdef Operation *op
-    cdef real *dZ = <real *>e.upstream[0]
-    cdef real *dX = <real *>e.upstream[1]
+    cdef const Operation *op
+    cdef fbp_product product
+    cdef real *dZ = <real *>plan.upstream[0]
+    cdef real *dX = <real *>plan.upstream[1]
     cdef real *saved
     cdef real *dW
+    cdef real one = 1
+    cdef Py_ssize_t first, stop
     cdef int i
-    for i in range(e.n_operations - 1, e.first_dense - 1, -1):
-        op = &e.operations[i]
+    for i in range(plan.n_operations - 1, plan.first_dense - 1, -1):
+        op = &plan.operations[i]
+        if op.in_gradient:
+            continue
+        fbp_share(me, m * op.n_out, GRAIN, &first, &stop)
         if op.kind == DENSE:
             dW = gradients + op.parameters
-            matmul(op.n_in, op.n_out, m, <const real *>op.input, 1, op.n_in,
-                   <const real *>dZ, op.n_out, 1, <const real *>NULL, True, dW,
-                   <real *>e.workspace)
-            fbp_column_sums(tier, m, op.n_out, dZ, dW + op.n_in * op.n_out)
-            if i > e.first_dense:
-                matmul(m, op.n_in, op.n_out, <const real *>dZ, op.n_out, 1,
-                       <const real *>(parameters + op.parameters), 1, op.n_out,
-                       <const real *>NULL, True, dX, <real *>e.workspace)
+            # Three products that read dZ and write apart: no need to meet in between.
+            matmul(weights_product(m, op.n_in, op.n_out, <const real *>op.input,
+                                   <const real *>dZ, dW), me, workspace(plan, me, dZ))
+            matmul(bias_product(m, op.n_out, &one, <const real *>dZ,
+                                dW + op.n_in * op.n_out), me, workspace(plan, me, dZ))
+            if i > plan.first_dense:
+                product = input_product(m, op.n_in, op.n_out, <const real *>dZ,
+                                        <const real *>(parameters + op.parameters), dX)
+                if plan.operations[i - 1].in_gradient:
+                    product.gate = op.input
+                matmul(product, me, workspace(plan, me, dZ))
                 dZ, dX = dX, dZ
         elif op.kind == DROPOUT:
-            fbp_dropout(tier, m * op.n_out, dZ, dZ, op.parameter, op.key, dropout_step)
+            fbp_dropout(tier, stop - first, dZ + first, dZ + first, op.parameter, op.key,
+                        dropout_step, first)
         else:
             saved = <real *>op.input
             if op.kind == FBP_SIGMOID or op.kind == FBP_TANH:
                 saved = <real *>op.output
-            fbp_map_backward(tier, op.kind, m * op.n_out, dZ, saved, dZ, op.parameter)
-    return 0
+            fbp_map_backward(tier, op.kind, stop - first, dZ + first, saved + first,
+                             dZ + first, op.parameter)
+        if not fbp_meet(me):
+            return False
+    return True
 
 
-cdef void score(Engine e, Py_ssize_t m, const real *Z, double *sums,
-                const double *mean) noexcept nogil:
-    cdef const real *Y = <const real *>e.y_batch
-    cdef const real *weights = <const real *>e.w_batch
-    if e.metric == 1:
-        count_labels(m, e.n_out, Z, Y, e.label_batch, weights, sums)
-    elif e.metric == 2:
-        count_signs(m, e.n_out, Z, Y, weights, sums)
-    elif e.metric == 3:
-        add_squares(m, e.n_out, Z, Y, weights, mean, sums)
+cdef bint norm_of(const Plan *plan, fbp_member *me, const real *X, double *norm) noexcept nogil:
+    """The norm of the parameters or gradients, as `sum_of_squares_of` adds them."""
+    cdef double total = 0
+    cdef Py_ssize_t i, first, stop
+    cdef Py_ssize_t n_blocks = (plan.n_parameters + SQUARES_BLOCK - 1) // SQUARES_BLOCK
+    fbp_share(me, n_blocks, 1, &first, &stop)
+    for i in range(first, stop):
+        plan.squares[i] = fbp_sum_of_squares(
+            tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
+            X + i * SQUARES_BLOCK)
+    if not fbp_meet(me):
+        return False
+    for i in range(n_blocks):
+        total += plan.squares[i]
+    norm[0] = sqrt(total)
+    return True
 
 
-cdef void add_layer_norms(Engine e, const real *gradients, double *norms) noexcept nogil:
-    cdef Operation *op
-    cdef int i, layer = 0
-    for i in range(e.n_operations):
-        op = &e.operations[i]
-        if op.kind == DENSE:
-            norms[layer] += sqrt(fbp_sum_of_squares(
-                tier, op.n_in * op.n_out + op.n_out, gradients + op.parameters))
-            layer += 1
-
-
-cdef void update(Engine e, double rate, double norm, long step, real *parameters,
-                 real *gradients) noexcept nogil:
+cdef void update(const Plan *plan, const fbp_member *me, double rate, double norm, long step,
+                 real *parameters, real *gradients) noexcept nogil:
     """Clip, and one step of the optimizer."""
     cdef double[FBP_ADAM_CONSTANTS] constants
     cdef real factor
-    cdef Py_ssize_t i
-    if e.clip_norm > 0 and norm > e.clip_norm:
-        factor = <real>(e.clip_norm / norm)
-        for i in range(e.n_parameters):
+    cdef real *velocity = <real *>plan.state[0]
+    cdef Py_ssize_t i, first, stop
+    fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
+    if plan.clip_norm > 0 and norm > plan.clip_norm:
+        factor = <real>(plan.clip_norm / norm)
+        for i in range(first, stop):
             gradients[i] *= factor
-    if e.is_adam:
-        set_adam_constants(constants, step, rate, e.beta1, e.beta2, e.epsilon, e.weight_decay,
-                           e.decoupled)
-        fbp_adam(tier, e.n_parameters, parameters, gradients, <real *>e.state[0],
-                 <real *>e.state[1], constants)
+    if plan.is_adam:
+        set_adam_constants(constants, step, rate, plan.beta1, plan.beta2, plan.epsilon,
+                           plan.weight_decay, plan.decoupled)
+        fbp_adam(tier, stop - first, parameters + first, gradients + first,
+                 <real *>plan.state[0] + first, <real *>plan.state[1] + first, constants)
     else:
-        fbp_sgd(tier, e.n_parameters, parameters, gradients, <real *>e.state[0], rate,
-                e.momentum, e.nesterov, e.weight_decay)
+        fbp_sgd(tier, stop - first, parameters + first, gradients + first,
+                NULL if velocity is NULL else velocity + first, rate, plan.momentum,
+                plan.nesterov, plan.weight_decay)
+
+
+cdef void add_layer_norms(const Plan *plan, const real *gradients,
+                          double *norms) noexcept nogil:
+    cdef const Operation *op
+    cdef int i, layer = 0
+    for i in range(plan.n_operations):
+        op = &plan.operations[i]
+        if op.kind == DENSE:
+            norms[layer] += sqrt(sum_of_squares_of(
+                op.n_in * op.n_out + op.n_out, gradients + op.parameters))
+            layer += 1
+
+
+cdef void record(Run *run, Py_ssize_t m, const real *Z) noexcept nogil:
+    """Add the step to the epoch's sums."""
+    cdef const Plan *plan = run.plan
+    cdef const real *Y = <const real *>plan.y_batch
+    cdef const real *weights = <const real *>plan.w_batch
+    cdef double weight = sum_of_weights(m, weights)
+    run.totals[0] += run.loss * weight
+    run.totals[1] += weight
+    if plan.metric == 1:
+        count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
+    elif plan.metric == 2:
+        count_signs(m, plan.n_out, Z, Y, weights, run.metric_sums)
+    elif plan.metric == 3:
+        add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)

@@ -2,7 +2,8 @@
 
 A `Predictor` is a network of built-in layers lowered to a list of operations.  Where a batch
 is in the network's dtype and contiguous, a call is one pass through the kernels on a
-workspace of its own, so that many threads may call at once.
+workspace of its own, so that many threads may call at once.  Large batches are shared out by
+rows among a team of threads.
 """
 
 cimport cython
@@ -10,8 +11,11 @@ cimport numpy as cnp
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from fastbp.kernels.dense cimport FBP_WORKSPACE, WORK_FOR_WORKSPACE, matmul
+from fastbp.kernels.dense cimport (
+    FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
+)
 from fastbp.kernels.dispatch cimport fbp_map, real, tier
+from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, run_team, threads_for
 
 from .engine import MAPS as _MAPS
 
@@ -32,6 +36,20 @@ cdef struct Operation:
     Py_ssize_t n_in, n_out
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat array
     double parameter       # a map's
+    bint relu              # a dense layer that applies the ReLU after it
+
+
+# One call: rows to outputs.
+cdef struct Call:
+    const Operation *operations
+    int n_operations
+    Py_ssize_t n_in, n_out, widest
+    bint large             # enough for the products' workspace to pay
+    const void *parameters
+    const void *X
+    void *Z
+    Py_ssize_t rows
+    bint no_memory
 
 
 @cython.final
@@ -69,9 +87,15 @@ cdef class Predictor:
         for name, *details in operations:
             if name == "dropout":
                 continue
+            if name == "relu" and self.n_operations > 0:
+                op = &self.operations[self.n_operations - 1]
+                if op.kind == DENSE and not op.relu:
+                    op.relu = True
+                    continue
             op = &self.operations[self.n_operations]
             self.n_operations += 1
             op.n_in = op.n_out = width
+            op.relu = False
             if name == "dense":
                 op.kind = DENSE
                 op.n_in, op.n_out = details
@@ -103,12 +127,7 @@ cdef class Predictor:
         elif not (self.takes(out, self.n_out) and cnp.PyArray_DIM(out, 0) == shape[0]
                   and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)):
             return None
-        if self.typenum == cnp.NPY_FLOAT:
-            run(self, <const float *>cnp.PyArray_DATA(X), shape[0],
-                <float *>cnp.PyArray_DATA(out))
-        else:
-            run(self, <const double *>cnp.PyArray_DATA(X), shape[0],
-                <double *>cnp.PyArray_DATA(out))
+        self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
         return out
 
     cdef bint takes(self, array, Py_ssize_t columns):
@@ -118,6 +137,25 @@ cdef class Predictor:
                 and cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_ISALIGNED(array)
                 and cnp.PyArray_ISNOTSWAPPED(array))
 
+    cdef int run(self, const void *X, Py_ssize_t rows, void *Z) except -1:
+        cdef fbp_task task = run_floats if self.typenum == cnp.NPY_FLOAT else run_doubles
+        cdef double work = <double>rows * self.work_per_row
+        cdef Call call
+        call.operations, call.n_operations = self.operations, self.n_operations
+        call.n_in, call.n_out, call.widest = self.n_in, self.n_out, self.widest
+        call.large = work >= WORK_FOR_WORKSPACE
+        call.parameters = self.parameters
+        call.X, call.Z, call.rows = X, Z, rows
+        call.no_memory = False
+        if work < WORK_WORTH_A_THREAD:
+            run_team(1, task, &call)
+        else:
+            with nogil:
+                run_team(threads_for(work), task, &call)
+        if call.no_memory:
+            raise MemoryError("no memory for the outputs of a chunk of rows")
+        return 0
+
 
 cdef bint apart(X, Z):
     """Whether two contiguous arrays have no byte in common."""
@@ -126,52 +164,65 @@ cdef bint apart(X, Z):
     return x + cnp.PyArray_NBYTES(X) <= z or z + cnp.PyArray_NBYTES(Z) <= x
 
 
-cdef int run(Predictor p, const real *X, Py_ssize_t rows, real *Z) except -1:
-    if rows * p.work_per_row < WORK_WORTH_A_THREAD:
-        return run_chunks(p, X, rows, Z)
-    with nogil:
-        return run_chunks(p, X, rows, Z)
+cdef void run_floats(void *work, fbp_member *me) noexcept nogil:
+    cdef Call *call = <Call *>work
+    run_chunks(call, me, <const float *>call.X, <float *>call.Z)
 
 
-cdef int run_chunks(Predictor p, const real *X, Py_ssize_t rows, real *Z) except -1 nogil:
-    """All rows, a chunk at a time, between two arrays that take turns."""
-    cdef Py_ssize_t chunk = max(1, min(rows, CHUNK_ROWS)), first = 0
-    cdef Py_ssize_t room = (chunk * p.widest + 15) // 16 * 16
-    cdef bint large = chunk * p.work_per_row >= WORK_FOR_WORKSPACE
+cdef void run_doubles(void *work, fbp_member *me) noexcept nogil:
+    cdef Call *call = <Call *>work
+    run_chunks(call, me, <const double *>call.X, <double *>call.Z)
+
+
+cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcept nogil:
+    """This thread's rows, a chunk at a time, between two arrays that take turns."""
+    cdef Py_ssize_t first, stop, rows
+    fbp_share(me, call.rows, 1, &first, &stop)
+    cdef fbp_member alone = me[0]  # in each product: nobody shares in it
+    alone.parts = 1
+    cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
+    cdef Py_ssize_t room = (chunk * call.widest + 15) // 16 * 16
     cdef real *memory = <real *>malloc(
-        (2 * room + (FBP_WORKSPACE if large else 0)) * sizeof(real))
+        (2 * room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real))
     if memory is NULL:
-        with gil:
-            raise MemoryError("no memory for the outputs of a chunk of rows")
-    try:
-        while first < rows:
-            forward(p, X + first * p.n_in, min(chunk, rows - first), Z + first * p.n_out,
-                    memory, memory + room, memory + 2 * room if large else <real *>NULL)
-            first += chunk
-    finally:
-        free(memory)
-    return 0
+        call.no_memory = True
+        return
+    while first < stop:
+        rows = min(chunk, stop - first)
+        if not forward(call, &alone, X + first * call.n_in, rows, Z + first * call.n_out,
+                       memory, memory + room,
+                       memory + 2 * room if call.large else <real *>NULL):
+            break
+        first += rows
+    free(memory)
 
 
-cdef int forward(Predictor p, const real *X, Py_ssize_t rows, real *Z, real *here, real *there,
-                 real *workspace) except -1 nogil:
-    """One chunk; the last operation writes to Z, the others to `here` and `there` in turn."""
+cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t rows, real *Z,
+                  real *here, real *there, real *workspace) noexcept nogil:
+    """One chunk; the last operation writes to Z, the others to `here` and `there` in turn.
+
+    Whether to go on: false when it was interrupted.
+    """
     cdef const real *current = X
     cdef const real *W
     cdef real *output
-    cdef Operation *op
+    cdef const Operation *op
+    cdef fbp_product product
     cdef int i
-    for i in range(p.n_operations):
-        op = &p.operations[i]
-        output = Z if i == p.n_operations - 1 else here
+    for i in range(call.n_operations):
+        op = &call.operations[i]
+        output = Z if i == call.n_operations - 1 else here
         if op.kind == DENSE:
-            W = <const real *>p.parameters + op.parameters
-            matmul(rows, op.n_out, op.n_in, current, op.n_in, 1, W, op.n_out, 1,
-                   W + op.n_in * op.n_out, False, output, workspace)
+            W = <const real *>call.parameters + op.parameters
+            product = forward_product(rows, op.n_in, op.n_out, current, W,
+                                      W + op.n_in * op.n_out, output)
+            product.relu = op.relu
+            if not matmul(product, me, workspace):
+                return False
         else:
             fbp_map(tier, op.kind, rows * op.n_out, current, output, op.parameter)
         current = output
         here, there = there, here
-    if p.n_operations == 0:
-        memcpy(Z, X, rows * p.n_out * sizeof(real))
-    return 0
+    if call.n_operations == 0:
+        memcpy(Z, X, rows * call.n_out * sizeof(real))
+    return True

@@ -4,6 +4,7 @@ from fastbp.kernels.dispatch cimport (
     fbp_loss, int64_t, real, tier,
 )
 
-cdef double mean_loss_of(int which, Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
-                         const int64_t *labels, const real *weights, double parameter,
-                         real *dZ, double *row_losses) noexcept nogil
+cdef double loss_scale(Py_ssize_t m, const real *weights) noexcept nogil
+cdef double sum_of_weights(Py_ssize_t m, const real *weights) noexcept nogil
+cdef double sum_of_losses(Py_ssize_t m, const real *weights,
+                          const double *row_losses) noexcept nogil

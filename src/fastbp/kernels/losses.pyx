@@ -17,24 +17,39 @@ cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
     cdef const real *Y_data = <const real *>NULL if Y is None else &Y[0, 0]
     cdef const int64_t *label_data = <const int64_t *>NULL if labels is None else &labels[0]
     cdef const real *weight_data = <const real *>NULL if weights is None else &weights[0]
+    cdef Py_ssize_t m = Z.shape[0]
+    cdef double scale
     with nogil:
-        return mean_loss_of(which, Z.shape[0], Z.shape[1], &Z[0, 0], Y_data, label_data,
-                            weight_data, parameter, &dZ[0, 0], &row_losses[0])
+        scale = loss_scale(m, weight_data)
+        fbp_loss(tier, which, m, Z.shape[1], &Z[0, 0], Y_data, label_data, weight_data, scale,
+                 parameter, &dZ[0, 0], &row_losses[0])
+        return sum_of_losses(m, weight_data, &row_losses[0]) * scale
 
 
-cdef double mean_loss_of(int which, Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
-                         const int64_t *labels, const real *weights, double parameter,
-                         real *dZ, double *row_losses) noexcept nogil:
-    """Row losses and dZ from the kernel, and their mean in the order of the rows."""
-    cdef double total_weight = 0, total = 0
+cdef double loss_scale(Py_ssize_t m, const real *weights) noexcept nogil:
+    """What makes a mean of a weighted sum over the batch; 0 where nothing weighs anything."""
+    cdef double total = sum_of_weights(m, weights)
+    return 1.0 / total if total > 0 else 0.0
+
+
+cdef double sum_of_weights(Py_ssize_t m, const real *weights) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t i
+    if weights is NULL:
+        return <double>m
+    for i in range(m):
+        total += weights[i]
+    return total
+
+
+cdef double sum_of_losses(Py_ssize_t m, const real *weights,
+                          const double *row_losses) noexcept nogil:
+    """Weighted, in the order of the rows."""
+    cdef double total = 0
     cdef Py_ssize_t i
     for i in range(m):
-        total_weight += 1.0 if weights is NULL else weights[i]
-    cdef double scale = 1.0 / total_weight if total_weight > 0 else 0.0
-    fbp_loss(tier, which, m, n, Z, Y, labels, weights, scale, parameter, dZ, row_losses)
-    for i in range(m):
         total += row_losses[i] if weights is NULL else weights[i] * row_losses[i]
-    return total * scale
+    return total
 
 
 cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out):

@@ -21,11 +21,13 @@ cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
 cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:
     """The first of the largest; a NaN is larger than any number, as in NumPy."""
     cdef Py_ssize_t j, best = 0
+    cdef real largest = z[0]
+    cdef bint larger
     for j in range(1, n):
-        if z[best] != z[best]:
-            break
-        if not z[j] <= z[best]:
-            best = j
+        # Without a branch, which could not be foreseen.
+        larger = (not z[j] <= largest) & (largest == largest)
+        best = j if larger else best
+        largest = z[j] if larger else largest
     return best
 
 

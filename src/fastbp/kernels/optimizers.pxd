@@ -4,6 +4,11 @@ from fastbp.kernels.dispatch cimport (
     fbp_adam, fbp_sgd, fbp_sum_of_squares, real, tier,
 )
 
+# Numbers whose squares are summed on their own.
+cdef enum:
+    SQUARES_BLOCK = 1 << 13
+
+cdef double sum_of_squares_of(Py_ssize_t n, const real *X) noexcept nogil
 cdef void set_adam_constants(double *constants, long step, double learning_rate, double beta1,
                              double beta2, double epsilon, double weight_decay,
                              bint decoupled) noexcept nogil

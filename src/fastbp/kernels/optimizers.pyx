@@ -53,7 +53,17 @@ cdef double power(double base, long exponent) noexcept nogil:
 
 cdef double sum_of_squares(const real[::1] X) except? -1:
     with nogil:
-        return fbp_sum_of_squares(tier, X.shape[0], &X[0])
+        return sum_of_squares_of(X.shape[0], &X[0])
+
+
+cdef double sum_of_squares_of(Py_ssize_t n, const real *X) noexcept nogil:
+    """Block by block, and the blocks in order, so that threads can each do some."""
+    cdef double total = 0
+    cdef Py_ssize_t start = 0
+    while start < n:
+        total += fbp_sum_of_squares(tier, min(n - start, SQUARES_BLOCK), X + start)
+        start += SQUARES_BLOCK
+    return total
 
 
 def _state(parameters, gradients, **state):

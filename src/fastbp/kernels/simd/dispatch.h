@@ -56,22 +56,54 @@ enum fbp_loss {
     FBP_LOSSES
 };
 
+/* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what becomes of an element in
+ * the register that it is summed in.  The pointers are to the dtype of the table. */
+typedef struct {
+    ptrdiff_t m, n, k;
+    const void *A; /* element (i, p) is A[i * a_row + p * a_col] */
+    ptrdiff_t a_row, a_col;
+    const void *B; /* element (p, j) is B[p * b_row + j * b_col] */
+    ptrdiff_t b_row, b_col;
+    const void *bias; /* (n,); may be NULL */
+    void *C;          /* element (i, j) is C[i * c_row + j] */
+    ptrdiff_t c_row;
+    int gradient;     /* C is one: see vectors.h */
+    int relu;         /* C becomes max(C, 0) */
+    const void *gate; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
+} fbp_product;
+
+/* Narrow a product to some rows, or columns, of C; `size` is that of a number, in bytes. */
+static inline void fbp_take_rows(fbp_product *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
+{
+    const ptrdiff_t bytes = (ptrdiff_t)size;
+    p->m = stop - first;
+    p->A = (const char *)p->A + first * p->a_row * bytes;
+    p->C = (char *)p->C + first * p->c_row * bytes;
+    if (p->gate) p->gate = (const char *)p->gate + first * p->c_row * bytes;
+}
+
+static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
+{
+    const ptrdiff_t bytes = (ptrdiff_t)size;
+    p->n = stop - first;
+    p->B = (const char *)p->B + first * p->b_col * bytes;
+    p->C = (char *)p->C + first * bytes;
+    if (p->bias) p->bias = (const char *)p->bias + first * bytes;
+    if (p->gate) p->gate = (const char *)p->gate + first * bytes;
+}
+
 #define FBP_DECLARE_TABLE(real, dtype)                                                        \
     typedef struct {                                                                          \
-        /* C (m, n) = bias + A (m, k) . B (k, n); bias may be NULL.  Element (i, p) of A is   \
-         * A[i * a_row + p * a_col], likewise B.  `gradient`: C is one, see vectors.h. */     \
-        void (*matmul)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row, \
-                       ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,      \
-                       const real *bias, int gradient, real *C, real *workspace);             \
-        /* sums (n,) of the columns of A (m, n): a bias's gradient */                         \
-        void (*column_sums)(ptrdiff_t m, ptrdiff_t n, const real *A, real *sums);             \
+        /* workspace may be NULL, which makes a large product slower */                       \
+        void (*matmul)(const fbp_product *product, real *workspace);                          \
         void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);           \
         /* dZ from dA and Z; for sigmoid and tanh from dA and A */                            \
         void (*map_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *Z,     \
                                               real *dZ, real parameter);                      \
-        /* Y = X / (1 - rate) where the generator keeps, else 0 */                            \
+        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of   \
+         * the generator's sequence, a multiple of 4 */                                       \
         void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,       \
-                        uint64_t step);                                                       \
+                        uint64_t step, ptrdiff_t first);                                      \
         void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                    \
         /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not     \
          * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss.  \
@@ -120,8 +152,7 @@ typedef struct {
         double *: (tier)->f64,      \
         const double *: (tier)->f64)
 
-#define fbp_matmul(tier, m, n, k, A, ...) FBP_OF(tier, A)->matmul(m, n, k, A, __VA_ARGS__)
-#define fbp_column_sums(tier, m, n, A, sums) FBP_OF(tier, A)->column_sums(m, n, A, sums)
+#define fbp_matmul(tier, product, workspace) FBP_OF(tier, workspace)->matmul(product, workspace)
 #define fbp_map(tier, which, n, X, ...) FBP_OF(tier, X)->map[which](n, X, __VA_ARGS__)
 #define fbp_map_backward(tier, which, n, dA, ...) \
     FBP_OF(tier, dA)->map_backward[which](n, dA, __VA_ARGS__)

@@ -108,14 +108,16 @@ MAP_BACKWARD(silu, d *v_silu_slope(z))
 
 #undef MAP_BACKWARD
 
-/* Element i is kept where word i % 4 of counter i / 4 is at least rate * 2^32. */
-static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key, uint64_t step)
+/* Element i of the sequence is kept where word i % 4 of counter i / 4 is at least
+ * rate * 2^32. */
+static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key, uint64_t step,
+                    ptrdiff_t first)
 {
     const uint32_t threshold = (uint32_t)(rate * 4294967296.0);
     const real scale = (real)(1.0 / (1.0 - rate));
     for (ptrdiff_t i = 0; i < n; i += 4) {
         uint32_t word[4];
-        fbp_philox((uint64_t)i / 4, step, key, word);
+        fbp_philox((uint64_t)(first + i) / 4, step, key, word);
         for (ptrdiff_t l = 0; l < 4 && i + l < n; l++) {
             const real y = X[i + l] * scale;
             const int is_zero = word[l] < threshold || (y < FBP_LEAST && -FBP_LEAST < y);

@@ -7,28 +7,29 @@ static inline void clear(vec lanes[VECTORS])
     for (int u = 0; u < VECTORS; u++) lanes[u] = v_splat(0);
 }
 
-static inline real add_lanes(const vec lanes[VECTORS])
+/* The tree: l + (l + 8), then 4, 2, 1; vectors are added while there is more than one. */
+static inline real add_lanes(vec lanes[VECTORS])
 {
-    real sum[FBP_SUM_LANES];
-    for (int u = 0; u < VECTORS; u++) v_store(sum + u * FBP_LANES, lanes[u]);
-    for (int width = FBP_SUM_LANES / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; l++) sum[l] = sum[l] + sum[l + width];
-    return sum[0];
+    for (int count = VECTORS / 2; count > 0; count /= 2)
+        for (int u = 0; u < count; u++) lanes[u] = lanes[u] + lanes[u + count];
+    return v_fold(lanes[0], v_add);
 }
 
 /* The lane that column j belongs to, as an index of its vector. */
 #define LANE(j) (((j) / FBP_LANES) % VECTORS)
 
+/* Of a row with a NaN, whose loss is NaN, it does not matter which. */
 static inline real row_max(ptrdiff_t n, const real *z)
 {
-    real largest = z[0];
-    for (ptrdiff_t j = 1; j < n; j++) largest = z[j] > largest ? z[j] : largest;
-    return largest;
+    vec largest = v_load_part(z, n, (real)-INFINITY);
+    for (ptrdiff_t j = FBP_LANES; j < n; j += FBP_LANES)
+        largest = v_max(largest, v_load_part(z + j, n - j, (real)-INFINITY));
+    return v_fold(largest, v_max);
 }
 
 /* e[j] = exp(z[j] - largest) and their sum; the largest term is 1, so nothing
- * overflows.  e may be z. */
-static inline real shifted_exp(ptrdiff_t n, const real *z, real largest, real *e)
+ * overflows.  e, which has room for so many numbers, may be z. */
+static inline real shifted_exp(ptrdiff_t n, const real *z, real largest, real *e, ptrdiff_t room)
 {
     vec lanes[VECTORS];
     clear(lanes);
@@ -36,7 +37,7 @@ static inline real shifted_exp(ptrdiff_t n, const real *z, real largest, real *e
         const vec x = v_load_part(z + j, n - j, (real)-INFINITY);
         const vec y = v_exp(x - v_splat(largest));
         lanes[LANE(j)] = lanes[LANE(j)] + y;
-        v_store_part(e + j, n - j, y);
+        v_store_part(e + j, room - j, y);
     }
     return add_lanes(lanes);
 }
@@ -46,7 +47,7 @@ static void softmax(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P)
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *z = Z + i * n;
         real *p = P + i * n;
-        const real sum = shifted_exp(n, z, row_max(n, z), p);
+        const real sum = shifted_exp(n, z, row_max(n, z), p, n);
         const vec inverse = v_splat((real)1 / sum);
         for (ptrdiff_t j = 0; j < n; j += FBP_LANES)
             v_store_part(p + j, n - j,
@@ -84,43 +85,58 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
  * where y is a row of Y, or 1 at the label and 0 elsewhere.  Every z is taken
  * less the row's largest.  dZ may be Z: a row of z is read before it is written.
  */
+#define ROWS 16 /* whose logarithms are taken together */
 static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
                                   const int64_t *labels, const real *weights, double scale,
                                   real smoothing, real *dZ, double *row_losses)
 {
     const real keep = (real)1 - smoothing, spread = smoothing / (real)n;
-    for (ptrdiff_t i = 0; i < m; i++) {
-        const real *z = Z + i * n;
-        real *dz = dZ + i * n;
-        if (left_out(weights, i, n, dz, row_losses)) continue;
-        const real row_scale = (real)(weights ? scale * (double)weights[i] : scale);
-        const real largest = row_max(n, z);
-        real target_score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
-        if (smoothing > 0)
-            target_score = keep * target_score + spread * shifted_dot(n, NULL, z, largest);
-
-        const real sum = shifted_exp(n, z, largest, dz);
-        real log_sum[FBP_LANES];
-        v_store(log_sum, v_log(v_splat(sum)));
-        row_losses[i] = (double)(log_sum[0] - target_score);
-
-        const vec inverse = v_splat((real)1 / sum);
-        const real e_label = labels ? dz[labels[i]] : 0;
-        for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
-            const vec y = labels ? v_splat(0) : v_load_part(Y + i * n + j, n - j, 0);
-            const vec t = v_fma(v_splat(keep), y, v_splat(spread));
-            const vec p = v_load_part(dz + j, n - j, 0) * inverse;
-            v_store_part(dz + j, n - j,
-                         v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+    for (ptrdiff_t first = 0; first < m; first += ROWS) {
+        const ptrdiff_t stop = m - first < ROWS ? m : first + ROWS;
+        real target_score[ROWS], sum[ROWS], log_sum[ROWS], inverse[ROWS];
+        real e_short[ROWS][FBP_SUM_LANES]; /* a short row's, where whole vectors may go */
+        const int is_short = n <= FBP_SUM_LANES;
+        for (int r = 0; r < ROWS; r++) sum[r] = 1;
+        for (ptrdiff_t i = first; i < stop; i++) {
+            const real *z = Z + i * n;
+            if (weights && weights[i] == 0) continue;
+            const real largest = row_max(n, z);
+            real score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
+            if (smoothing > 0)
+                score = keep * score + spread * shifted_dot(n, NULL, z, largest);
+            target_score[i - first] = score;
+            real *e = is_short ? e_short[i - first] : dZ + i * n;
+            sum[i - first] = shifted_exp(n, z, largest, e, is_short ? FBP_SUM_LANES : n);
         }
-        if (labels) {
-            const vec p = v_splat(e_label) * inverse;
-            const vec t = v_splat(keep + spread);
-            v_store_part(dz + labels[i], 1,
-                         v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+        for (int r = 0; r < ROWS; r += FBP_LANES) {
+            const vec s = v_load(sum + r);
+            v_store(log_sum + r, v_log(s));
+            v_store(inverse + r, v_splat(1) / s);
+        }
+        for (ptrdiff_t i = first; i < stop; i++) {
+            real *dz = dZ + i * n;
+            if (left_out(weights, i, n, dz, row_losses)) continue;
+            row_losses[i] = (double)(log_sum[i - first] - target_score[i - first]);
+            const real row_scale = (real)(weights ? scale * (double)weights[i] : scale);
+            const vec inverse_sum = v_splat(inverse[i - first]);
+            const real *e = is_short ? e_short[i - first] : dz;
+            const ptrdiff_t room = is_short ? FBP_SUM_LANES : n;
+            const real label_p = labels ? e[labels[i]] * inverse[i - first] : 0;
+            for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+                const vec y = labels ? v_splat(0) : v_load_part(Y + i * n + j, n - j, 0);
+                const vec t = v_fma(v_splat(keep), y, v_splat(spread));
+                const vec p = v_load_part(e + j, room - j, 0) * inverse_sum;
+                v_store_part(dz + j, n - j,
+                             v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+            }
+            if (labels) {
+                const real d = row_scale * (label_p - (keep + spread));
+                dz[labels[i]] = d < FBP_LEAST_GRADIENT && -FBP_LEAST_GRADIENT < d ? 0 : d;
+            }
         }
     }
 }
+#undef ROWS
 
 /* The other losses are a mean over the row of a function of z and y alone: its value,
  * and its slope, the derivative by z. */

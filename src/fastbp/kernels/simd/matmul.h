@@ -1,27 +1,31 @@
-/* The matrix product behind the three dense operations, and column sums. */
+/* The matrix product behind the three dense operations. */
 
 #if FBP_LANES == 1
 
 /* One element at a time, as the numerics contract says it: blocks of FBP_K_BLOCK,
  * each a chain of fused multiply-adds in ascending p, added in order.  The first
  * chain starts at the bias, the others at 0. */
-static void matmul(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
-                   ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
-                   const real *bias, int gradient, real *C, real *workspace)
+static void matmul(const fbp_product *c, real *workspace)
 {
     (void)workspace;
-    const real least = gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
-    for (ptrdiff_t i = 0; i < m; i++) {
-        for (ptrdiff_t j = 0; j < n; j++) {
+    const real *A = c->A, *B = c->B, *bias = c->bias, *gate = c->gate;
+    const real least = c->gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
+    for (ptrdiff_t i = 0; i < c->m; i++) {
+        for (ptrdiff_t j = 0; j < c->n; j++) {
             real sum = bias ? bias[j] : 0;
-            for (ptrdiff_t start = 0; start < k; start += FBP_K_BLOCK) {
-                const ptrdiff_t stop = k - start < FBP_K_BLOCK ? k : start + FBP_K_BLOCK;
+            for (ptrdiff_t start = 0; start < c->k; start += FBP_K_BLOCK) {
+                const ptrdiff_t stop = c->k - start < FBP_K_BLOCK ? c->k : start + FBP_K_BLOCK;
                 real chain = start == 0 ? sum : 0;
                 for (ptrdiff_t p = start; p < stop; p++)
-                    chain = v_fma(A[i * a_row + p * a_col], B[p * b_row + j * b_col], chain);
+                    chain = v_fma(A[i * c->a_row + p * c->a_col], B[p * c->b_row + j * c->b_col],
+                                  chain);
                 sum = start == 0 ? chain : sum + chain;
             }
-            C[i * n + j] = v_zero_below(sum, least);
+            const ptrdiff_t at = i * c->c_row + j;
+            sum = v_zero_below(sum, least);
+            if (c->relu) sum = v_relu(sum);
+            if (gate) sum = v_relu_backward(sum, gate[at]);
+            ((real *)c->C)[at] = sum;
         }
     }
 }
@@ -61,7 +65,9 @@ typedef struct {
     const real *row_start; /* the same by row */
     int is_first, is_last; /* of the blocks along k */
     real least;            /* results below it are 0 */
-    real *C;               /* element (i, j) at C[i * c_row + j] */
+    int relu;              /* see fbp_product */
+    const real *gate;
+    real *C; /* element (i, j) at C[i * c_row + j] */
     ptrdiff_t c_row;
     ptrdiff_t columns; /* of C that the tile may write */
 } tile_t;
@@ -115,7 +121,14 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
             real *c = t->C + i * t->c_row + u * FBP_LANES;
             const ptrdiff_t columns = t->columns - u * FBP_LANES;
             if (!t->is_first) sum[i][u] = v_load_part(c, columns, 0) + sum[i][u];
-            if (t->is_last) sum[i][u] = v_zero_below(sum[i][u], t->least);
+            if (t->is_last) {
+                sum[i][u] = v_zero_below(sum[i][u], t->least);
+                if (t->relu) sum[i][u] = v_relu(sum[i][u]);
+                if (t->gate) {
+                    const real *gate = t->gate + i * t->c_row + u * FBP_LANES;
+                    sum[i][u] = v_relu_backward(sum[i][u], v_load_part(gate, columns, 0));
+                }
+            }
             v_store_part(c, columns, sum[i][u]);
         }
     }
@@ -178,7 +191,12 @@ INLINE void row_tile(const tile_t *t, const int vectors)
         real *c = t->C + u * FBP_LANES;
         const ptrdiff_t columns = t->columns - u * FBP_LANES;
         if (!t->is_first) sum[u] = v_load_part(c, columns, 0) + sum[u];
-        if (t->is_last) sum[u] = v_zero_below(sum[u], t->least);
+        if (t->is_last) {
+            sum[u] = v_zero_below(sum[u], t->least);
+            if (t->relu) sum[u] = v_relu(sum[u]);
+            if (t->gate)
+                sum[u] = v_relu_backward(sum[u], v_load_part(t->gate + u * FBP_LANES, columns, 0));
+        }
         v_store_part(c, columns, sum[u]);
     }
 }
@@ -276,12 +294,13 @@ static void pack_b(ptrdiff_t k, ptrdiff_t columns, const real *B, ptrdiff_t b_ro
     }
 }
 
-/* C (m, n) with rows c_row apart, from chains that start by column or by row. */
-static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
-                    ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
-                    const real *start, const real *row_start, real least, real *C, ptrdiff_t c_row,
-                    real *workspace)
+/* A product as it is described, from chains that start by column, or else by row. */
+static void product(const fbp_product *c, const real *row_start, real *workspace)
 {
+    const ptrdiff_t m = c->m, n = c->n, k = c->k, a_row = c->a_row, a_col = c->a_col;
+    const ptrdiff_t b_row = c->b_row, b_col = c->b_col, c_row = c->c_row;
+    const real *A = c->A, *B = c->B, *start = c->bias, *gate = c->gate;
+    real *C = c->C;
     real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
     const int is_far = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real) >= FAR_APART;
     const int copy_a = workspace && is_far && n > TILE_COLUMNS && m > TILE_ROWS;
@@ -296,7 +315,8 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
             .k = least_of(k - p, FBP_K_BLOCK),
             .is_first = p == 0,
             .is_last = k - p <= FBP_K_BLOCK,
-            .least = least,
+            .least = c->gradient ? FBP_LEAST_GRADIENT : FBP_LEAST,
+            .relu = c->relu,
             .c_row = c_row,
         };
         for (ptrdiff_t i_block = 0; i_block < m; i_block += m_block) {
@@ -326,6 +346,7 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
                     t.A = A_block;
                     t.start = start && p == 0 ? start + j : NULL;
                     t.C = C + j;
+                    t.gate = gate ? gate + j : NULL;
                     run_row_tile(&t);
                     continue;
                 }
@@ -339,6 +360,7 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
                     const ptrdiff_t stop = height * number / n_tiles;
                     t.A = A_block + i * t.a_row;
                     t.C = C + (i_block + i) * c_row + j;
+                    t.gate = gate ? gate + (i_block + i) * c_row + j : NULL;
                     t.row_start = row_start && p == 0 ? row_start + i_block + i : NULL;
                     run_tile(&t, stop - i);
                     i = stop;
@@ -348,44 +370,47 @@ static void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdif
     }
 }
 
-static void matmul(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *A, ptrdiff_t a_row,
-                   ptrdiff_t a_col, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
-                   const real *bias, int gradient, real *C, real *workspace)
+static void matmul(const fbp_product *c, real *workspace)
 {
-    const real least = gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
     /* Few columns would leave lanes idle: C's mirror image, B^T A^T, has few rows instead.
      * Where A's columns are not contiguous they must be transposed first, which pays only
      * for very few. */
-    const ptrdiff_t few = a_row == 1 ? TILE_COLUMNS : FBP_LANES / 4 + 1;
-    if (n < few && n % FBP_LANES != 0 && m >= FBP_LANES) {
-        real mirror[TILE_COLUMNS * M_BLOCK];
-        for (ptrdiff_t i = 0; i < m; i += M_BLOCK) {
-            const ptrdiff_t width = least_of(m - i, M_BLOCK);
-            product(n, width, k, B, b_col, b_row, A + i * a_row, a_col, a_row, NULL, bias, least,
-                    mirror, width, NULL);
-            for (ptrdiff_t l = 0; l < width; l++)
-                for (ptrdiff_t j = 0; j < n; j++) C[(i + l) * n + j] = mirror[j * width + l];
-        }
+    const ptrdiff_t few = c->a_row == 1 ? TILE_COLUMNS : FBP_LANES / 4 + 1;
+    if (c->n >= few || c->n % FBP_LANES == 0 || c->m < FBP_LANES) {
+        product(c, NULL, workspace);
         return;
     }
-    product(m, n, k, A, a_row, a_col, B, b_row, b_col, bias, NULL, least, C, n, workspace);
+    real mirror[TILE_COLUMNS * M_BLOCK];
+    for (ptrdiff_t i = 0; i < c->m; i += M_BLOCK) {
+        const ptrdiff_t width = least_of(c->m - i, M_BLOCK);
+        const fbp_product mirrored = {
+            .m = c->n,
+            .n = width,
+            .k = c->k,
+            .A = c->B,
+            .a_row = c->b_col,
+            .a_col = c->b_row,
+            .B = (const real *)c->A + i * c->a_row,
+            .b_row = c->a_col,
+            .b_col = c->a_row,
+            .C = mirror,
+            .c_row = width,
+            .gradient = c->gradient,
+            .relu = c->relu,
+        };
+        product(&mirrored, c->bias, NULL);
+        for (ptrdiff_t l = 0; l < width; l++) {
+            for (ptrdiff_t j = 0; j < c->n; j++) {
+                const ptrdiff_t at = (i + l) * c->c_row + j;
+                real sum = mirror[j * width + l];
+                if (c->gate) {
+                    const real gate = ((const real *)c->gate)[at];
+                    sum = gate > 0 ? sum : gate <= 0 ? 0 : gate;
+                }
+                ((real *)c->C)[at] = sum;
+            }
+        }
+    }
 }
 
 #endif
-
-/* sums[j] = A[0, j] + A[1, j] + ..., with the blocks of a dot product; it is the
- * gradient of a bias. */
-static void column_sums(ptrdiff_t m, ptrdiff_t n, const real *A, real *sums)
-{
-    for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
-        vec sum = v_splat(0);
-        for (ptrdiff_t start = 0; start < m; start += FBP_K_BLOCK) {
-            const ptrdiff_t stop = m - start < FBP_K_BLOCK ? m : start + FBP_K_BLOCK;
-            vec chain = v_splat(0);
-            for (ptrdiff_t i = start; i < stop; i++)
-                chain = chain + v_load_part(A + i * n + j, n - j, 0);
-            sum = start == 0 ? chain : sum + chain;
-        }
-        v_store_part(sums + j, n - j, v_zero_below(sum, FBP_LEAST_GRADIENT));
-    }
-}

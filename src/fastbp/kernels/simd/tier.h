@@ -19,8 +19,8 @@
 #include "vectors.h"
 #include "vector_math.h"
 #include "random.h"
-#include "matmul.h"
 #include "elementwise.h"
+#include "matmul.h"
 #include "losses.h"
 #include "optimizers.h"
 #include "peak.h"
@@ -34,7 +34,6 @@ typedef fbp_table_f64 table;
 extern const table FBP_TABLE;
 const table FBP_TABLE = {
     .matmul = matmul,
-    .column_sums = column_sums,
     .map =
         {
             [FBP_RELU] = map_relu,

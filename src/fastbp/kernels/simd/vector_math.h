@@ -26,7 +26,6 @@
  */
 #if FBP_BITS == 32
 typedef uint32_t unsigned_integer;
-#define SIGN_BIT INT32_MIN
 #define SQRT_HALF_BITS 0x3f3504f3
 #define LOG2_E 0x1.715476p0f
 #define LN2_HIGH 0x1.62e43p-1f
@@ -51,7 +50,6 @@ static const real erfc_poly[] = {
 };
 #else
 typedef uint64_t unsigned_integer;
-#define SIGN_BIT INT64_MIN
 #define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
 #define LOG2_E 0x1.71547652b82fep0
 #define LN2_HIGH 0x1.62e42fefa39efp-1
@@ -123,7 +121,6 @@ typedef unsigned_integer uvec __attribute__((vector_size(FBP_LANES * FBP_BITS / 
 static inline ivec v_wrap_add(ivec a, ivec b) { return (ivec)((uvec)a + (uvec)b); }
 static inline ivec v_wrap_shl(ivec a, int n) { return (ivec)((uvec)a << n); }
 
-static inline vec v_abs(vec x) { return v_from_bits(v_bits(x) & v_isplat(~SIGN_BIT)); }
 
 /* a with the sign of x, where a is positive, +0, or has that sign already */
 static inline vec v_with_sign(vec a, vec x)
@@ -314,7 +311,6 @@ static inline vec v_erf(vec x)
     return v_with_sign(v_select(v_lt(a, one), small, large), x);
 }
 
-#undef SIGN_BIT
 #undef SQRT_HALF_BITS
 #undef LOG2_E
 #undef LN2_HIGH

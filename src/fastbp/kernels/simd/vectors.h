@@ -20,6 +20,7 @@
 typedef float real;
 typedef int32_t integer;
 #define FBP_MANTISSA_BITS 23
+#define SIGN_BIT INT32_MIN
 #define FBP_LEAST 0x1p-126f
 #define FBP_LEAST_GRADIENT 0x1p-100f
 #define FBP_LEAST_ROOT 0x1p-56f
@@ -27,6 +28,7 @@ typedef int32_t integer;
 typedef double real;
 typedef int64_t integer;
 #define FBP_MANTISSA_BITS 52
+#define SIGN_BIT INT64_MIN
 #define FBP_LEAST 0x1p-1022
 #define FBP_LEAST_GRADIENT 0x1p-960
 #define FBP_LEAST_ROOT 0x1p-500
@@ -217,8 +219,60 @@ static inline vec v_from_bits(ivec a)
     return b;
 }
 
+static inline vec v_abs(vec x) { return v_from_bits(v_bits(x) & v_isplat(~SIGN_BIT)); }
+
+static inline vec v_add(vec a, vec b) { return a + b; }
+static inline vec v_max(vec a, vec b) { return v_select(v_lt(a, b), b, a); }
+
+/* v_swap(x, half): lane l of the result is lane l ^ half of x.  A macro, since both compilers
+ * want to see constants. */
+#if FBP_LANES == 2
+#define XOR(h) 0 ^ h, 1 ^ h
+#elif FBP_LANES == 4
+#define XOR(h) 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h
+#elif FBP_LANES == 8
+#define XOR(h) 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h
+#elif FBP_LANES == 16
+#define XOR(h)                                                                             \
+    0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, \
+        12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h
+#endif
+#ifdef __clang__
+#define v_swap(x, half) __builtin_shufflevector(x, x, XOR(half))
+#else
+#define v_swap(x, half) __builtin_shuffle(x, (ivec){XOR(half)})
+#endif
+
+/* One number of all lanes: l with l + FBP_LANES / 2, then half of that, ... 1. */
+static inline __attribute__((always_inline)) real v_fold(vec x, vec (*const with)(vec, vec))
+{
+#if FBP_LANES >= 16
+    x = with(x, v_swap(x, 8));
+#endif
+#if FBP_LANES >= 8
+    x = with(x, v_swap(x, 4));
+#endif
+#if FBP_LANES >= 4
+    x = with(x, v_swap(x, 2));
+#endif
+#if FBP_LANES >= 2
+    return with(x, v_swap(x, 1))[0];
+#else
+    (void)with;
+    return x;
+#endif
+}
+
+/* 0 where |x| < least */
 static inline vec v_zero_below(vec x, real least)
 {
-    const ivec small = v_lt(x, v_splat(least)) & v_lt(v_splat(-least), x);
-    return v_select(small, v_splat(0), x);
+#if FBP_LANES * FBP_BITS == 512 && FBP_BITS == 32
+    const mask kept = _mm512_cmp_ps_mask(v_abs(x), v_splat(least), _CMP_NLT_UQ);
+    return _mm512_maskz_mov_ps(kept, x);
+#elif FBP_LANES * FBP_BITS == 512
+    const mask kept = _mm512_cmp_pd_mask(v_abs(x), v_splat(least), _CMP_NLT_UQ);
+    return _mm512_maskz_mov_pd(kept, x);
+#else
+    return v_from_bits(v_bits(x) & ~v_lt(v_abs(x), v_splat(least)));
+#endif
 }

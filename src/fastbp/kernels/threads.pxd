@@ -1,0 +1,19 @@
+"""Teams of threads (team.h), and how many threads a piece of work gets."""
+
+cdef extern from "team.h" nogil:
+    int FBP_OPENMP
+
+    ctypedef struct fbp_member:
+        int part, parts
+
+    ctypedef void (*fbp_task)(void *work, fbp_member *me) noexcept nogil
+
+    bint fbp_run_team(int threads, fbp_task task, void *work) noexcept
+    bint fbp_interrupted(const fbp_member *me) noexcept
+    bint fbp_meet(fbp_member *me) noexcept
+    void fbp_share(const fbp_member *me, Py_ssize_t n, Py_ssize_t grain,
+                   Py_ssize_t *first, Py_ssize_t *stop) noexcept
+
+cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil
+cdef int threads_for(double work) noexcept nogil
+cdef bint look(fbp_member *me) noexcept nogil

@@ -1,0 +1,160 @@
+"""How many threads a piece of work gets, and who may ask for more or fewer.
+
+In this order: what the call says (`using`), what `set_num_threads` said, what OpenMP would
+take, which follows OMP_NUM_THREADS, the CPUs this process may use, and threadpoolctl.  Work
+that is too small gets fewer.  Results never depend on it.
+"""
+
+import os
+
+from . import checks
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    static int fbp_openmp_threads(void)
+    {
+        const int threads = omp_get_max_threads(), processors = omp_get_num_procs();
+        return threads < processors ? threads : processors;
+    }
+    #else
+    static int fbp_openmp_threads(void) { return 1; }
+    #endif
+    /* What this thread's call asked for, or 0. */
+    static _Thread_local int fbp_asked = 0;
+    """
+    int fbp_openmp_threads() noexcept nogil
+    int fbp_asked
+
+cdef extern from "team.h" nogil:
+    void fbp_interrupt(fbp_member *me) noexcept
+
+cdef extern from "Python.h":
+    # Without Cython's check, so that the exception stays set for the end of the task.
+    int PyErr_CheckSignals() noexcept
+
+# What `set_num_threads` said, or 0.
+cdef int preferred = 0
+
+# A thread that was forked from a process has none of that process's threads, and OpenMP may
+# wait for them for ever.
+cdef bint forked = False
+
+# Multiply-adds that are worth a thread: what one makes in some twenty microseconds.
+cdef double work_per_thread = 1 << 20
+
+
+def _after_fork():
+    global forked
+    forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef int limit() noexcept nogil:
+    """The most threads that a call from this thread may use."""
+    if not FBP_OPENMP or forked:
+        return 1
+    if fbp_asked > 0:
+        return fbp_asked
+    if preferred > 0:
+        return preferred
+    return fbp_openmp_threads()
+
+
+cdef int threads_for(double work) noexcept nogil:
+    """How many threads so many multiply-adds pay for."""
+    cdef double paid = work / work_per_thread
+    if not paid >= 2:  # NaN neither
+        return 1
+    return <int>min(paid, limit())
+
+
+cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
+    """Run a task in a team; raise what a look at signals has come upon."""
+    return -1 if fbp_run_team(threads, task, work) else 0
+
+
+cdef bint look(fbp_member *me) noexcept nogil:
+    """Look for signals, such as Ctrl-C.  Whether to go on."""
+    if me.part == 0 and not fbp_interrupted(me):
+        with gil:
+            if PyErr_CheckSignals() != 0:
+                fbp_interrupt(me)
+    return not fbp_interrupted(me)
+
+
+def get_num_threads():
+    """The most threads that fitting and predicting use, unless a call says otherwise.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` was given, or else what OpenMP would use: the smaller of
+        ``OMP_NUM_THREADS`` and the number of CPUs that this process may run on.  It is 1
+        in a process that was forked, and where the compiler had no OpenMP.
+    """
+    return limit()
+
+
+def set_num_threads(n_threads):
+    """Set how many threads fitting and predicting use at most.
+
+    Work that is too small for so many gets fewer.  Results do not depend on it.
+
+    Parameters
+    ----------
+    n_threads : int or None
+        None goes back to what OpenMP would use.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a whole number of at least 1.
+    """
+    global preferred
+    preferred = 0 if n_threads is None else checks.whole("n_threads", n_threads, 1, MOST)
+
+
+# More would only be a mistake.
+MOST = 1024
+
+
+class using:
+    """Let calls from this thread use so many threads, for the with statement; None changes
+    nothing.
+    """
+
+    def __init__(self, n_threads):
+        if n_threads is not None:
+            n_threads = checks.whole("n_threads", n_threads, 1, MOST)
+        self.n_threads = n_threads
+
+    def __enter__(self):
+        global fbp_asked
+        self.before = fbp_asked
+        if self.n_threads is not None:
+            fbp_asked = self.n_threads
+
+    def __exit__(self, *error):
+        global fbp_asked
+        fbp_asked = self.before
+
+
+def set_work_per_thread(double multiply_adds):
+    """Set how much work is worth a thread; for tests and benchmarks.
+
+    Parameters
+    ----------
+    multiply_adds : float
+
+    Returns
+    -------
+    float
+        What it was before.
+    """
+    global work_per_thread
+    before = work_per_thread
+    work_per_thread = multiply_adds
+    return before
