@@ -45,7 +45,7 @@ def main():
     arguments = common.begin(parser)
     if arguments.quick and arguments.peers == list(TRAINERS):
         arguments.peers.remove("compile")
-        print("torch.compile takes minutes and is left out of --quick, unless --peers names it\n")
+        print("torch.compile takes a minute and is left out of --quick, unless --peers names it\n")
     peers = common.choose(arguments, TRAINERS)
     machine = common.machine(arguments)
     print(common.machine_line(machine) + "\n")

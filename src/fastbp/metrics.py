@@ -6,7 +6,6 @@ what they come to with `result`.
 
 import numpy as np
 
-from . import kernels
 from .kernels import metrics as sums_of
 
 __all__ = ["R2", "Accuracy", "BinaryAccuracy"]
@@ -67,14 +66,8 @@ class R2:
     operation = "r2"
 
     def __init__(self, targets, sample_weight=None):
-        targets = targets.astype(np.float64)
-        weights = np.ones(len(targets)) if sample_weight is None else sample_weight
-        weights = weights.astype(np.float64)[:, None]
-        # NumPy's sums add in an order of the machine's; the kernels' do not.  What is added
-        # are distances from the first target, so that the mean of equal targets is exact.
-        total = kernels.dense_backward_bias(weights)
-        distances = kernels.dense_backward_weights(weights, targets - targets[0])[0]
-        self.mean = targets[0] + distances / total
+        self.mean = np.empty(targets.shape[1])
+        sums_of.weighted_mean(targets, sample_weight, self.mean)
         self.sums = np.zeros(2 * targets.shape[1])  # residuals, deviations, by output
 
     def update(self, Z, targets, sample_weight=None):

@@ -1,4 +1,5 @@
-"""The compiled engine makes the steps that the layers make: the same bits, either way."""
+"""The compiled engine makes the steps that the layers make: the same bits, either way, in every
+tier and number of threads."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 from fastbp import training
-from fastbp.kernels import dispatch, engine
+from fastbp.kernels import dispatch, engine, threads
 
 ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
 
@@ -86,7 +87,7 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
     network=([lambda: fb.Dense(1, 5), lambda: fb.Dropout(0.3), lambda: fb.Dense(5, 2),
               lambda: fb.Dense(2, 3), lambda: fb.Dropout(0.3)], 1, 3),
     dtype="float32", loss="labels", optimizer="nesterov", kind="i8", rows=37, batch_size=1,
-    weighted=False, validation_fraction=0.0,
+    weighted=False, validation_fraction=0.0, n_threads=2,
 )
 @given(
     network=networks(),
@@ -98,9 +99,10 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
     batch_size=st.sampled_from([1, 7, 64, 1000]),
     weighted=st.booleans(),
     validation_fraction=st.sampled_from([0.0, 0.5]),
+    n_threads=st.integers(2, 4),
 )
 def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size, weighted,
-                         validation_fraction):
+                         validation_fraction, n_threads):
     layers, n_in, n_out = network
     rng = np.random.default_rng(0)
     X = (3 * rng.normal(size=(rows, n_in)) + 4 * (kind == "u1")).clip(-9, 99).astype(kind)
@@ -111,14 +113,49 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
         "validation_fraction": validation_fraction,
     }
 
-    def run(isa):
-        return train(layers, dtype, X, y, loss, OPTIMIZERS[optimizer](), isa, **options)
+    def run(isa, n_threads=1):
+        return train(layers, dtype, X, y, loss, OPTIMIZERS[optimizer](), isa,
+                     n_threads=n_threads, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "describe", lambda run: None)
-        by_layers = run("scalar")
-    for isa in dispatch.available():
-        assert run(isa) == by_layers, isa
+    paid = threads.set_work_per_thread(0)  # however little there is to do
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "describe", lambda run: None)
+            by_layers = run("scalar")
+            assert run(dispatch.isa(), n_threads) == by_layers
+        for isa in dispatch.available():
+            assert run(isa) == by_layers, isa
+            assert run(isa, n_threads) == by_layers, (isa, n_threads)
+    finally:
+        threads.set_work_per_thread(paid)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("sizes", "batch_size"), [
+    ([300, 517, 10], 300),  # past the blocks of k, forward and for the weights
+    ([101, 257, 263, 1], 31),
+    ([1, 1024, 3], 258),
+])
+def test_wide_networks_have_the_same_bits(sizes, batch_size, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(batch_size + 1, sizes[0])).astype(dtype)
+    y = rng.normal(size=(batch_size + 1, sizes[-1]))
+
+    def run(isa, n_threads):
+        layers = [lambda: fb.Dense(sizes[0], sizes[1])]
+        for n_in, n_out in zip(sizes[1:], sizes[2:], strict=False):
+            layers += [fb.ReLU, lambda a=n_in, b=n_out: fb.Dense(a, b)]
+        return train(layers, dtype, X, y, fb.MeanSquaredError(), fb.Adam(), isa,
+                     batch_size=batch_size, n_threads=n_threads)
+
+    expected = run("scalar", 1)
+    paid = threads.set_work_per_thread(0)
+    try:
+        for isa in dispatch.available():
+            for n_threads in (1, 2, 3, 4):
+                assert run(isa, n_threads) == expected, (isa, n_threads)
+    finally:
+        threads.set_work_per_thread(paid)
 
 
 def lowered(net, X, y, loss, optimizer=None):

@@ -103,3 +103,22 @@ def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] 
         raise ValueError(f"mean: expected {Z.shape[1]} numbers, got {mean.shape[0]}")
     add_squares(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
                 <const real *>NULL if weights is None else &weights[0], &mean[0], &sums[0])
+
+
+def weighted_mean(const real[:, ::1] Y, const real[::1] weights, double[::1] mean):
+    """mean[j] = Σᵢ wᵢ·yᵢⱼ / Σᵢ wᵢ, in float64 in the order of the rows.
+
+    What is added up are distances from the first row, so that the mean of equal numbers is
+    exact.
+    """
+    check(Y, Y.shape[0], Y.shape[1], weights, mean, Y.shape[1])
+    cdef Py_ssize_t i, j
+    cdef double weight, total = 0
+    mean[:] = 0
+    for i in range(Y.shape[0]):
+        weight = 1.0 if weights is None else weights[i]
+        total += weight
+        for j in range(Y.shape[1]):
+            mean[j] += weight * (<double>Y[i, j] - <double>Y[0, j])
+    for j in range(Y.shape[1]):
+        mean[j] = Y[0, j] + mean[j] / total
