@@ -24,23 +24,22 @@ PACKAGES = ("numpy", "scikit-learn", "torch", "jax", "onnxruntime")
 
 def parser(description, peers=()):
     """The arguments of all benchmarks."""
-    result = argparse.ArgumentParser(
-        description=description.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    result = argparse.ArgumentParser(description=description.partition("\n")[0])
     add = result.add_argument
     add("--quick", action="store_true", help="fewer and shorter rounds: half a minute or so")
     add("--rounds", type=int, metavar="N",
         help="how often each contender's turn comes (default: 15; quick: 3)")
-    add("--threads", default="1", metavar="N", help='for everyone; "all": one for each core')
+    add("--threads", default="1", metavar="N",
+        help='for everyone; "all": one for each core (default: 1)')
     add("--core", type=int, metavar="N", help="the first core to use (default: the first there is)")
-    add("--dtype", choices=("float32", "float64"), default="float32", help=" ")
+    add("--dtype", choices=("float32", "float64"), default="float32",
+        help="of all data and weights (default: float32)")
     add("--output", type=Path, default="bench-output", metavar="FOLDER",
-        help="where JSON and charts go")
+        help="where JSON and charts go (default: bench-output)")
     add("--markdown", action="store_true", help="print tables in Markdown")
     if peers:
         add("--peers", nargs="*", choices=peers, default=list(peers), metavar="PEER",
-            help=f"of {', '.join(peers)}")
+            help=f"of {', '.join(peers)} (default: all)")
     return result
 
 
@@ -111,7 +110,7 @@ def machine(arguments):
             versions[package] = importlib.metadata.version(package)
     return {
         "cpu": cpu_name(),
-        "cores": len(available_cores()),
+        "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "tier": dispatch.isa(),
         "compiler": dispatch.build_info()["compiler"],

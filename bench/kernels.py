@@ -25,8 +25,9 @@ CLASSES = (256, 10)  # outputs that a loss sees
 
 def main():
     parser = common.parser(__doc__)
-    parser.add_argument("--tiers", nargs="+", choices=dispatch.available(), metavar="TIER",
-                        default=dispatch.available(), help=f"of {', '.join(dispatch.available())}")
+    tiers = dispatch.available()
+    parser.add_argument("--tiers", nargs="+", choices=tiers, default=tiers, metavar="TIER",
+                        help=f"of {', '.join(tiers)} (default: all)")
     arguments = common.begin(parser)
     machine = common.machine(arguments)
     print(common.machine_line(machine) + "\n")

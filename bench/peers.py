@@ -150,7 +150,7 @@ def distances(task, contenders):
 class Peer:
     """Base class: the clock around an epoch.
 
-    A subclass defines ``train(order)``, which makes the epoch's steps, `parameters` and `predict`.
+    A subclass defines ``train(order)``, which makes the epoch's steps, and `parameters`.
     """
 
     name = module = pip = None
@@ -247,16 +247,6 @@ class NumPy(Peer):
 
     def parameters(self):
         return self.P
-
-    def predict(self, X):
-        for W, b in self.layers[:-1]:
-            X = X @ W
-            X += b
-            np.maximum(X, 0, out=X)
-        W, b = self.layers[-1]
-        X = X @ W
-        X += b
-        return X
 
 
 class ScikitLearn(Peer):
@@ -479,9 +469,6 @@ class JAX(Peer):
 
     def parameters(self):
         return flatten(self.state[0])
-
-    def predict(self, X):
-        return np.asarray(self.forward(self.state[0], X))
 
 
 class JAXScan(JAX):

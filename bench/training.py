@@ -5,7 +5,6 @@
 
 import dataclasses
 import os
-import time
 from pathlib import Path
 
 import common
@@ -39,9 +38,9 @@ PARTS = ("peers", "tiers", "subnormals", "mnist")
 def main():
     parser = common.parser(__doc__, TRAINERS)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
-                        help=f"of {', '.join(PARTS)}")
+                        help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--data", type=Path, default=os.environ.get("FASTBP_DATA"),
-                        metavar="FOLDER", help="where mnist.npz is")
+                        metavar="FOLDER", help="where mnist.npz is (default: FASTBP_DATA)")
     arguments = common.begin(parser)
     if arguments.quick and arguments.peers == list(TRAINERS):
         arguments.peers.remove("compile")
@@ -273,6 +272,4 @@ def chart(results):
 
 
 if __name__ == "__main__":
-    start = time.perf_counter()
     main()
-    print(f"{time.perf_counter() - start:.0f} s")

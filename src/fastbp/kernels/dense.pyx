@@ -63,7 +63,7 @@ cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept 
     """
     cdef Py_ssize_t first, stop, panel
     if me.parts > 1:
-        if product.n >= COLUMNS_PER_THREAD * me.parts:
+        if product.m == 1 or product.n >= COLUMNS_PER_THREAD * me.parts:
             fbp_share(me, product.n, 32, &first, &stop)
             fbp_take_columns(&product, first, stop, sizeof(real))
         else:

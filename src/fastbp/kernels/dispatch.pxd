@@ -75,6 +75,7 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_adam(const fbp_tier *tier, Py_ssize_t n, void *parameters,
                   const void *gradients, void *m, void *v, const double *constants) noexcept
     double fbp_sum_of_squares(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
+    double fbp_largest(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
 
 
 # The tier in use, chosen at import.

@@ -27,7 +27,7 @@ from fastbp.kernels.dense cimport (
 )
 from fastbp.kernels.dispatch cimport (
     FBP_ELU, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
-    fbp_dropout, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
+    fbp_dropout, fbp_largest, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
 )
 from fastbp.kernels.losses cimport (
     FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_SIGMOID_CROSS_ENTROPY,
@@ -123,7 +123,7 @@ cdef struct Plan:
     void *w_batch
     int64_t *label_batch
     double *row_losses
-    double *squares        # of each block of parameters or gradients
+    double *sizes          # of blocks of parameters or gradients
     void *upstream[2]
     void *for_products     # FBP_WORKSPACE numbers for each thread
 
@@ -214,7 +214,6 @@ cdef class Engine:
             plan.weights = self._pointer(sample_weight)
             plan.w_batch = self._new(batch_size, dtype)
         plan.row_losses = <double *>self._new(batch_size, np.float64)
-        plan.squares = <double *>self._new(plan.n_parameters // SQUARES_BLOCK + 1, np.float64)
 
         plan.is_adam = optimizer["name"] == "adam"
         plan.momentum = optimizer.get("momentum", 0)
@@ -230,6 +229,8 @@ cdef class Engine:
 
         self.threads = threads_for(work)
         plan.for_products = self._new(self.threads * FBP_WORKSPACE, dtype)
+        plan.sizes = <double *>self._new(
+            max(self.threads, plan.n_parameters // SQUARES_BLOCK + 1), np.float64)
 
     cdef void *_pointer(self, array) except NULL:
         """Where an array's numbers are; the array lives as long as the engine."""
@@ -393,14 +394,14 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
     cdef const Plan *plan = run.plan
     cdef bint leads = me.part == 0
     cdef double deadline = seconds() + SECONDS_PER_RUN
-    cdef double norm = 0, decay_size = 0, size, limit, rate
+    cdef double size = 0, decay_size = 0, reach, limit, rate
     cdef Py_ssize_t m, step = run.first
     cdef uint64_t dropout_step
     cdef real *Z
     # Below the square root of the largest number nothing that is multiplied overflows.
     limit = sqrt(<double>3.4028234663852886e38) if real is float else sqrt(1.7976931348623157e308)
     if plan.weight_decay > 0:
-        if not norm_of(plan, me, parameters, &decay_size):
+        if not size_of(plan, me, parameters, &decay_size):
             return
         decay_size *= plan.weight_decay
     while step < run.stop:
@@ -419,12 +420,12 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         Z = <real *>plan.operations[plan.n_operations - 1].output
         if not lose(run, me, m, Z) or not backward(plan, me, m, dropout_step, parameters, gradients):
             return
-        if not norm_of(plan, me, gradients, &norm):
+        if not size_of(plan, me, gradients, &size):
             return
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
-        size = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, norm + decay_size)
-        # `max` drops a NaN, so the norm is asked for one by itself.
-        if not (isfinite(run.loss) and isfinite(norm) and size < limit
+        reach = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, size + decay_size)
+        # `max` drops a NaN, so the size is asked for one by itself.
+        if not (isfinite(run.loss) and isfinite(size) and reach < limit
                 and rate * plan.weight_decay <= 1):
             if leads:
                 run.careful = True
@@ -434,7 +435,7 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
                 add_layer_norms(plan, gradients, run.layer_norms)
             if not fbp_meet(me):  # before anybody clips them
                 return
-        update(plan, me, rate, norm, run.steps_before + (step - run.first) + 1, parameters,
+        update(plan, me, rate, size, run.steps_before + (step - run.first) + 1, parameters,
                gradients)
         if leads:
             record(run, m, Z)
@@ -617,21 +618,33 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
     return True
 
 
-cdef bint norm_of(const Plan *plan, fbp_member *me, const real *X, double *norm) noexcept nogil:
-    """The norm of the parameters or gradients, as `sum_of_squares_of` adds them."""
-    cdef double total = 0
-    cdef Py_ssize_t i, first, stop
-    cdef Py_ssize_t n_blocks = (plan.n_parameters + SQUARES_BLOCK - 1) // SQUARES_BLOCK
-    fbp_share(me, n_blocks, 1, &first, &stop)
-    for i in range(first, stop):
-        plan.squares[i] = fbp_sum_of_squares(
-            tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
-            X + i * SQUARES_BLOCK)
+cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size) noexcept nogil:
+    """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
+    adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
+    cdef double part
+    cdef Py_ssize_t i, first, stop, n_blocks
+    if plan.clip_norm > 0:
+        n_blocks = (plan.n_parameters + SQUARES_BLOCK - 1) // SQUARES_BLOCK
+        fbp_share(me, n_blocks, 1, &first, &stop)
+        for i in range(first, stop):
+            plan.sizes[i] = fbp_sum_of_squares(
+                tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
+                X + i * SQUARES_BLOCK)
+    else:
+        n_blocks = me.parts
+        fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
+        plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
     if not fbp_meet(me):
         return False
+    size[0] = 0
     for i in range(n_blocks):
-        total += plan.squares[i]
-    norm[0] = sqrt(total)
+        part = plan.sizes[i]
+        if plan.clip_norm > 0:
+            size[0] += part
+        elif part > size[0] or part != part:
+            size[0] = part
+    if plan.clip_norm > 0:
+        size[0] = sqrt(size[0])
     return True
 
 

@@ -13,9 +13,22 @@ cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
     for i in range(m):
         right = labels[i] if labels is not NULL else argmax(n, Y + i * n)
         weight = 1.0 if weights is NULL else weights[i]
-        if argmax(n, Z + i * n) == right:
-            sums[0] += weight
+        sums[0] += weight * is_argmax(n, Z + i * n, right)
         sums[1] += weight
+
+
+cdef inline bint is_argmax(Py_ssize_t n, const real *z, Py_ssize_t place) noexcept nogil:
+    """Whether `argmax` is there: nothing before it is as large, and nothing after it larger."""
+    cdef Py_ssize_t j
+    cdef real largest = z[place]
+    cdef bint right = True
+    if largest != largest:
+        return argmax(n, z) == place
+    for j in range(place):
+        right &= z[j] < largest
+    for j in range(place + 1, n):
+        right &= z[j] <= largest
+    return right
 
 
 cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:

@@ -12,18 +12,17 @@ from . import checks
 cdef extern from *:
     """
     #ifdef _OPENMP
-    static int fbp_openmp_threads(void)
-    {
-        const int threads = omp_get_max_threads(), processors = omp_get_num_procs();
-        return threads < processors ? threads : processors;
-    }
+    static int fbp_openmp_threads(void) { return omp_get_max_threads(); }
+    static int fbp_processors(void) { return omp_get_num_procs(); }
     #else
     static int fbp_openmp_threads(void) { return 1; }
+    static int fbp_processors(void) { return 1; }
     #endif
     /* What this thread's call asked for, or 0. */
     static _Thread_local int fbp_asked = 0;
     """
     int fbp_openmp_threads() noexcept nogil
+    int fbp_processors() noexcept nogil
     int fbp_asked
 
 cdef extern from "team.h" nogil:
@@ -60,15 +59,17 @@ cdef int limit() noexcept nogil:
         return fbp_asked
     if preferred > 0:
         return preferred
-    return fbp_openmp_threads()
+    return min(fbp_openmp_threads(), fbp_processors())
 
 
 cdef int threads_for(double work) noexcept nogil:
-    """How many threads so many multiply-adds pay for."""
+    """How many threads so many multiply-adds pay for: no more than there are processors."""
+    if work_per_thread == 0:
+        return limit()
     cdef double paid = work / work_per_thread
-    if not paid >= 2:  # NaN neither
+    if paid < 2:
         return 1
-    return <int>min(paid, limit())
+    return <int>min(paid, min(limit(), fbp_processors()))
 
 
 cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
@@ -87,6 +88,8 @@ cdef bint look(fbp_member *me) noexcept nogil:
 
 def get_num_threads():
     """The most threads that fitting and predicting use, unless a call says otherwise.
+
+    Work that is too small for so many gets fewer, and none gets more than there are CPUs.
 
     Returns
     -------
@@ -148,6 +151,7 @@ def set_work_per_thread(double multiply_adds):
     Parameters
     ----------
     multiply_adds : float
+        0 gives any work as many threads as are asked for, more than processors even.
 
     Returns
     -------

@@ -117,6 +117,7 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
         void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,  \
                      const double *constants);                                                \
         double (*sum_of_squares)(ptrdiff_t n, const real *X);                                 \
+        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */       \
         /* floating-point operations made in some chains of this length: peak.h */            \
         double (*fma_chains)(ptrdiff_t length);                                               \
     } fbp_table_##dtype
@@ -163,6 +164,7 @@ typedef struct {
 #define fbp_adam(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->adam(n, parameters, __VA_ARGS__)
 #define fbp_sum_of_squares(tier, n, X) FBP_OF(tier, X)->sum_of_squares(n, X)
+#define fbp_largest(tier, n, X) FBP_OF(tier, X)->largest(n, X)
 
 /* The i-th tier compiled in, the slowest first; NULL past the last. */
 const fbp_tier *fbp_tier_at(int i);

@@ -53,7 +53,7 @@ static void matmul(const fbp_product *c, real *workspace)
  * pages; they are copied closer together if they are used often. */
 #define FAR_APART 2048
 
-#define INLINE static inline __attribute__((always_inline))
+
 
 typedef struct {
     ptrdiff_t k;   /* the length of the chains, at most FBP_K_BLOCK */

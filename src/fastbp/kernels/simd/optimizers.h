@@ -6,23 +6,41 @@
  *                    parameter += velocity
  *    or (Nesterov):  parameter += momentum velocity - learning_rate g
  */
+typedef struct {
+    vec rate, momentum, l2;
+    int nesterov;
+} sgd_t;
+
+/* `left` numbers, or as many as a vector holds. */
+INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, real *velocity,
+                       ptrdiff_t left)
+{
+    vec p = v_load_part(parameters, left, 0);
+    const vec g = v_fma(s->l2, p, v_load_part(gradients, left, 0));
+    if (velocity) {
+        const vec descent = s->rate * g;
+        const vec v = v_fma(s->momentum, v_load_part(velocity, left, 0), -descent);
+        p = p + (s->nesterov ? v_fma(s->momentum, v, -descent) : v);
+        v_store_part(velocity, left, v_zero_below(v, FBP_LEAST));
+    } else {
+        p = v_fma(-s->rate, g, p);
+    }
+    v_store_part(parameters, left, v_zero_below(p, FBP_LEAST));
+}
+
 static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,
                 real learning_rate, real momentum, int nesterov, real weight_decay)
 {
-    const vec rate = v_splat(learning_rate), mu = v_splat(momentum), l2 = v_splat(weight_decay);
-    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
-        vec p = v_load_part(parameters + i, n - i, 0);
-        const vec g = v_fma(l2, p, v_load_part(gradients + i, n - i, 0));
-        if (velocity) {
-            const vec descent = rate * g;
-            const vec v = v_fma(mu, v_load_part(velocity + i, n - i, 0), -descent);
-            p = p + (nesterov ? v_fma(mu, v, -descent) : v);
-            v_store_part(velocity + i, n - i, v_zero_below(v, FBP_LEAST));
-        } else {
-            p = v_fma(-rate, g, p);
-        }
-        v_store_part(parameters + i, n - i, v_zero_below(p, FBP_LEAST));
-    }
+    const sgd_t s = {v_splat(learning_rate), v_splat(momentum), v_splat(weight_decay), nesterov};
+    ptrdiff_t i = 0;
+    if (velocity)
+        for (; i + FBP_LANES <= n; i += FBP_LANES)
+            sgd_vector(&s, parameters + i, gradients + i, velocity + i, FBP_LANES);
+    else
+        for (; i + FBP_LANES <= n; i += FBP_LANES)
+            sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
+    if (i < n)
+        sgd_vector(&s, parameters + i, gradients + i, velocity ? velocity + i : NULL, n - i);
 }
 
 /* g = gradient + l2 * parameter
@@ -82,4 +100,26 @@ static double sum_of_squares(ptrdiff_t n, const real *X)
     for (int width = FBP_SUM_LANES / 2; width > 0; width /= 2)
         for (int l = 0; l < width; l++) lanes[l] = lanes[l] + lanes[l + width];
     return lanes[0];
+}
+
+/* The largest |x|, or NaN where one is infinite or NaN: 0 times it is NaN, and stays it. */
+static double largest(ptrdiff_t n, const real *X)
+{
+    enum { SIDE_BY_SIDE = 4 };
+    vec most[SIDE_BY_SIDE], zero[SIDE_BY_SIDE];
+    for (int u = 0; u < SIDE_BY_SIDE; u++) most[u] = zero[u] = v_splat(0);
+    for (ptrdiff_t i = 0; i < n; i += SIDE_BY_SIDE * FBP_LANES) {
+#pragma GCC unroll 4
+        for (int u = 0; u < SIDE_BY_SIDE; u++) {
+            const ptrdiff_t at = i + u * FBP_LANES;
+            const vec x = v_load_part(X + at, n - at, 0);
+            most[u] = v_max(most[u], v_abs(x));
+            zero[u] = v_fma(x, v_splat(0), zero[u]);
+        }
+    }
+    for (int u = 1; u < SIDE_BY_SIDE; u++) {
+        most[0] = v_max(most[0], most[u]);
+        zero[0] = zero[0] + zero[u];
+    }
+    return (double)(v_fold(most[0], v_max) + v_fold(zero[0], v_add));
 }

@@ -72,5 +72,6 @@ const table FBP_TABLE = {
     .sgd = sgd,
     .adam = adam,
     .sum_of_squares = sum_of_squares,
+    .largest = largest,
     .fma_chains = fma_chains,
 };

@@ -16,6 +16,8 @@
  * machine; no floating-point mode is changed.
  */
 
+#define INLINE static inline __attribute__((always_inline))
+
 #if FBP_BITS == 32
 typedef float real;
 typedef int32_t integer;
@@ -59,6 +61,7 @@ static inline vec v_sqrt(vec a) { return sqrtf(a); }
 static inline vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
 static inline vec v_sqrt(vec a) { return sqrt(a); }
 #endif
+static inline vec v_max(vec a, vec b) { return a > b ? a : b; }
 
 #else
 
@@ -91,18 +94,23 @@ static inline vec v_select(ivec mask, vec a, vec b)
 #else
 #define X86(op) _mm_##op
 #endif
+/* v_max is used for sizes alone: which of two NaNs or zeros it returns, processors differ in. */
 #if defined(__aarch64__) && FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec v_sqrt(vec a) { return vsqrtq_f32(a); }
+static inline vec v_max(vec a, vec b) { return vmaxq_f32(a, b); }
 #elif defined(__aarch64__)
 static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f64(c, a, b); }
 static inline vec v_sqrt(vec a) { return vsqrtq_f64(a); }
+static inline vec v_max(vec a, vec b) { return vmaxq_f64(a, b); }
 #elif FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_ps)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_ps)(a); }
+static inline vec v_max(vec a, vec b) { return X86(max_ps)(a, b); }
 #else
 static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_pd)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_pd)(a); }
+static inline vec v_max(vec a, vec b) { return X86(max_pd)(a, b); }
 #endif
 
 /* The first n lanes, as a mask for loads and stores where the processor has them. */
@@ -222,7 +230,6 @@ static inline vec v_from_bits(ivec a)
 static inline vec v_abs(vec x) { return v_from_bits(v_bits(x) & v_isplat(~SIGN_BIT)); }
 
 static inline vec v_add(vec a, vec b) { return a + b; }
-static inline vec v_max(vec a, vec b) { return v_select(v_lt(a, b), b, a); }
 
 /* v_swap(x, half): lane l of the result is lane l ^ half of x.  A macro, since both compilers
  * want to see constants. */
@@ -244,7 +251,7 @@ static inline vec v_max(vec a, vec b) { return v_select(v_lt(a, b), b, a); }
 #endif
 
 /* One number of all lanes: l with l + FBP_LANES / 2, then half of that, ... 1. */
-static inline __attribute__((always_inline)) real v_fold(vec x, vec (*const with)(vec, vec))
+INLINE real v_fold(vec x, vec (*const with)(vec, vec))
 {
 #if FBP_LANES >= 16
     x = with(x, v_swap(x, 8));
