@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import io, layers, training
-from .kernels import checks, inference, threads
+from .kernels import checks, inference, memory, threads
 
 __all__ = ["Sequential", "load", "mlp"]
 
@@ -83,8 +83,8 @@ class Sequential:
     def _bind(self):
         """Make the flat arrays, and the layers' arrays views into them."""
         n = sum(layer.n_parameters for layer in self.layers)
-        self._parameters = np.zeros(n, self.dtype)
-        self._gradients = np.zeros(n, self.dtype)
+        self._parameters = memory.aligned(n, self.dtype)
+        self._gradients = memory.aligned(n, self.dtype)
         start = 0
         for layer in self.layers:
             part = slice(start, start + layer.n_parameters)

@@ -9,7 +9,7 @@ By hand::
 import numpy as np
 
 from . import kernels
-from .kernels import checks
+from .kernels import checks, memory
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -105,7 +105,9 @@ class Optimizer(checks.Settings):
             self.steps = 0
             self._parameters = parameters
         for name in self.state_names:
-            array = self.state.setdefault(name, np.zeros_like(parameters))
+            if name not in self.state:
+                self.state[name] = memory.aligned(parameters.size, parameters.dtype)
+            array = self.state[name]
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
 

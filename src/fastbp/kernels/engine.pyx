@@ -42,6 +42,8 @@ from fastbp.kernels.threads cimport (
     fbp_meet, fbp_member, fbp_share, run_team, threads_for,
 )
 
+from . import memory
+
 ctypedef fused source:
     float
     double
@@ -238,11 +240,8 @@ cdef class Engine:
         return <void *><size_t>array.ctypes.data
 
     cdef void *_new(self, Py_ssize_t n, dtype) except NULL:
-        """n numbers of the workspace, from the start of a cache line."""
-        dtype = np.dtype(dtype)
-        array = np.empty(n * dtype.itemsize + 64, np.uint8)
-        cdef size_t address = <size_t>self._pointer(array)
-        return <void *>((address + 63) & ~<size_t>63)
+        """n numbers of the workspace."""
+        return self._pointer(memory.aligned(n, dtype))
 
     cdef double _lower(self, list operations, dtype) except -1:
         """Fill in the operations; the multiply-adds of a step."""

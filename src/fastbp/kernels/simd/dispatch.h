@@ -20,7 +20,7 @@
 #define FBP_K_BLOCK 256
 
 /* Numbers in the workspace that a large matrix product is given to copy operands to. */
-#define FBP_WORKSPACE (FBP_K_BLOCK * 256)
+#define FBP_WORKSPACE (FBP_K_BLOCK * (256 + 16))
 
 /* A sum along a row runs in this many lanes, element j in lane j % 16, and the
  * lanes are added as a tree: l + (l + 8), then 4, 2, 1. */

@@ -49,10 +49,14 @@ static void matmul(const fbp_product *c, real *workspace)
  * they take 256 KiB, which leaves room in a level-2 cache. */
 #define M_BLOCK 256
 
-/* Elements that lie this many bytes apart fall into few sets of a cache, and into as many
- * pages; they are copied closer together if they are used often. */
+/* Rows that lie this many bytes apart are in as many pages, and nobody fetches the next one
+ * ahead of time. */
 #define FAR_APART 2048
 
+/* Rows whose distance is a multiple of this share few sets of a cache, and push each other
+ * out; a copy has SPREAD numbers more in each row. */
+#define ALIASED 256
+#define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
 
 
 typedef struct {
@@ -94,6 +98,13 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
 #endif
 #pragma GCC unroll 8
     for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->A + 3 * g * a_row;
+    if (t->k > FBP_K_BLOCK / 2) {
+        /* C's place is far away when it is needed; in a long chain there is time to fetch it. */
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+            for (int u = 0; u < vectors; u++)
+                __builtin_prefetch(t->C + i * t->c_row + u * FBP_LANES, 1);
+    }
     for (ptrdiff_t p = t->k; p > 0; p--) {
         vec b_p[TILE_VECTORS];
         for (int u = 0; u < vectors; u++) {
@@ -294,6 +305,18 @@ static void pack_b(ptrdiff_t k, ptrdiff_t columns, const real *B, ptrdiff_t b_ro
     }
 }
 
+/* Ask for the part from `first` to `stop`, of `all`, of what pack_b will read next, so that it
+ * need not wait. */
+static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_t k,
+                       ptrdiff_t first, ptrdiff_t stop, ptrdiff_t all)
+{
+    const ptrdiff_t line = 64 / sizeof(real);
+    const ptrdiff_t rows = b_col == 1 ? k : TILE_COLUMNS, length = b_col == 1 ? TILE_COLUMNS : k;
+    const ptrdiff_t step = b_col == 1 ? b_row : b_col;
+    for (ptrdiff_t i = rows * first / all; i < rows * stop / all; i++)
+        for (ptrdiff_t j = 0; j < length; j += line) __builtin_prefetch(B + i * step + j, 0, 2);
+}
+
 /* A product as it is described, from chains that start by column, or else by row. */
 static void product(const fbp_product *c, const real *row_start, real *workspace)
 {
@@ -302,10 +325,12 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
     const real *A = c->A, *B = c->B, *start = c->bias, *gate = c->gate;
     real *C = c->C;
     real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
-    const int is_far = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real) >= FAR_APART;
-    const int copy_a = workspace && is_far && n > TILE_COLUMNS && m > TILE_ROWS;
-    const int pack =
-        b_col != 1 || (b_row * (ptrdiff_t)sizeof(real) >= FAR_APART && m > 2 * TILE_ROWS);
+    const ptrdiff_t a_bytes = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t b_bytes = (b_row > b_col ? b_row : b_col) * (ptrdiff_t)sizeof(real);
+    const int copy_a = workspace && a_bytes >= FAR_APART && a_bytes % ALIASED == 0 &&
+                       n > TILE_COLUMNS && m > TILE_ROWS;
+    const int pack = b_col != 1 || (b_bytes >= FAR_APART && m > 2 * TILE_ROWS);
+    const int prefetch = pack && b_bytes >= FAR_APART;
     const ptrdiff_t m_block = copy_a ? M_BLOCK : m;
     const int is_row = m == 1 && b_col == 1 && !row_start;
     const ptrdiff_t width = is_row ? ROW_VECTORS * FBP_LANES : TILE_COLUMNS;
@@ -328,12 +353,13 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
                 /* Rows or columns, whichever is contiguous, one after the other. */
                 const int by_row = a_col == 1;
                 const ptrdiff_t lines = by_row ? height : t.k, length = by_row ? t.k : height;
+                const ptrdiff_t step = length + SPREAD;
                 for (ptrdiff_t l = 0; l < lines; l++)
-                    memcpy(workspace + l * length, A_block + l * (by_row ? a_row : a_col),
+                    memcpy(workspace + l * step, A_block + l * (by_row ? a_row : a_col),
                            (size_t)length * sizeof(real));
                 A_block = workspace;
-                t.a_row = by_row ? length : 1;
-                t.a_col = by_row ? 1 : length;
+                t.a_row = by_row ? step : 1;
+                t.a_col = by_row ? 1 : step;
             }
             /* As many tiles as it takes, of heights that differ by one at most: one of a few
              * rows at the end would wait for its own sums. */
@@ -362,6 +388,9 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
                     t.C = C + (i_block + i) * c_row + j;
                     t.gate = gate ? gate + (i_block + i) * c_row + j : NULL;
                     t.row_start = row_start && p == 0 ? row_start + i_block + i : NULL;
+                    if (prefetch && n - j >= 2 * width)
+                        prefetch_b(B + p * b_row + (j + width) * b_col, b_row, b_col, t.k, i, stop,
+                                   height);
                     run_tile(&t, stop - i);
                     i = stop;
                 }
