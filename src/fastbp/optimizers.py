@@ -6,8 +6,6 @@ By hand::
     optimizer.step(net.parameters, net.gradients)
 """
 
-import numpy as np
-
 from . import kernels
 from .kernels import checks, memory
 

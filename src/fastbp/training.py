@@ -477,7 +477,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
 
     network._reseed(streams)
     network.history = history
-    rows = np.arange(len(data))
+    rows = None if shuffle else np.arange(len(data))
     with WholeSteps() as whole_steps:
         try:
             for run.epoch in range(epochs):

@@ -1,6 +1,8 @@
 """The compiled engine makes the steps that the layers make: the same bits, either way, in every
 tier and number of threads."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -143,7 +145,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, dtype):
 
     def run(isa, n_threads):
         layers = [lambda: fb.Dense(sizes[0], sizes[1])]
-        for n_in, n_out in zip(sizes[1:], sizes[2:], strict=False):
+        for n_in, n_out in itertools.pairwise(sizes[1:]):
             layers += [fb.ReLU, lambda a=n_in, b=n_out: fb.Dense(a, b)]
         return train(layers, dtype, X, y, fb.MeanSquaredError(), fb.Adam(), isa,
                      batch_size=batch_size, n_threads=n_threads)

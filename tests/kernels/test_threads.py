@@ -42,7 +42,7 @@ def python(code, **environment):
 class TestHowMany:
     def test_the_cpus_this_process_may_use(self):
         code = "import fastbp; print(fastbp.get_num_threads())"
-        environment = {name: "" for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")}
+        environment = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"), "")
         expected = len(os.sched_getaffinity(0)) if has_openmp else 1
         assert int(python(code, **environment)) == expected
 
@@ -104,7 +104,7 @@ class TestHowMany:
             lambda: net.predict(X, n_threads=n),
             lambda: net.evaluate(X, y, loss=loss, n_threads=n),
         ):
-            with pytest.raises((TypeError, ValueError), match="^n_threads: expected a whole"):
+            with pytest.raises((TypeError, ValueError), match=r"^n_threads: expected a whole"):
                 call()
 
     @needs_openmp

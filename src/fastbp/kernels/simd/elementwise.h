@@ -115,13 +115,26 @@ static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t k
 {
     const uint32_t threshold = (uint32_t)(rate * 4294967296.0);
     const real scale = (real)(1.0 / (1.0 - rate));
+#if FBP_LANES == 1
     for (ptrdiff_t i = 0; i < n; i += 4) {
         uint32_t word[4];
         fbp_philox((uint64_t)(first + i) / 4, step, key, word);
-        for (ptrdiff_t l = 0; l < 4 && i + l < n; l++) {
-            const real y = X[i + l] * scale;
-            const int is_zero = word[l] < threshold || (y < FBP_LEAST && -FBP_LEAST < y);
-            Y[i + l] = is_zero ? 0 : y;
+        for (ptrdiff_t l = 0; l < 4 && i + l < n; l++)
+            Y[i + l] = word[l] < threshold ? 0 : v_zero_below(X[i + l] * scale, FBP_LEAST);
+    }
+#else
+    typedef uint32_t words __attribute__((vector_size(FBP_LANES * 4)));
+    for (ptrdiff_t i = 0; i < n; i += 4 * COUNTERS) {
+        uint32_t word[4 * COUNTERS];
+        philox_of_many((uint64_t)(first + i) / 4, step, key, word);
+        for (ptrdiff_t l = 0; l < 4 * COUNTERS; l += FBP_LANES) {
+            words w;
+            memcpy(&w, word + l, sizeof w);
+            const ivec kept = __builtin_convertvector(w >= threshold - (words){0}, ivec);
+            const vec x = v_load_part(X + i + l, n - i - l, 0);
+            const vec y = v_zero_below(x * v_splat(scale), FBP_LEAST);
+            v_store_part(Y + i + l, n - i - l, v_from_bits(v_bits(y) & kept));
         }
     }
+#endif
 }
