@@ -104,7 +104,7 @@ class Optimizer(checks.Settings):
             self._parameters = parameters
         for name in self.state_names:
             if name not in self.state:
-                self.state[name] = memory.aligned(parameters.size, parameters.dtype)
+                self.state[name] = memory.aligned(parameters.shape, parameters.dtype)
             array = self.state[name]
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")

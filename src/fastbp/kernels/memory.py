@@ -1,24 +1,25 @@
 """Memory that starts where vectors like it."""
 
+import math
+
 import numpy as np
 
 CACHE_LINE = 64  # bytes, and as many as the widest vector has
 
 
-def aligned(n, dtype):
-    """An array of n numbers that starts at a cache line, so that no vector lies in two.
+def aligned(shape, dtype):
+    """Zeros that start at a cache line, so that no vector lies in two.
 
     Parameters
     ----------
-    n : int
+    shape : int or tuple of int
     dtype : dtype_like
 
     Returns
     -------
-    ndarray of shape (n,)
-        All 0.
+    ndarray
     """
-    dtype = np.dtype(dtype)
-    raw = np.zeros(n * dtype.itemsize + CACHE_LINE, np.uint8)
+    n_bytes = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + n * dtype.itemsize].view(dtype)
+    return raw[start : start + n_bytes].view(dtype).reshape(shape)
