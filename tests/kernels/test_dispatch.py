@@ -168,6 +168,7 @@ class TestSameBits:
     @pytest.mark.parametrize(
         "m, k, n",
         [(230, 1100, 150), (530, 600, 40), (290, 70, 610), (16, 700, 23), (523, 300, 1),
+         (150, 1024, 150), (130, 576, 640),
          (520, 300, 3)],
     )
     def test_large_and_narrow_products(self, tier, calls, same_bits, dtype, m, k, n):

@@ -129,7 +129,8 @@ class TestHowMany:
 
 
 THREADS = st.integers(2, 4)
-SIZES = st.sampled_from([1, 2, 13, 14, 15, 31, 32, 33, 64, 101, 127, 128, 129, 256, 257, 300, 517])
+SIZES = st.sampled_from([1, 2, 13, 14, 15, 31, 32, 33, 64, 101, 127, 128, 129, 256, 257, 300,
+                         512, 517, 640])
 
 
 @needs_openmp

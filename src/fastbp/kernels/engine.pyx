@@ -7,10 +7,11 @@ leaves out is Python.
 
 A step gathers its rows, goes forward through the operations, lets the loss write its
 gradient, goes back, and updates the parameters.  A team of threads makes a run of steps
-together: each does its part of every operation, and they meet before the next one.  If
-anything is unusual (a loss or gradient
-that is not finite, a step so large that it might make a weight infinite) the engine stops
-before the update, and the caller does that step the careful way.
+together: each does its part of every operation, and they meet before the next one.
+
+If anything is unusual (a loss or gradient that is not finite, a step so large that it might
+make a weight infinite) the engine stops before the update, and the caller does that step the
+careful way.
 """
 
 cimport cython

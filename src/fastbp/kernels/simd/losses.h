@@ -102,8 +102,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
             if (weights && weights[i] == 0) continue;
             const real largest = row_max(n, z);
             real score = labels ? z[labels[i]] - largest : shifted_dot(n, Y + i * n, z, largest);
-            if (smoothing > 0)
-                score = keep * score + spread * shifted_dot(n, NULL, z, largest);
+            if (smoothing > 0) score = keep * score + spread * shifted_dot(n, NULL, z, largest);
             target_score[i - first] = score;
             real *e = is_short ? e_short[i - first] : dZ + i * n;
             sum[i - first] = shifted_exp(n, z, largest, e, is_short ? FBP_SUM_LANES : n);

@@ -58,7 +58,6 @@ static void matmul(const fbp_product *c, real *workspace)
 #define ALIASED 256
 #define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
 
-
 typedef struct {
     ptrdiff_t k;   /* the length of the chains, at most FBP_K_BLOCK */
     const real *A; /* element (i, p) at A[i * a_row + p * a_col] */
@@ -76,10 +75,12 @@ typedef struct {
     ptrdiff_t columns; /* of C that the tile may write */
 } tile_t;
 
-/* The tile: load, multiply and add, and finish in registers. */
+/* The tile: load, multiply and add, and finish in registers.  Every loop over the sums is
+ * unrolled by order: if one is not, gcc keeps all of them in memory. */
 INLINE void tile(const tile_t *t, const int rows, const int vectors, const int masked)
 {
     vec sum[TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 2
     for (int u = 0; u < vectors; u++) {
         const vec start = t->start
                               ? v_load_part(t->start + u * FBP_LANES, t->columns - u * FBP_LANES, 0)
@@ -102,11 +103,13 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
         /* C's place is far away when it is needed; in a long chain there is time to fetch it. */
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
             for (int u = 0; u < vectors; u++)
                 __builtin_prefetch(t->C + i * t->c_row + u * FBP_LANES, 1);
     }
     for (ptrdiff_t p = t->k; p > 0; p--) {
         vec b_p[TILE_VECTORS];
+#pragma GCC unroll 2
         for (int u = 0; u < vectors; u++) {
 #if FBP_MASKS
             if (masked && u == vectors - 1) {
@@ -119,6 +122,7 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             const vec a_i = v_splat(a[i / 3][i % 3 * a_row]);
+#pragma GCC unroll 2
             for (int u = 0; u < vectors; u++) sum[i][u] = v_fma(a_i, b_p[u], sum[i][u]);
         }
 #pragma GCC unroll 8
@@ -128,6 +132,7 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
 
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
         for (int u = 0; u < vectors; u++) {
             real *c = t->C + i * t->c_row + u * FBP_LANES;
             const ptrdiff_t columns = t->columns - u * FBP_LANES;
@@ -399,17 +404,10 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
     }
 }
 
-static void matmul(const fbp_product *c, real *workspace)
+/* The mirror image of C, B^T A^T, for few columns, which would leave lanes idle. */
+static void mirrored_product(const fbp_product *c)
 {
-    /* Few columns would leave lanes idle: C's mirror image, B^T A^T, has few rows instead.
-     * Where A's columns are not contiguous they must be transposed first, which pays only
-     * for very few. */
-    const ptrdiff_t few = c->a_row == 1 ? TILE_COLUMNS : FBP_LANES / 4 + 1;
-    if (c->n >= few || c->n % FBP_LANES == 0 || c->m < FBP_LANES) {
-        product(c, NULL, workspace);
-        return;
-    }
-    real mirror[TILE_COLUMNS * M_BLOCK];
+    real mirror[FBP_LANES * M_BLOCK];
     for (ptrdiff_t i = 0; i < c->m; i += M_BLOCK) {
         const ptrdiff_t width = least_of(c->m - i, M_BLOCK);
         const fbp_product mirrored = {
@@ -440,6 +438,23 @@ static void matmul(const fbp_product *c, real *workspace)
             }
         }
     }
+}
+
+static void matmul(const fbp_product *c, real *workspace)
+{
+    /* The columns that do not fill a vector, if they are few.  Where A's columns are not
+     * contiguous the mirrored product transposes them first, which pays only for very few. */
+    const ptrdiff_t few = c->a_row == 1 ? FBP_LANES : FBP_LANES / 4 + 1;
+    const ptrdiff_t rest = c->n % FBP_LANES;
+    if (rest == 0 || rest >= few || c->m < FBP_LANES) {
+        product(c, NULL, workspace);
+        return;
+    }
+    fbp_product whole = *c, part = *c;
+    fbp_take_columns(&whole, 0, c->n - rest, sizeof(real));
+    fbp_take_columns(&part, c->n - rest, c->n, sizeof(real));
+    if (whole.n > 0) product(&whole, NULL, workspace);
+    mirrored_product(&part);
 }
 
 #endif

@@ -39,8 +39,7 @@ static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velo
     else
         for (; i + FBP_LANES <= n; i += FBP_LANES)
             sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
-    if (i < n)
-        sgd_vector(&s, parameters + i, gradients + i, velocity ? velocity + i : NULL, n - i);
+    if (i < n) sgd_vector(&s, parameters + i, gradients + i, velocity ? velocity + i : NULL, n - i);
 }
 
 /* g = gradient + l2 * parameter

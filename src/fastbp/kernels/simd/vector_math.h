@@ -121,7 +121,6 @@ typedef unsigned_integer uvec __attribute__((vector_size(FBP_LANES * FBP_BITS / 
 static inline ivec v_wrap_add(ivec a, ivec b) { return (ivec)((uvec)a + (uvec)b); }
 static inline ivec v_wrap_shl(ivec a, int n) { return (ivec)((uvec)a << n); }
 
-
 /* a with the sign of x, where a is positive, +0, or has that sign already */
 static inline vec v_with_sign(vec a, vec x)
 {

@@ -240,9 +240,9 @@ static inline vec v_add(vec a, vec b) { return a + b; }
 #elif FBP_LANES == 8
 #define XOR(h) 0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h
 #elif FBP_LANES == 16
-#define XOR(h)                                                                             \
-    0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, \
-        12 ^ h, 13 ^ h, 14 ^ h, 15 ^ h
+#define XOR(h)                                                                                    \
+    0 ^ h, 1 ^ h, 2 ^ h, 3 ^ h, 4 ^ h, 5 ^ h, 6 ^ h, 7 ^ h, 8 ^ h, 9 ^ h, 10 ^ h, 11 ^ h, 12 ^ h, \
+        13 ^ h, 14 ^ h, 15 ^ h
 #endif
 #ifdef __clang__
 #define v_swap(x, half) __builtin_shufflevector(x, x, XOR(half))

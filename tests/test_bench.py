@@ -1,0 +1,68 @@
+"""The benchmarks run, alone and quickly, and write what they say; how fast is their business."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the benchmarks are not beside the tests")
+
+
+def run(script, folder, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "FASTBP_DATA"}
+    result = subprocess.run(
+        [sys.executable, BENCH / f"{script}.py", "--quick", "--rounds", "1", "--output", folder,
+         *arguments],
+        capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=folder,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout, json.loads((folder / f"{script}.json").read_text())
+
+
+def numbers(results):
+    """All numbers in what was written."""
+    if isinstance(results, dict):
+        results = list(results.values())
+    if isinstance(results, list):
+        return [number for part in results for number in numbers(part)]
+    return [results] if isinstance(results, float) else []
+
+
+@pytest.mark.parametrize(("script", "arguments"), [
+    ("training", ["--peers", "numpy", "--parts", "peers"]),
+    ("inference", ["--peers", "numpy"]),
+    ("kernels", []),
+    ("scaling", ["--peers"]),
+    ("memory", []),
+])
+def test_a_benchmark(tmp_path, script, arguments):
+    printed, results = run(script, tmp_path, *arguments)
+    assert "measured FMA peak" in printed
+    assert results["machine"]["peak"] > 0
+    found = numbers(results)
+    assert len(found) > 5
+    assert all(0 <= number < float("inf") for number in found)
+    assert (tmp_path / f"{script}.png").stat().st_size > 10_000
+
+
+def test_peers_that_are_not_installed_are_named(tmp_path):
+    """Hidden by a finder that knows nothing of them."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, package=None: (\n"
+        "    None if name == 'onnxruntime' else find(name, package))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, BENCH / "inference.py", "--quick", "--rounds", "1", "--peers", "onnx",
+         "--output", tmp_path],
+        capture_output=True, text=True, check=False, timeout=300, env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "ONNX Runtime is left out, since it is not installed: pip install" in result.stdout
