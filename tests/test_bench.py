@@ -10,7 +10,7 @@ import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
 
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the benchmarks are not beside the tests")
+pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no benchmarks beside the tests")
 
 
 def run(script, folder, *arguments):
@@ -45,7 +45,7 @@ def test_a_benchmark(tmp_path, script, arguments):
     assert "measured FMA peak" in printed
     assert results["machine"]["peak"] > 0
     found = numbers(results)
-    assert len(found) > 5
+    assert len(found) >= 5
     assert all(0 <= number < float("inf") for number in found)
     assert (tmp_path / f"{script}.png").stat().st_size > 10_000
 

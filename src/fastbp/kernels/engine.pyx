@@ -418,9 +418,9 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         if not forward(plan, me, m, dropout_step, parameters):
             return
         Z = <real *>plan.operations[plan.n_operations - 1].output
-        if not lose(run, me, m, Z) or not backward(plan, me, m, dropout_step, parameters, gradients):
-            return
-        if not size_of(plan, me, gradients, &size):
+        if not (lose(run, me, m, Z)
+                and backward(plan, me, m, dropout_step, parameters, gradients)
+                and size_of(plan, me, gradients, &size)):
             return
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
         reach = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, size + decay_size)
