@@ -89,7 +89,7 @@ def fma_peak(dtype, threads=1, isa=None):
         # Long enough that the threads' starting does not count.
         with ThreadPoolExecutor(threads) as pool:
             return max(
-                sum(pool.map(rate, [2_000_000] * threads, [dtype] * threads)) for _ in range(3)
+                sum(pool.map(rate, [2_000_000] * threads, [dtype] * threads)) for _ in range(50)
             )
     finally:
         dispatch.use(before)

@@ -199,7 +199,9 @@ class Sequential:
         n_out = self.n_out or X.shape[1]
         Z = checks.output(out, (len(X), n_out), self.dtype, X=X)
         for start, chunk in self._chunks(X):
-            Z[start : start + len(chunk)] = self._forward(chunk, training=False)
+            part = Z[start : start + len(chunk)]
+            if self._predictor is None or self._predictor(chunk, part) is None:
+                part[...] = self._forward(chunk, training=False)
         return Z
 
     def _make_predictor(self):
