@@ -86,10 +86,10 @@ def fma_peak(dtype, threads=1, isa=None):
     try:
         if threads == 1:
             return max(rate(10_000, dtype) for _ in range(1000))
-        # Long enough that the threads' starting does not count.
+        # Longer, so that all are running at once.
         with ThreadPoolExecutor(threads) as pool:
             return max(
-                sum(pool.map(rate, [2_000_000] * threads, [dtype] * threads)) for _ in range(50)
+                sum(pool.map(rate, [200_000] * threads, [dtype] * threads)) for _ in range(300)
             )
     finally:
         dispatch.use(before)

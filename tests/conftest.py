@@ -2,6 +2,10 @@
 
 import os
 
+# Tests have teams of threads for work that is much too small, on machines that may be busy with
+# other things: whoever waits should sleep.  OpenMP reads this as it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import pytest
 from hypothesis import settings

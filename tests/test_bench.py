@@ -58,7 +58,8 @@ def test_peers_that_are_not_installed_are_named(tmp_path):
         "u.find_spec = lambda name, package=None: (\n"
         "    None if name == 'onnxruntime' else find(name, package))\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(
         [sys.executable, BENCH / "inference.py", "--quick", "--rounds", "1", "--peers", "onnx",
          "--output", tmp_path],

@@ -40,6 +40,12 @@ def test_accuracy(n, columns, batch, weighted, seed):
     assert score(Accuracy, Z, np.eye(columns)[y], weights, batch) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("label", [-1, 3, 10**12])
+def test_a_label_that_is_none_counts_as_wrong(label):
+    Z = np.array([[0.0, 0, 5], [1, 2, 3], [3, 2, 1]])
+    assert score(Accuracy, Z, np.array([2, label, 0])) == 2 / 3
+
+
 @cases
 def test_binary_accuracy(n, columns, batch, weighted, seed):
     rng, Z, weights = numbers(n, columns, weighted, seed)
@@ -77,3 +83,8 @@ def test_r2_is_the_mean_over_outputs():
     Y = np.array([[0.0, 5], [2, 5], [4, 5]])
     Z = np.array([[0.0, 5], [2, 5], [2, 5]])
     assert score(R2, Z, Y) == pytest.approx((0.5 + 1) / 2)
+
+
+def test_r2_of_no_rows():
+    with pytest.raises(ValueError, match="at least one row"):
+        R2(np.empty((0, 2)))

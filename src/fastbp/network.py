@@ -186,9 +186,12 @@ class Sequential:
         TypeError, ValueError
             If X is not made of real numbers, or its shape or that of `out` does not fit.
         """
-        if n_threads is not None:
-            with threads.using(n_threads):
-                return self.predict(X, out=out)
+        if n_threads is None:
+            return self._predict(X, out)
+        with threads.using(n_threads):
+            return self._predict(X, out)
+
+    def _predict(self, X, out=None):
         if self._predictor_made != layers.Layer.changes:
             self._make_predictor()
         if self._predictor is not None:
@@ -243,7 +246,7 @@ class Sequential:
         metric = data.new_metric(loss)
         for start in range(0, len(data), CHUNK_ROWS):
             X, y, w = data.batch(slice(start, start + CHUNK_ROWS))
-            Z = self.predict(X)
+            Z = self._predict(X)
             if metric is not None:
                 metric.update(Z, y, w)
             value, _ = loss(Z, y, w)

@@ -276,11 +276,11 @@ class Training:
 
     def _lower(self):
         """Make the compiled engine, unless it is there and nothing was changed since."""
+        self.optimizer.start(self.network.parameters)
         description = describe(self)
         if description is None:
             self.engine = self._lowered = None
             return
-        self.optimizer.start(self.network.parameters)
         state = [self.optimizer.state[name] for name in self.optimizer.state_names]
         lowered = description, [id(array) for array in (self.data.y, *state)]
         if lowered != self._lowered:
@@ -484,6 +484,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
                 start = time.perf_counter()
+                order = None  # the last epoch's need not stay
                 order = rng.permutation(len(data)) if shuffle else rows
                 with Progress(run, verbose) as progress:
                     row = run.run_epoch(order, whole_steps, progress)

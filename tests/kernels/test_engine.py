@@ -245,6 +245,18 @@ class TestWhatACallbackChanges:
         with pytest.raises(ValueError, match=rf"y: .*got {label}"):
             self.fit(change, y=y)
 
+    @pytest.mark.parametrize("label", [4, 10**12, -1])
+    def test_validation_labels_that_are_none(self, label):
+        y, y_val = np.arange(60) % 4, np.arange(60) % 4
+
+        def change(run):
+            y_val[7] = label
+
+        with pytest.raises(ValueError, match=rf"y: .*got {label}"):
+            fb.mlp([8, 16, 4], seed=0).fit(
+                self.X, y, loss=fb.SoftmaxCrossEntropy(), validation_data=(self.X, y_val),
+                callbacks=[change])
+
     def test_a_loss_with_other_targets(self):
         with pytest.raises(ValueError, match="y: expected shape"):
             self.fit(lambda run: setattr(run, "loss", fb.SigmoidCrossEntropy()))

@@ -69,7 +69,7 @@ cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept 
         else:
             fbp_share(me, product.m, 1, &first, &stop)
             fbp_take_rows(&product, first, stop, sizeof(real))
-    cdef fbp_product rows = product
+    cdef fbp_product rows
     panel = max(1, tier.work_per_look // (max(1, product.n) * max(1, product.k)))
     if product.m <= panel:
         fbp_matmul(tier, &product, workspace)

@@ -105,6 +105,8 @@ def fma_chains(Py_ssize_t length, dtype):
     float
         Floating-point operations made: two for each multiply-add.
     """
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
     cdef bint single = np.dtype(dtype) == np.float32
     cdef double made
     with nogil:

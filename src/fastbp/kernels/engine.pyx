@@ -180,6 +180,7 @@ cdef class Engine:
     cdef list arrays               # what the plan's pointers point into
     cdef Plan plan
     cdef bint is_double
+    cdef double work               # of a step, in multiply-adds
     cdef readonly int threads      # that a run may have
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
@@ -201,7 +202,7 @@ cdef class Engine:
         plan.X = <const char *>self._pointer(X)
         plan.x_batch = self._new(batch_size * plan.n_in, dtype)
         plan.n_operations = len(operations)
-        work = self._lower(operations, dtype)
+        self.work = self._lower(operations, dtype)
         if y.ndim == 2 and y.shape[1] != plan.n_out:
             raise ValueError(f"y: expected {plan.n_out} columns, got {y.shape[1]}")
 
@@ -230,7 +231,7 @@ cdef class Engine:
         for i, array in enumerate(state):
             plan.state[i] = self._pointer(array)
 
-        self.threads = threads_for(work)
+        self.threads = threads_for(self.work)
         plan.for_products = self._new(self.threads * FBP_WORKSPACE, dtype)
         plan.sizes = <double *>self._new(
             max(self.threads, plan.n_parameters // SQUARES_BLOCK + 1), np.float64)
@@ -332,9 +333,11 @@ cdef class Engine:
         run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
         run.careful = run.no_label = False
         run.made = 0
+        # Fewer, if that is what somebody wants by now, or this is a fork.
+        cdef int threads = min(self.threads, threads_for(self.work))
         try:
             with nogil:
-                run_team(self.threads, run_doubles if self.is_double else run_floats, &run)
+                run_team(threads, run_doubles if self.is_double else run_floats, &run)
         finally:
             self.careful = run.careful
             self.made += run.made
@@ -400,6 +403,8 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
     cdef real *Z
     # Below the square root of the largest number nothing that is multiplied overflows.
     limit = sqrt(<double>3.4028234663852886e38) if real is float else sqrt(1.7976931348623157e308)
+    if plan.clip_norm == 0:  # what is compared is no norm, but that is what the layers ask for
+        limit /= sqrt(<double>plan.n_parameters)
     if plan.weight_decay > 0:
         if not size_of(plan, me, parameters, &decay_size):
             return
@@ -521,6 +526,7 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
     """Each operation writes its output.  Whether to go on, as everywhere below."""
     cdef const Operation *op
     cdef fbp_product product
+    cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *W
     cdef const real *X
     cdef real *Z
@@ -537,7 +543,7 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
             product = forward_product(m, op.n_in, op.n_out, X, <const real *>W,
                                       <const real *>(W + op.n_in * op.n_out), Z)
             product.relu = i + 1 < plan.n_operations and plan.operations[i + 1].in_product
-            matmul(product, me, workspace(plan, me, Z))
+            matmul(product, me, workspace)
         elif op.kind == DROPOUT:
             fbp_dropout(tier, stop - first, X + first, Z + first, op.parameter, op.key,
                         dropout_step, first)
@@ -546,11 +552,6 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
         if not fbp_meet(me):
             return False
     return True
-
-
-cdef inline real *workspace(const Plan *plan, const fbp_member *me, real *of) noexcept nogil:
-    """This thread's, for products of the dtype that `of` has."""
-    return <real *>plan.for_products + me.part * FBP_WORKSPACE
 
 
 cdef bint lose(Run *run, fbp_member *me, Py_ssize_t m, const real *Z) noexcept nogil:
@@ -580,6 +581,7 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
     cdef fbp_product product
     cdef real *dZ = <real *>plan.upstream[0]
     cdef real *dX = <real *>plan.upstream[1]
+    cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *saved
     cdef real *dW
     cdef real one = 1
@@ -594,15 +596,15 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
             dW = gradients + op.parameters
             # Three products that read dZ and write apart: no need to meet in between.
             matmul(weights_product(m, op.n_in, op.n_out, <const real *>op.input,
-                                   <const real *>dZ, dW), me, workspace(plan, me, dZ))
+                                   <const real *>dZ, dW), me, workspace)
             matmul(bias_product(m, op.n_out, &one, <const real *>dZ,
-                                dW + op.n_in * op.n_out), me, workspace(plan, me, dZ))
+                                dW + op.n_in * op.n_out), me, workspace)
             if i > plan.first_dense:
                 product = input_product(m, op.n_in, op.n_out, <const real *>dZ,
                                         <const real *>(parameters + op.parameters), dX)
                 if plan.operations[i - 1].in_gradient:
                     product.gate = op.input
-                matmul(product, me, workspace(plan, me, dZ))
+                matmul(product, me, workspace)
                 dZ, dX = dX, dZ
         elif op.kind == DROPOUT:
             fbp_dropout(tier, stop - first, dZ + first, dZ + first, op.parameter, op.key,

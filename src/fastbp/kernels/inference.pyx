@@ -15,7 +15,7 @@ from fastbp.kernels.dense cimport (
     FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
 )
 from fastbp.kernels.dispatch cimport fbp_map, real, tier
-from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, run_team, threads_for
+from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, look, run_team, threads_for
 
 from .engine import MAPS as _MAPS
 
@@ -43,7 +43,7 @@ cdef struct Operation:
 cdef struct Call:
     const Operation *operations
     int n_operations
-    Py_ssize_t n_in, n_out, widest
+    Py_ssize_t n_in, n_out, widest, work_per_row
     bint large             # enough for the products' workspace to pay
     const void *parameters
     const void *X
@@ -143,6 +143,7 @@ cdef class Predictor:
         cdef Call call
         call.operations, call.n_operations = self.operations, self.n_operations
         call.n_in, call.n_out, call.widest = self.n_in, self.n_out, self.widest
+        call.work_per_row = self.work_per_row
         call.large = work >= WORK_FOR_WORKSPACE
         call.parameters = self.parameters
         call.X, call.Z, call.rows = X, Z, rows
@@ -176,7 +177,7 @@ cdef void run_doubles(void *work, fbp_member *me) noexcept nogil:
 
 cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcept nogil:
     """This thread's rows, a chunk at a time, between two arrays that take turns."""
-    cdef Py_ssize_t first, stop, rows
+    cdef Py_ssize_t first, stop, rows, work = 0
     fbp_share(me, call.rows, 1, &first, &stop)
     cdef fbp_member alone = me[0]  # in each product: nobody shares in it
     alone.parts = 1
@@ -194,6 +195,11 @@ cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcep
                        memory + 2 * room if call.large else <real *>NULL):
             break
         first += rows
+        work += rows * call.work_per_row
+        if work >= tier.work_per_look:
+            work = 0
+            if not look(me):
+                break
     free(memory)
 
 

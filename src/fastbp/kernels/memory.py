@@ -1,7 +1,5 @@
 """Memory that starts where vectors like it."""
 
-import math
-
 import numpy as np
 
 CACHE_LINE = 64  # bytes, and as many as the widest vector has
@@ -19,7 +17,7 @@ def aligned(shape, dtype):
     -------
     ndarray
     """
-    n_bytes = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + n_bytes].view(dtype).reshape(shape)

@@ -20,8 +20,11 @@ cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
 cdef inline bint is_argmax(Py_ssize_t n, const real *z, Py_ssize_t place) noexcept nogil:
     """Whether `argmax` is there: nothing before it is as large, and nothing after it larger."""
     cdef Py_ssize_t j
-    cdef real largest = z[place]
+    cdef real largest
     cdef bint right = True
+    if not 0 <= place < n:
+        return False
+    largest = z[place]
     if largest != largest:
         return argmax(n, z) == place
     for j in range(place):
@@ -125,6 +128,8 @@ def weighted_mean(const real[:, ::1] Y, const real[::1] weights, double[::1] mea
     exact.
     """
     check(Y, Y.shape[0], Y.shape[1], weights, mean, Y.shape[1])
+    if Y.shape[0] == 0:
+        raise ValueError("targets: expected at least one row, got none")
     cdef Py_ssize_t i, j
     cdef double weight, total = 0
     mean[:] = 0

@@ -7,6 +7,7 @@
 #ifndef FBP_TEAM_H
 #define FBP_TEAM_H
 
+#include <pthread.h>
 #include <stddef.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,13 +18,21 @@
 
 typedef struct {
     int interrupted; /* part 0 has an exception to raise */
-    int stopping[2]; /* what the members were told at the last barriers */
+    int stopping;    /* what the members are told at a barrier */
+    int arrived;     /* members, at the barrier that is to be passed */
+    int passed;      /* barriers so far; wraps around */
+    int asleep;      /* members that have waited too long to go on asking */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
 } fbp_team;
+
+/* How often a member asks whether the others have come, before it sleeps. */
+enum { FBP_MOST_PATIENCE = 2000, FBP_LEAST_PATIENCE = 100 };
 
 typedef struct {
     fbp_team *team;
     int part, parts;
-    unsigned barriers; /* that this member has passed */
+    int patience;
 } fbp_member;
 
 typedef void (*fbp_task)(void *work, fbp_member *me);
@@ -31,12 +40,12 @@ typedef void (*fbp_task)(void *work, fbp_member *me);
 /* Run a task in at most so many threads.  Whether it was interrupted. */
 static inline int fbp_run_team(int threads, fbp_task task, void *work)
 {
-    fbp_team team = {0, {0, 0}};
+    fbp_team team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
         {
-            fbp_member me = {&team, omp_get_thread_num(), omp_get_num_threads(), 0};
+            fbp_member me = {&team, omp_get_thread_num(), omp_get_num_threads(), FBP_MOST_PATIENCE};
             task(work, &me);
         }
         return team.interrupted;
@@ -59,17 +68,53 @@ static inline int fbp_interrupted(const fbp_member *me)
     return __atomic_load_n(&me->team->interrupted, __ATOMIC_RELAXED);
 }
 
-/* Wait until all have come this far.  Whether to go on, the same answer for all: what part 0
- * writes for one barrier nobody reads at the next. */
+static inline void fbp_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Wait until all have come this far.  Whether to go on, the same answer for all.
+ *
+ * Mostly the others are close, so a member first asks again and again, for some tens of
+ * microseconds at most.  Then it sleeps: on a busy machine the one it waits for may want its
+ * CPU.  Where that happens often, it asks less and less.  An OpenMP barrier has the patience
+ * of many of the scheduler's turns, and two teams on the same CPUs hardly get on. */
 static inline int fbp_meet(fbp_member *me)
 {
-    if (me->parts == 1) return !me->team->interrupted;
-    int *stopping = &me->team->stopping[me->barriers++ % 2];
-    if (me->part == 0) *stopping = me->team->interrupted;
-#ifdef _OPENMP
-#pragma omp barrier
-#endif
-    return !*stopping;
+    fbp_team *team = me->team;
+    if (me->parts == 1) return !team->interrupted;
+    const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == me->parts) {
+        /* The last one; the others do nothing until it has counted the barrier. */
+        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        team->stopping = fbp_interrupted(me);
+        __atomic_store_n(&team->passed, passed + 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&team->asleep, __ATOMIC_SEQ_CST)) {
+            pthread_mutex_lock(&team->mutex);
+            pthread_cond_broadcast(&team->wake);
+            pthread_mutex_unlock(&team->mutex);
+        }
+        return !team->stopping;
+    }
+    for (int i = 0; i < me->patience; i++) {
+        if (__atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) != passed) {
+            me->patience = FBP_MOST_PATIENCE;
+            return !team->stopping;
+        }
+        fbp_pause();
+    }
+    if (me->patience > FBP_LEAST_PATIENCE) me->patience /= 2;
+    pthread_mutex_lock(&team->mutex);
+    __atomic_add_fetch(&team->asleep, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&team->passed, __ATOMIC_SEQ_CST) == passed)
+        pthread_cond_wait(&team->wake, &team->mutex);
+    __atomic_sub_fetch(&team->asleep, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&team->mutex);
+    return !team->stopping;
 }
 
 /* This member's part of n things, cut only at multiples of `grain`. */

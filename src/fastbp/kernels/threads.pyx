@@ -12,7 +12,11 @@ from . import checks
 cdef extern from *:
     """
     #ifdef _OPENMP
-    static int fbp_openmp_threads(void) { return omp_get_max_threads(); }
+    static int fbp_openmp_threads(void)
+    {
+        const int most = omp_get_max_threads(), limit = omp_get_thread_limit();
+        return most < limit ? most : limit;
+    }
     static int fbp_processors(void) { return omp_get_num_procs(); }
     #else
     static int fbp_openmp_threads(void) { return 1; }
@@ -31,6 +35,9 @@ cdef extern from "team.h" nogil:
 cdef extern from "Python.h":
     # Without Cython's check, so that the exception stays set for the end of the task.
     int PyErr_CheckSignals() noexcept
+
+# More would only be a mistake.
+MOST = 1024
 
 # What `set_num_threads` said, or 0.
 cdef int preferred = 0
@@ -118,10 +125,6 @@ def set_num_threads(n_threads):
     """
     global preferred
     preferred = 0 if n_threads is None else checks.whole("n_threads", n_threads, 1, MOST)
-
-
-# More would only be a mistake.
-MOST = 1024
 
 
 class using:

@@ -140,7 +140,7 @@ FBP_DECLARE_TABLE(double, f64);
 typedef struct {
     const char *name;
     int (*runs)(void);       /* whether this machine can run it */
-    ptrdiff_t work_per_look; /* multiply-adds that take it about a tenth of a second */
+    ptrdiff_t work_per_look; /* multiply-adds that take it some hundredths of a second */
     const fbp_table_f32 *f32;
     const fbp_table_f64 *f64;
 } fbp_tier;
