@@ -501,3 +501,15 @@ def test_reseed_follows_from_the_seed():
     assert draws(a_net(seed=1)) == draws(a_net(seed=1))
     assert len({*draws(a_net(seed=1)), *draws(a_net(seed=2))}) == 4
     assert draws(a_net(seed=1), 5) == draws(a_net(seed=2), 5)
+
+
+def test_a_predict_of_ones_own_does_not_get_in_the_way():
+    class Classifier(fb.Sequential):
+        def predict(self, X):
+            return super().predict(X).argmax(axis=1)
+
+    net = Classifier([fb.Dense(3, 3)], seed=0)
+    X, y, loss = np.eye(3, dtype="f4"), np.arange(3), fb.SoftmaxCrossEntropy()
+    history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.1), validation_data=(X, y), epochs=20)
+    assert history["val_loss"][-1] == net.evaluate(X, y, loss=loss)["loss"]
+    assert net.predict(X).tolist() == [0, 1, 2]

@@ -161,6 +161,19 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, dtype):
         threads.set_work_per_thread(paid)
 
 
+@pytest.mark.parametrize("by_layers", [False, True])
+def test_gradients_whose_squares_overflow(monkeypatch, by_layers):
+    """Each of them could still be taken a step; their norm, which the layers ask for, cannot."""
+    if by_layers:
+        monkeypatch.setattr(training, "describe", lambda run: None)
+    net = fb.mlp([4, 1], dtype="float64", seed=0)
+    net.parameters[:] = 0
+    with pytest.raises(FloatingPointError, match="the gradients are not finite"):
+        net.fit(np.full((1, 4), 1.2e154), np.ones((1, 1)), loss=fb.MeanAbsoluteError(),
+                optimizer=fb.SGD(1e-160), epochs=1)
+    assert not net.parameters.any()
+
+
 def lowered(net, X, y, loss, optimizer=None):
     """Whether a fit makes an engine."""
     seen = []
