@@ -271,8 +271,10 @@ def test_a_forked_process_trains_in_one_thread():
 def test_ctrl_c_reaches_a_team(what):
     """In the middle of a product that takes long, in the slowest tier."""
     code = f"""
-        import _thread, threading, time
+        import _thread, signal, threading
         import numpy as np, fastbp as fb
+        # A process that was started in the background ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         X = np.ones((4000, 1000), "f4")
         net = fb.mlp([1000, 2000, 1000, 10], seed=0)
         W, b = np.ones((1000, 4000), "f4"), np.ones(4000, "f4")
