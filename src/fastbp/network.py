@@ -192,6 +192,7 @@ class Sequential:
             return self._predict(X, out)
 
     def _predict(self, X, out=None):
+        """What `predict` and validation have in common, whoever overrides `predict`."""
         if self._predictor_made != layers.Layer.changes:
             self._make_predictor()
         if self._predictor is not None:

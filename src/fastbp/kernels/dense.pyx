@@ -19,9 +19,11 @@ from libc.stdlib cimport free, malloc
 from . import checks
 
 # Columns of a product from which on threads take some of them each, in place of rows: then
-# each copies its own part of B, which is the dearer copy.
+# each copies its own part of B, which is the dearer copy.  They are cut at multiples of the
+# widest register tile.
 cdef enum:
     COLUMNS_PER_THREAD = 128
+    WIDEST_TILE = 32
 
 
 cdef fbp_product forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
@@ -62,14 +64,14 @@ cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept 
     Whether to go on: false when it was interrupted.
     """
     cdef Py_ssize_t first, stop, panel
+    cdef fbp_product rows
     if me.parts > 1:
         if product.m == 1 or product.n >= COLUMNS_PER_THREAD * me.parts:
-            fbp_share(me, product.n, 32, &first, &stop)
+            fbp_share(me, product.n, WIDEST_TILE, &first, &stop)
             fbp_take_columns(&product, first, stop, sizeof(real))
         else:
             fbp_share(me, product.m, 1, &first, &stop)
             fbp_take_rows(&product, first, stop, sizeof(real))
-    cdef fbp_product rows
     panel = max(1, tier.work_per_look // (max(1, product.n) * max(1, product.k)))
     if product.m <= panel:
         fbp_matmul(tier, &product, workspace)

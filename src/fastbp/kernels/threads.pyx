@@ -42,8 +42,8 @@ MOST = 1024
 # What `set_num_threads` said, or 0.
 cdef int preferred = 0
 
-# A thread that was forked from a process has none of that process's threads, and OpenMP may
-# wait for them for ever.
+# A process that was forked has none of its parent's threads, and OpenMP may wait for them for
+# ever.
 cdef bint forked = False
 
 # Multiply-adds that are worth a thread: what one makes in some twenty microseconds.
@@ -101,9 +101,10 @@ def get_num_threads():
     Returns
     -------
     int
-        What `set_num_threads` was given, or else what OpenMP would use: the smaller of
-        ``OMP_NUM_THREADS`` and the number of CPUs that this process may run on.  It is 1
-        in a process that was forked, and where the compiler had no OpenMP.
+        What `set_num_threads` was given, or else what OpenMP would use: the smallest of
+        ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT`` and the number of CPUs that this process
+        may run on.  It is 1 in a process that was forked, and where the compiler had no
+        OpenMP.
     """
     return limit()
 
