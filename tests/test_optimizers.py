@@ -208,7 +208,7 @@ def test_representation():
         (lambda: fb.SGD("0.1"), TypeError, "learning_rate: .*number, got '0.1'"),
         (lambda: fb.SGD(None), TypeError, "learning_rate: .*got None"),
         (lambda: fb.SGD(10**400), ValueError, "learning_rate: .*finite"),
-        (lambda: fb.SGD(momentum=1), ValueError, "momentum: .*below 1, got 1"),
+        (lambda: fb.SGD(momentum=1.5), ValueError, "momentum: .*at most 1, got 1.5"),
         (lambda: fb.SGD(momentum=-0.5), ValueError, "momentum: .*at least 0"),
         (lambda: fb.SGD(weight_decay=-1), ValueError, "weight_decay: .*at least 0"),
         (lambda: fb.SGD(clip_norm=0), ValueError, "clip_norm: .*above 0, got 0"),

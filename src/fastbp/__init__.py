@@ -43,6 +43,7 @@ from .losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    PoissonDeviance,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Optimizer",
+    "PoissonDeviance",
     "ReLU",
     "Sequential",
     "SiLU",

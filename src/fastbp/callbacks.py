@@ -4,7 +4,7 @@ import numpy as np
 
 from .kernels import checks
 
-__all__ = ["Callback", "EarlyStopping"]
+__all__ = ["Callback", "EarlyStopping", "Plateau"]
 
 
 class Callback:
@@ -93,3 +93,80 @@ class EarlyStopping(Callback):
         if self._best_parameters is not None:
             training.network.parameters[...] = self._best_parameters
             self._best_parameters = None
+
+
+class Plateau(Callback):
+    """Turn the learning rate down when a value stops improving, or stop; as scikit-learn does.
+
+    An epoch counts against the training unless the value is better than the best so far by
+    `tol`; a plateau is more than `patience` such epochs in a row.  Used in another `fit`, it
+    goes on counting where it was.
+
+    Parameters
+    ----------
+    patience : float, default 10
+        Epochs in a row that may pass without improvement; infinity for any number.
+    tol : float, default 1e-4
+    monitor : str, default "loss"
+        A key of the history.  Losses should fall; every other value should rise.
+    factor : float in (0, 1), optional
+        What the learning rate is multiplied by at a plateau.  Without it the training stops.
+    least : float, default 1e-6
+        At a plateau with a learning rate no larger than this the training stops.
+    keep_best : bool, default False
+        Whether to keep a copy of the best parameters, for `restore`.
+
+    Attributes
+    ----------
+    best : float
+        The best value so far, infinite before the first.
+    count : int
+        Epochs in a row without improvement.
+    """
+
+    def __init__(self, patience=10, tol=1e-4, monitor="loss", factor=None, least=1e-6,
+                 keep_best=False):
+        self.patience = patience if patience == np.inf else checks.whole("patience", patience, 1)
+        self.tol = checks.not_negative("tol", tol)
+        self.monitor = monitor
+        if factor is not None:
+            factor = checks.number("factor", factor, 0, 1, low_open=True, high_open=True)
+        self.factor = factor
+        self.least = checks.not_negative("least", least)
+        self.keep_best = keep_best
+        self._sign = -1 if monitor.endswith("loss") else 1
+        self.best = -self._sign * np.inf
+        self.count = 0
+        self._best_parameters = None
+
+    def on_epoch_end(self, training):
+        value = self._sign * self.value(training)
+        best = self._sign * self.best
+        self.count = self.count + 1 if value < best + self.tol else 0
+        if value > best:
+            self.best = self._sign * value
+            if self.keep_best:
+                self._best_parameters = training.network.parameters.copy()
+        if self.count > self.patience:
+            self.count = 0 if self.turn_down(training) else self.count
+
+    def value(self, training):
+        """What is watched, after an epoch."""
+        return training.history[self.monitor][-1]
+
+    def turn_down(self, training):
+        """Lower the learning rate or stop; whether the training goes on."""
+        optimizer = training.optimizer
+        reason = f"{self.monitor} has not improved by {self.tol:g} for {self.patience} epochs"
+        if self.factor is None:
+            training.stop(reason)
+        elif optimizer.learning_rate <= self.least:
+            training.stop(f"{reason}, and the learning rate is {optimizer.learning_rate:g}")
+        else:
+            optimizer.learning_rate *= self.factor
+        return not training.stopping
+
+    def restore(self, network):
+        """Set the parameters to the best ones, if any epoch gave some."""
+        if self._best_parameters is not None:
+            network.parameters[...] = self._best_parameters

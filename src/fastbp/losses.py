@@ -8,13 +8,15 @@ import numpy as np
 
 from . import kernels
 from .kernels import checks
-from .metrics import R2, Accuracy, BinaryAccuracy
+from .metrics import R2, Accuracy, BinaryAccuracy, RateR2
 
 __all__ = [
     "Huber",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "PoissonDeviance",
+    "Scaled",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
 ]
@@ -212,6 +214,64 @@ class Huber(Elementwise):
 
     def settings(self):
         return {"delta": self.delta}
+
+
+class PoissonDeviance(Elementwise):
+    """Regression of counts: half their Poisson deviance; the network returns log-rates.
+
+    ``l = exp(z) - y - y·(z - log y)`` for a target of at least 0,
+    ``dZ = (exp(Z) - Y) / (batch·n_out)``.
+    """
+
+    metric = RateR2
+    kernel = staticmethod(kernels.poisson_deviance)
+
+    def targets(self, y, n_out, dtype):
+        targets = super().targets(y, n_out, dtype)
+        if (targets < 0).any():
+            i, j = np.argwhere(targets < 0)[0]
+            raise ValueError(f"y: expected targets of at least 0, got {targets[i, j]} "
+                             f"in row {i}, column {j}")
+        return targets
+
+
+class Scaled(Loss):
+    """Another loss by another convention: its value and its gradient, each times a factor.
+
+    ``Scaled(SigmoidCrossEntropy(), n_out, n_out)`` is a sum over the outputs rather than
+    their mean.
+
+    Parameters
+    ----------
+    loss : Loss
+    value, gradient : float above 0
+    """
+
+    limits = {"value": checks.positive, "gradient": checks.positive}
+
+    def __init__(self, loss, value, gradient):
+        self.loss = loss
+        self.value = value
+        self.gradient = gradient
+
+    @property
+    def metric(self):
+        return self.loss.metric
+
+    @property
+    def operation(self):
+        if not checks.has_compiled_form(self.loss):
+            return None
+        return *self.loss.operation, self.value, self.gradient
+
+    def __call__(self, Z, y, sample_weight=None):
+        value, dZ = self.loss(Z, y, sample_weight)
+        if self.gradient != 1:
+            dZ *= dZ.dtype.type(self.gradient)
+        return value * self.value, dZ
+
+    def targets(self, y, n_out, dtype):
+        return self.loss.targets(y, n_out, dtype)
 
 
 def _like(Z, name, value):

@@ -6,9 +6,10 @@ what they come to with `result`.
 
 import numpy as np
 
+from . import kernels
 from .kernels import metrics as sums_of
 
-__all__ = ["R2", "Accuracy", "BinaryAccuracy"]
+__all__ = ["R2", "Accuracy", "BinaryAccuracy", "RateR2", "SubsetAccuracy"]
 
 
 class Accuracy:
@@ -43,10 +44,18 @@ class BinaryAccuracy(Accuracy):
     """Share of outputs on the right side of 0, where each is a yes or no of its own."""
 
     operation = "signs"
+    whole_rows = False
 
     def update(self, Z, targets, sample_weight=None):
         """Count a batch of scores Z (batch, n_out) and their targets, of the same shape."""
-        sums_of.add_sign_rows(Z, targets, sample_weight, self.sums)
+        sums_of.add_sign_rows(Z, targets, sample_weight, self.whole_rows, self.sums)
+
+
+class SubsetAccuracy(BinaryAccuracy):
+    """Share of rows all of whose outputs are on the right side of 0."""
+
+    operation = "rows of signs"
+    whole_rows = True
 
 
 class R2:
@@ -80,3 +89,13 @@ class R2:
         constant = deviation == 0
         ratio = residual / np.where(constant, 1, deviation)
         return float(np.mean(np.where(constant, residual == 0, 1 - ratio)))
+
+
+class RateR2(R2):
+    """R² of the rates exp(Z), for a network that returns their logarithms Z."""
+
+    operation = "r2 of rates"
+
+    def update(self, Z, targets, sample_weight=None):
+        """Count a batch of log-rates Z and their targets, both (batch, n_out)."""
+        super().update(kernels.exp(Z), targets, sample_weight)

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import io, layers, training
+from . import io, kernels, layers, training
 from .kernels import checks, inference, memory, threads
 
 __all__ = ["Sequential", "load", "mlp"]
 
-# Rows that go through the network at once in predict and evaluate.  The outputs do not
-# depend on it; 1024 rows keep the workspace small and the matrix products long.
+# Rows that go through the network at once in predict and evaluate, and numbers of X at most.
+# The outputs do not depend on it; 1024 rows keep the workspace small and the products long.
 CHUNK_ROWS = 1024
+CHUNK_SIZE = 1 << 24
 
 
 class Sequential:
@@ -90,7 +91,7 @@ class Sequential:
             part = slice(start, start + layer.n_parameters)
             layer.bind(self._parameters[part], self._gradients[part])
             start = part.stop
-        self._predictor, self._predictor_made = None, -1
+        self._predictors, self._predictors_made = {}, -1
 
     @property
     def parameters(self):
@@ -159,7 +160,7 @@ class Sequential:
         self.layers[0].backward_parameters(dZ)
         return None
 
-    def predict(self, X, *, out=None, n_threads=None):
+    def predict(self, X, *, activation=None, out=None, n_threads=None):
         """Outputs of the last layer, a chunk of rows at a time.
 
         A row's output does not depend on the rows around it, bit for bit.
@@ -167,8 +168,11 @@ class Sequential:
         Parameters
         ----------
         X : array_like of shape (rows, n_in)
-            Read-only arrays and `numpy.memmap` will do.  Other dtypes are converted a
-            chunk at a time.
+            Read-only arrays, `numpy.memmap` and SciPy's sparse arrays will do.  Other dtypes
+            are converted a chunk at a time.
+        activation : {"softmax", "sigmoid", "exp"}, optional
+            What to make of the last layer's outputs: probabilities of classes, or of each
+            output on its own, or rates.
         out : ndarray of shape (rows, n_out), optional
             Where to write the outputs; C-contiguous, of the network's dtype.
         n_threads : int, optional
@@ -178,43 +182,53 @@ class Sequential:
         Returns
         -------
         Z : ndarray of shape (rows, n_out)
-            Scores before softmax or sigmoid where the network was trained with such a
-            loss (`fastbp.kernels.softmax` makes probabilities of them).
+            Without `activation`, scores (logits) where the network was trained with a
+            cross-entropy.
 
         Raises
         ------
         TypeError, ValueError
-            If X is not made of real numbers, or its shape or that of `out` does not fit.
+            If X is not made of real numbers, its shape or that of `out` does not fit, or
+            `activation` is none of the three.
         """
         if n_threads is None:
-            return self._predict(X, out)
+            return self._predict(X, out, activation)
         with threads.using(n_threads):
-            return self._predict(X, out)
+            return self._predict(X, out, activation)
 
-    def _predict(self, X, out=None):
+    def _predict(self, X, out=None, activation=None):
         """What `predict` and validation have in common, whoever overrides `predict`."""
-        if self._predictor_made != layers.Layer.changes:
-            self._make_predictor()
-        if self._predictor is not None:
-            Z = self._predictor(X, out)
+        if self._predictors_made != layers.Layer.changes:
+            self._predictors, self._predictors_made = {}, layers.Layer.changes
+        if activation not in self._predictors:
+            self._predictors[activation] = self._new_predictor(activation)
+        predictor = self._predictors[activation]
+        if predictor is not None:
+            Z = predictor(X, out)
             if Z is not None:
                 return Z
         X = self._rows("X", X)
-        n_out = self.n_out or X.shape[1]
-        Z = checks.output(out, (len(X), n_out), self.dtype, X=X)
+        Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
+                          X=None if checks.is_sparse(X) else X)
         for start, chunk in self._chunks(X):
             part = Z[start : start + len(chunk)]
-            if self._predictor is None or self._predictor(chunk, part) is None:
+            if predictor is None or predictor(chunk, part) is None:
                 part[...] = self._forward(chunk, training=False)
+                if activation is not None:
+                    OUTPUT_ACTIVATIONS[activation](part, out=part)
         return Z
 
-    def _make_predictor(self):
+    def _new_predictor(self, activation):
         """The compiled way through the network, if all its layers are fastbp's own."""
-        self._predictor = None
-        if self.n_in is not None and all(map(checks.has_compiled_form, self.layers)):
-            operations = [layer.operation for layer in self.layers]
-            self._predictor = inference.Predictor(operations, self._parameters, self.n_in)
-        self._predictor_made = layers.Layer.changes
+        if activation is not None and activation not in OUTPUT_ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(OUTPUT_ACTIVATIONS)}, or "
+                             f"None, got {activation!r}")
+        if self.n_in is None or not all(map(checks.has_compiled_form, self.layers)):
+            return None
+        operations = [layer.operation for layer in self.layers]
+        if activation is not None:
+            operations.append((activation, 0.0))
+        return inference.Predictor(operations, self._parameters, self.n_in)
 
     def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
         """The loss and its metric on data, without changing anything.
@@ -245,8 +259,9 @@ class Sequential:
     def _evaluate(self, data, loss):
         total = weight = 0.0
         metric = data.new_metric(loss)
-        for start in range(0, len(data), CHUNK_ROWS):
-            X, y, w = data.batch(slice(start, start + CHUNK_ROWS))
+        n_rows = _chunk_rows(data.X)
+        for start in range(0, len(data), n_rows):
+            X, y, w = data.batch(slice(start, start + n_rows))
             Z = self._predict(X)
             if metric is not None:
                 metric.update(Z, y, w)
@@ -260,7 +275,7 @@ class Sequential:
         return scores
 
     def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
-            validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
+            l2=0.0, validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
             gradient_norms=False, seed=None, n_threads=None, verbose=0):
         """Train on minibatches.
 
@@ -269,7 +284,8 @@ class Sequential:
         X : array_like of shape (rows, n_in)
             Not copied; minibatches are gathered from it, and converted if they are of
             another dtype than the network.  Half precision and another machine's byte
-            order go layer by layer, which is slower.
+            order go layer by layer, which is slower.  SciPy's sparse arrays will do, and
+            are made dense a minibatch at a time.
         y : array_like
             Targets, as `loss` takes them: labels of shape (rows,) for
             `SoftmaxCrossEntropy`, numbers of shape (rows, n_out) for the others, or
@@ -282,6 +298,10 @@ class Sequential:
             The last batch of an epoch may be shorter.
         sample_weight : array_like of shape (rows,), optional
             How much each row counts in the loss and the metric.
+        l2 : float, default 0.0
+            Strength of a penalty on the weights (the parameters of two dimensions, so not the
+            biases): a minibatch's objective is ``(Σ wᵢ·lᵢ + l2/2 · Σ W²) / Σ wᵢ``, with wᵢ = 1
+            where there is no `sample_weight`.  It is part of ``history["loss"]``.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             What to evaluate after each epoch.
         validation_fraction : float in [0, 1), default 0.0
@@ -289,8 +309,10 @@ class Sequential:
             aside for it.
         callbacks : sequence of Callback or callable
             See `fastbp.callbacks`; a plain callable is called at the end of each epoch.
-        shuffle : bool, default True
-            Whether each epoch goes through the rows in a new order.
+        shuffle : bool or callable, default True
+            Whether each epoch goes through the rows in a new order; or a function that is
+            given the number of rows and returns the next epoch's order, as many places from
+            0 on, in which rows may be left out and others come twice.
         gradient_norms : bool, default False
             Whether to record the norm of each layer's gradients, the mean over an
             epoch's steps, as ``history["gradient_norms"]``.
@@ -302,7 +324,7 @@ class Sequential:
             too small for so many get fewer.  Results do not depend on it.
         verbose : int, default 0
             0 prints nothing; 1 a line per epoch, and while it runs a progress bar (with
-            ``pip install "fastbp[progress]"``); 2 the lines alone.
+            ``pip install "fastbp[progress]"``); 2 the lines alone; 3 the bar alone.
 
         Returns
         -------
@@ -324,15 +346,22 @@ class Sequential:
         with threads.using(n_threads):
             return training.fit(
                 self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
-                batch_size=batch_size, sample_weight=sample_weight,
+                batch_size=batch_size, sample_weight=sample_weight, l2=l2,
                 validation_data=validation_data, validation_fraction=validation_fraction,
                 callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
                 seed=seed, verbose=verbose,
             )
 
     def _rows(self, name, X):
-        """X as a 2-D array of real numbers that fits the first layer; not copied."""
-        X = checks.real_numbers(name, X)
+        """X as a 2-D array of real numbers that fits the first layer; not copied.
+
+        A sparse one comes in rows of compressed columns.
+        """
+        if checks.is_sparse(X):
+            X = X.tocsr()
+            checks.real_numbers(f"{name}.data", X.data)
+        else:
+            X = checks.real_numbers(name, X)
         if X.ndim != 2:
             hint = f"; for one row use {name}[None, :]" if X.ndim == 1 else ""
             raise ValueError(f"{name}: expected 2 dimensions (rows, columns), got {X.ndim} "
@@ -344,8 +373,9 @@ class Sequential:
 
     def _chunks(self, X):
         """X in the network's dtype, a few rows at a time."""
-        for start in range(0, len(X), CHUNK_ROWS):
-            yield start, np.ascontiguousarray(X[start : start + CHUNK_ROWS], self.dtype)
+        n_rows = _chunk_rows(X)
+        for start in range(0, X.shape[0], n_rows):
+            yield start, checks.dense(X[start : start + n_rows], self.dtype)
 
     def save(self, path):
         """Write the network to a safetensors file, which `load` reads.
@@ -442,7 +472,7 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictor", "_predictor_made"):
+        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made"):
             del state[name]
         return state
 
@@ -540,6 +570,9 @@ def load(path, layer_types=()):
         raise io.damaged(path, error) from None
 
 
+OUTPUT_ACTIVATIONS = {
+    "softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.exp,
+}
 ACTIVATIONS = {
     "relu": layers.ReLU,
     "leaky_relu": layers.LeakyReLU,
@@ -549,6 +582,10 @@ ACTIVATIONS = {
     "gelu": layers.GELU,
     "silu": layers.SiLU,
 }
+
+
+def _chunk_rows(X):
+    return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, X.shape[1])))
 
 
 def _checked_layers(sequence):

@@ -20,6 +20,10 @@ def _clip(name, value):
     return None if value is None else checks.positive(name, value)
 
 
+def _momentum(name, value):
+    return checks.number(name, value, 0, 1)
+
+
 class Optimizer(checks.Settings):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
@@ -136,14 +140,14 @@ class SGD(Optimizer):
     Parameters
     ----------
     learning_rate : float or callable, default 0.01
-    momentum : float in [0, 1), default 0.0
+    momentum : float in [0, 1], default 0.0
     nesterov : bool, default False
     weight_decay : float, default 0.0
         ``weight_decay · parameters`` is added to the gradients.
     clip_norm : float, optional
     """
 
-    limits = Optimizer.limits | {"momentum": checks.share}
+    limits = Optimizer.limits | {"momentum": _momentum}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
                  clip_norm=None):
@@ -179,6 +183,9 @@ class Adam(Optimizer):
     weight_decay : float, default 0.0
         ``weight_decay · parameters`` is added to the gradients.
     clip_norm : float, optional
+    epsilon_hat : bool, default False
+        Whether `epsilon` is added to √v before its bias is corrected, as in scikit-learn and
+        TensorFlow, rather than after.
     """
 
     limits = Optimizer.limits | {
@@ -188,22 +195,25 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.0, clip_norm=None):
+                 weight_decay=0.0, clip_norm=None, epsilon_hat=False):
         super().__init__(learning_rate, weight_decay, clip_norm)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
+        self.epsilon_hat = bool(epsilon_hat)
 
     @property
     def operation(self):
         return {"name": "adam", "beta1": self.beta1, "beta2": self.beta2,
-                "epsilon": self.epsilon, "decoupled": self.decoupled}
+                "epsilon": self.epsilon, "decoupled": self.decoupled,
+                "epsilon_hat": self.epsilon_hat}
 
     def update(self, parameters, gradients, learning_rate):
         kernels.adam_step(
             parameters, gradients, self.state["m"], self.state["v"], self.steps,
             learning_rate=learning_rate, beta1=self.beta1, beta2=self.beta2,
             epsilon=self.epsilon, weight_decay=self.weight_decay, decoupled=self.decoupled,
+            epsilon_hat=self.epsilon_hat,
         )
 
 
@@ -218,10 +228,12 @@ class AdamW(Adam):
     weight_decay : float, default 0.01
         Each step multiplies the parameters by ``1 - learning_rate · weight_decay`` first.
     clip_norm : float, optional
+    epsilon_hat : bool, default False
     """
 
     decoupled = True
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.01, clip_norm=None):
-        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm)
+                 weight_decay=0.01, clip_norm=None, epsilon_hat=False):
+        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm,
+                         epsilon_hat)

@@ -5,6 +5,7 @@ each epoch run the steps, evaluate, record, and ask the callbacks.
 """
 
 import copy
+import math
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from . import kernels, layers, losses, optimizers
 from .callbacks import Callback, EachEpoch
 from .kernels import checks, engine
 
-__all__ = ["History", "Training", "fit"]
+__all__ = ["History", "Training", "fit", "lbfgs"]
 
 # Rows looked at at once when X is searched for NaN: a memmap is never read whole.
 CHECK_ROWS = 8192
@@ -66,16 +67,18 @@ class Dataset:
         self.dtype = network.dtype
         self.rows = None  # all of them, in their order
         self.X = network._rows(prefix + "X", X)
-        if self.X.size == 0:
+        if 0 in self.X.shape:
             raise ValueError(f"{prefix}X: expected at least one row and one column, "
                              f"got shape {self.X.shape}")
+        if checks.is_sparse(self.X):
+            self.X = self._checked_sparse(prefix + "X")
         self._given, self._n_out = y, network.n_out or self.X.shape[1]
         try:
             self.use(loss)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{prefix}{error}") from None
-        if len(self.y) != len(self.X):
-            raise ValueError(f"{prefix}y: expected {len(self.X)} rows like {prefix}X, "
+        if len(self.y) != self.X.shape[0]:
+            raise ValueError(f"{prefix}y: expected {self.X.shape[0]} rows like {prefix}X, "
                              f"got {len(self.y)}")
         self.sample_weight = None
         if sample_weight is not None:
@@ -84,7 +87,7 @@ class Dataset:
 
     def _checked_weights(self, name, sample_weight):
         weights = checks.data(name, sample_weight)
-        checks.shape(name, weights, (len(self.X),), "one for each row of X")
+        checks.shape(name, weights, self.X.shape[:1], "one for each row of X")
         if (weights < 0).any():
             i = int(np.argmax(weights < 0))
             raise ValueError(f"{name}: expected numbers of at least 0, got {weights[i]} in row {i}")
@@ -101,8 +104,22 @@ class Dataset:
         self.y = loss.targets(self._given, self._n_out, self.dtype)
         self.loss = loss
 
+    def _checked_sparse(self, name):
+        """X in the network's dtype, with every index where it belongs."""
+        try:
+            self.X.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
+        checks.finite(f"{name}.data", self.X.data)
+        with np.errstate(over="ignore"):
+            converted = self.X.astype(self.dtype, copy=False)
+        checks.finite(f"{name}.data as {self.dtype}", converted.data)
+        return converted
+
     def _check_finite(self, name):
-        for start in range(0, len(self.X), CHECK_ROWS):
+        if checks.is_sparse(self.X):
+            return
+        for start in range(0, self.X.shape[0], CHECK_ROWS):
             rows = self.X[start : start + CHECK_ROWS]
             checks.finite(name, rows, first_row=start)
             if rows.dtype.kind == "f" and rows.dtype.itemsize > self.dtype.itemsize:
@@ -111,7 +128,7 @@ class Dataset:
                 checks.finite(f"{name} as {self.dtype}", rows, first_row=start)
 
     def __len__(self):
-        return len(self.X) if self.rows is None else len(self.rows)
+        return self.X.shape[0] if self.rows is None else len(self.rows)
 
     def places(self, order):
         """Where in X, y and the weights the rows of this order are."""
@@ -120,7 +137,7 @@ class Dataset:
     def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
         rows = self.places(order)
-        X = np.ascontiguousarray(self.X[rows], self.dtype)
+        X = checks.dense(self.X[rows], self.dtype)
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return X, self.y[rows], weights
 
@@ -214,7 +231,7 @@ class Training:
         How many there will be at most.
     """
 
-    def __init__(self, network, data, loss, optimizer, epochs, batch_size, history):
+    def __init__(self, network, data, loss, optimizer, epochs, batch_size, history, l2=0.0):
         self.network = network
         self.data = data
         self.loss = loss
@@ -223,6 +240,7 @@ class Training:
         self.epochs = epochs
         self.batch_size = batch_size
         self.history = history
+        self.l2 = l2
         self.steps_per_epoch = -(-len(data) // batch_size)
         self.stopping = False
         self.engine = self._lowered = None
@@ -244,7 +262,7 @@ class Training:
         history = self.history
         rates = self._rates()
         self.sums = EpochSums(
-            totals=np.zeros(2),
+            figures=np.zeros((self.steps_per_epoch, 3)),
             metric=self.data.new_metric(self.loss),
             norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
         )
@@ -276,12 +294,15 @@ class Training:
 
     def _lower(self):
         """Make the compiled engine, unless it is there and nothing was changed since."""
-        self.optimizer.start(self.network.parameters)
+        optimizer = self.optimizer
+        if optimizer is not None:
+            optimizer.start(self.network.parameters)
         description = describe(self)
         if description is None:
             self.engine = self._lowered = None
             return
-        state = [self.optimizer.state[name] for name in self.optimizer.state_names]
+        state = [] if optimizer is None else [optimizer.state[name]
+                                              for name in optimizer.state_names]
         lowered = description, [id(array) for array in (self.data.y, *state)]
         if lowered != self._lowered:
             self.engine = engine.Engine(
@@ -297,7 +318,7 @@ class Training:
         sums, metric = self.sums, self.sums.metric
         made = self.engine.run(
             places, i, self.steps_per_epoch, rates, self.optimizer.steps,
-            self._dropout_steps(), sums.totals, None if metric is None else metric.sums,
+            self._dropout_steps(), sums.figures, None if metric is None else metric.sums,
             None if metric is None else metric.mean, sums.norms,
         )
         whole_steps.call(self.count_steps)
@@ -322,21 +343,46 @@ class Training:
         """One step through the layers' own methods: gather, forward, loss, backward, update."""
         network, sums = self.network, self.sums
         X, y, w = self.data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-        Z = network._forward(X, training=True)
-        value, dZ = self.loss(Z, y, w)
-        network.backward(dZ, input_gradient=False)
+        Z, *figures = self._gradients_by_layers(X, y, w)
         gradient_norm = kernels.norm(network.gradients)
-        if not np.isfinite(value):
-            self._diverged(i, f"the loss is {value}")
+        if not np.isfinite(sum(figures)):
+            self._diverged(i, f"the loss is {sum(figures[:2])}")
         if not np.isfinite(gradient_norm):
             self._diverged(i, "the gradients are not finite")
-        weight = batch_weight(w, len(X))
-        sums.totals += value * weight, weight
+        sums.figures[i] = figures
         if sums.metric is not None:
             sums.metric.update(Z, y, w)
         if sums.norms is not None:
             sums.norms += [kernels.norm(gradients) for gradients in layer_gradients(network)]
         whole_steps.call(self._update, i, float(rates[i]), gradient_norm)
+
+    def _gradients_by_layers(self, X, y, w):
+        """The batch's output, loss, penalty and weight; the gradients go to the network."""
+        network, penalty, weight = self.network, 0.0, batch_weight(w, len(X))
+        Z = network._forward(X, training=True)
+        value, dZ = self.loss(Z, y, w)
+        network.backward(dZ, input_gradient=False)
+        if self.l2 > 0:
+            strength = self.l2 * (1 / weight if weight > 0 else 0.0)
+            for layer in network.layers:
+                for name, shape in layer.parameter_shapes.items():
+                    if len(shape) == 2:
+                        penalty += kernels.penalize(
+                            getattr(layer, name), getattr(layer, "d" + name), strength
+                        )
+            penalty *= 0.5 * strength
+        return Z, value, penalty, weight
+
+    def loss_and_gradients(self):
+        """The loss of all rows together, and the penalty; the gradients go to the network."""
+        places = np.arange(len(self.data)) if self.data.rows is None else self.data.rows
+        figures = np.zeros((1, 3))
+        self._lower()
+        if self.engine is None or not self.engine.run(
+            places, 0, 1, np.zeros(1), 0, 0, figures, None, None, None
+        ):
+            figures[0] = self._gradients_by_layers(*self.data.batch(slice(None)))[1:]
+        return figures[0, :2]
 
     def _update(self, i, rate, gradient_norm):
         """One step of the optimizer, which is taken back if a weight comes out infinite.
@@ -378,21 +424,23 @@ class EpochSums:
 
     Attributes
     ----------
-    totals : ndarray
-        The sum of the losses times the batches' weights, and of the weights.
+    figures : ndarray of shape (steps, 3)
+        The loss, the penalty and the batch's weight of each step; zeros before it is made.
     metric : Accuracy, R2 or None
     norms : ndarray or None
         The norm of each layer's gradients.
     """
 
-    totals: np.ndarray
+    figures: np.ndarray
     metric: object
     norms: np.ndarray | None
 
     @property
     def loss(self):
         """The mean so far."""
-        total, weight = self.totals
+        losses, penalties, weights = self.figures.T
+        # Cumulative sums add in the order of the steps; NumPy's sum does not.
+        total, weight = np.cumsum([(losses + penalties) * weights, weights], axis=1)[:, -1]
         return float(total / weight) if weight > 0 else float("nan")
 
 
@@ -402,21 +450,27 @@ def describe(run):
     It can if everything it would have to run has a compiled form, and X is an array whose
     rows it can gather.
     """
-    pieces = [*run.network.layers, run.loss, run.optimizer]
+    pieces = [*run.network.layers, run.loss]
+    if run.optimizer is not None:
+        pieces.append(run.optimizer)
     if run.loss.metric is not None:
         pieces.append(run.loss.metric)
     if not all(map(checks.has_compiled_form, pieces)):
         return None
-    if not engine.readable(run.data.X) or run.network.parameters.size == 0:
+    if not engine.readable(run.data.X, run.data.dtype) or run.network.parameters.size == 0:
         return None
+    optimizer = {"name": None}
+    if run.optimizer is not None:
+        optimizer = run.optimizer.operation | {
+            "weight_decay": run.optimizer.weight_decay,
+            "clip_norm": run.optimizer.clip_norm,
+        }
     return {
         "operations": [layer.operation for layer in run.network.layers],
         "loss": run.loss.operation,
         "metric": None if run.loss.metric is None else run.loss.metric.operation,
-        "optimizer": run.optimizer.operation | {
-            "weight_decay": run.optimizer.weight_decay,
-            "clip_norm": run.optimizer.clip_norm,
-        },
+        "optimizer": optimizer,
+        "l2": run.l2,
     }
 
 
@@ -430,22 +484,23 @@ def layer_gradients(network):
         start = stop
 
 
-def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, validation_data,
-        validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose):
+def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2,
+        validation_data, validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose):
     """Train a network; `Sequential.fit` has the description."""
     epochs = checks.whole("epochs", epochs, 1)
     batch_size = checks.whole("batch_size", batch_size, 1)
     validation_fraction = checks.number(
         "validation_fraction", validation_fraction, 0, 1, high_open=True
     )
+    l2 = checks.not_negative("l2", l2)
     if seed is not None:
         seed = checks.whole("seed", seed, 0)
     if optimizer is None:
         optimizer = optimizers.Adam()
     if not isinstance(optimizer, optimizers.Optimizer):
         raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
-    if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 2:
-        raise ValueError(f"verbose: expected 0, 1 or 2, got {verbose!r}")
+    if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 3:
+        raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
     optimizer.rate(0.0)
     callbacks = _checked_callbacks(callbacks)
     data = Dataset(network, X, y, loss, sample_weight)
@@ -471,7 +526,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
         for i, layer in enumerate(network.layers) if layer.n_parameters
     ]
     history = History(keys, names)
-    run = Training(network, data, loss, optimizer, epochs, batch_size, history)
+    run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
     for callback in callbacks:
         callback.on_train_begin(run)
 
@@ -485,14 +540,14 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
                     callback.on_epoch_begin(run)
                 start = time.perf_counter()
                 order = None  # the last epoch's need not stay
-                order = rng.permutation(len(data)) if shuffle else rows
+                order = _order(shuffle, len(data), rng) if shuffle else rows
                 with Progress(run, verbose) as progress:
                     row = run.run_epoch(order, whole_steps, progress)
                 if validation is not None:
                     scores = network._evaluate(validation, run.loss)
                     row |= {"val_" + key: value for key, value in scores.items()}
                 history.append(seconds=time.perf_counter() - start, **row)
-                if verbose:
+                if verbose in (1, 2):
                     print(_line(run), flush=True)
                 for callback in callbacks:
                     callback.on_epoch_end(run)
@@ -503,6 +558,80 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, va
     for callback in callbacks:
         callback.on_train_end(run)
     return history
+
+
+def _order(shuffle, n, rng):
+    """An epoch's order of n rows: one at random, or what the caller's function says."""
+    if not callable(shuffle):
+        return rng.permutation(n)
+    order = np.asarray(shuffle(n))
+    if order.shape != (n,) or order.dtype.kind not in "iu":
+        raise ValueError(f"shuffle: expected {n} whole numbers from the callable, one for each "
+                         f"row, got {order.dtype} of shape {order.shape}")
+    if order.min() < 0 or order.max() >= n:
+        raise ValueError(f"shuffle: expected numbers from 0 to {n - 1} from the callable, got "
+                         f"some from {order.min()} to {order.max()}")
+    return np.ascontiguousarray(order, np.int64)
+
+
+def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_evaluations=15000,
+          tol=1e-4, callback=None):
+    """Minimise the loss of all rows together with SciPy's L-BFGS-B.
+
+    Parameters
+    ----------
+    network : Sequential
+        Its parameters are where it starts, and where it leaves the result.
+    X, y, loss, sample_weight, l2
+        As in `Sequential.fit`.
+    max_iter, max_evaluations : int
+        Iterations, and evaluations of the loss, after which it stops.
+    tol : float, default 1e-4
+        It stops where no component of the gradient is larger.
+    callback : callable, optional
+        Called after each iteration with SciPy's ``intermediate_result``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        `status` is 0 where it converged; `message` says why it stopped, `fun` is the loss with
+        its penalty, `nit` the number of iterations.
+
+    Raises
+    ------
+    ImportError
+        If SciPy is not installed.
+    TypeError, ValueError
+        As `Sequential.fit`.
+
+    References
+    ----------
+    C. Zhu, R. H. Byrd, P. Lu, J. Nocedal, "Algorithm 778: L-BFGS-B", ACM Transactions on
+    Mathematical Software 23, 1997.
+    """
+    from scipy.optimize import minimize
+
+    data = Dataset(network, X, y, loss, sample_weight)
+    run = Training(network, data, loss, None, 1, len(data), History(), l2)
+    # Weights before biases, as in scikit-learn, so that SciPy's sums round alike.
+    order = np.argsort([
+        len(shape) != 2
+        for layer in network.layers
+        for shape in layer.parameter_shapes.values()
+        for _ in range(math.prod(shape))
+    ], kind="stable")
+
+    def objective(x):
+        network.parameters[order] = x
+        value = run.loss_and_gradients().sum()
+        return value, network.gradients[order].astype(np.float64)
+
+    result = minimize(
+        objective, network.parameters[order].astype(np.float64), method="L-BFGS-B", jac=True,
+        callback=callback, options={"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol},
+    )
+    network.parameters[order] = result.x
+    return result
 
 
 def _checked_callbacks(callbacks):
@@ -536,11 +665,11 @@ def _line(run):
 
 
 class Progress:
-    """A bar over the steps of an epoch, for the with statement; nothing unless verbose is 1."""
+    """A bar over the steps of an epoch, for the with statement, where verbose is 1 or 3."""
 
     def __init__(self, run, verbose):
         self.bar = None
-        if verbose == 1:
+        if verbose in (1, 3):
             try:
                 from tqdm.auto import tqdm
             except ImportError:

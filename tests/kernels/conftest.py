@@ -63,8 +63,9 @@ class Call:
     def run(self, arrays, **more):
         """A list of what the kernel returns and what it changes."""
         result = getattr(kernels, self.kernel)(**arrays, **self.options, **more)
-        if result is None:
-            return [arrays[name] for name in self.changed]
+        if self.changed:
+            changed = [arrays[name] for name in self.changed]
+            return changed if result is None else [*changed, np.float64(result)]
         if isinstance(result, tuple):
             return [np.float64(result[0]), result[1]]
         return [np.asarray(result)]
@@ -100,7 +101,7 @@ def _table():
     for name in ("exp", "expm1", "log", "log1p", "erf"):
         table[name] = Call(name, {"X": "mn"}, "mn", ("X",))
     for name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error",
-                 "mean_absolute_error", "huber"):
+                 "mean_absolute_error", "huber", "poisson_deviance"):
         arrays = {"Z": "mn", "y": "mn", "sample_weight": "m"}
         table[name] = Call(name, arrays, "mn", ("Z",), gradient=True)
         table[f"{name} unweighted"] = Call(name, {"Z": "mn", "y": "mn"}, "mn", ("Z",),
@@ -120,6 +121,11 @@ def _table():
             "sgd_step", flat | {"velocity": "n"}, changed=("parameters", "velocity"),
             options={"learning_rate": 0.1, "momentum": 0.9, "nesterov": nesterov},
         )
+    table["adam_step epsilon_hat"] = Call(
+        "adam_step", flat | {"m": "n", "v": "n"}, changed=("parameters", "m", "v"),
+        options={"step": 3, "epsilon": 0.1, "epsilon_hat": True},
+    )
+    table["penalize"] = Call("penalize", flat, changed=("gradients",), options={"strength": 0.1})
     for name, decoupled in (("adam_step", False), ("adam_step decoupled", True)):
         table[name] = Call(
             "adam_step", flat | {"m": "n", "v": "n"}, changed=("parameters", "m", "v"),

@@ -196,11 +196,11 @@ class TestWhatIsLowered:
 
     @pytest.mark.parametrize("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
     def test_rows_of_every_kind_are_read(self, kind):
-        assert engine.readable(self.X.astype(kind))
+        assert engine.readable(self.X.astype(kind), np.float32)
 
     def test_rows_further_apart_are_read(self):
-        assert engine.readable(np.zeros((6, 4))[::2])
-        assert engine.readable(np.zeros((6, 4))[::-1, :3])
+        assert engine.readable(np.zeros((6, 4))[::2], np.float32)
+        assert engine.readable(np.zeros((6, 4))[::-1, :3], np.float32)
 
     @pytest.mark.parametrize("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
                                        lambda X: X.repeat(2, axis=1)[:, ::2]])
@@ -215,7 +215,7 @@ class TestWhatIsLowered:
 
     @pytest.mark.parametrize("X", [np.zeros((3, 3), "f2"), np.zeros((3, 3), ">f4")])
     def test_other_arrays_are_gathered_by_numpy(self, X):
-        assert not engine.readable(X)
+        assert not engine.readable(X, np.float32)
         net = fb.mlp([3, 4, 3])
         assert not lowered(net, X, self.y, self.loss)
 

@@ -357,7 +357,7 @@ class TestBoth:
 
 @pytest.mark.parametrize(
     "function, argument, bad",
-    [(sgd_step, "momentum", -0.1), (sgd_step, "momentum", 1.0), (sgd_step, "momentum", np.nan),
+    [(sgd_step, "momentum", -0.1), (sgd_step, "momentum", 1.01), (sgd_step, "momentum", np.nan),
      *[(adam_step, beta, bad) for beta in ("beta1", "beta2") for bad in (-0.1, 1, 1.5, np.nan)],
      (adam_step, "epsilon", 0.0), (adam_step, "epsilon", -1e-8), (adam_step, "epsilon", np.inf)],
 )

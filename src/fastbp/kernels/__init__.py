@@ -38,10 +38,11 @@ from .losses import (
     huber,
     mean_absolute_error,
     mean_squared_error,
+    poisson_deviance,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
-from .optimizers import adam_step, norm, sgd_step
+from .optimizers import adam_step, norm, penalize, sgd_step
 
 __all__ = [
     "adam_step",
@@ -65,6 +66,8 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "norm",
+    "penalize",
+    "poisson_deviance",
     "relu",
     "relu_backward",
     "sgd_step",

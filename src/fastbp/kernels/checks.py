@@ -79,6 +79,16 @@ def real_numbers(name, value):
     return array
 
 
+def is_sparse(value):
+    """Whether `value` is a sparse matrix or array of SciPy's, which need not be installed."""
+    return hasattr(value, "tocsr")
+
+
+def dense(X, dtype):
+    """X, which may be sparse, as a C-contiguous array of this dtype."""
+    return np.ascontiguousarray(X.toarray() if is_sparse(X) else X, dtype)
+
+
 def data(name, value):
     """`value` as an array of finite real numbers that is not empty.
 

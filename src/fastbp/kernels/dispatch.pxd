@@ -19,7 +19,7 @@ cdef extern from "simd/dispatch.h" nogil:
         FBP_EXP, FBP_EXPM1, FBP_LOG, FBP_LOG1P, FBP_ERF
 
         FBP_SOFTMAX_CROSS_ENTROPY, FBP_SIGMOID_CROSS_ENTROPY
-        FBP_MEAN_SQUARED_ERROR, FBP_MEAN_ABSOLUTE_ERROR, FBP_HUBER
+        FBP_MEAN_SQUARED_ERROR, FBP_MEAN_ABSOLUTE_ERROR, FBP_HUBER, FBP_POISSON_DEVIANCE
 
         FBP_ADAM_RATE, FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CORRECTION
         FBP_ADAM_EPSILON, FBP_ADAM_L2, FBP_ADAM_KEEP, FBP_ADAM_CONSTANTS
@@ -69,6 +69,8 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_loss(const fbp_tier *tier, int which, Py_ssize_t m, Py_ssize_t n,
                   const void *Z, const void *Y, const int64_t *labels, const void *weights,
                   double scale, double parameter, void *dZ, double *row_losses) noexcept
+    void fbp_penalize(const fbp_tier *tier, Py_ssize_t n, const void *parameters,
+                      void *gradients, double strength) noexcept
     void fbp_sgd(const fbp_tier *tier, Py_ssize_t n, void *parameters,
                  const void *gradients, void *velocity, double learning_rate,
                  double momentum, bint nesterov, double weight_decay) noexcept

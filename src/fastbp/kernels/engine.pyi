@@ -8,6 +8,8 @@ _Doubles = NDArray[np.float64]
 
 LOSSES: dict[str, int]
 MAPS: dict[str, int]
+METRICS: dict[str | None, int]
+OPTIMIZERS: dict[str | None, int]
 IN_PLACE: set[str]
 TAKE_LABELS: set[str | None]
 SOURCES: str
@@ -26,10 +28,11 @@ class Engine:
         metric: str | None,
         optimizer: dict[str, Any],
         state: list[_Array],
-        X: _Array,
+        X: Any,
         y: _Array,
         sample_weight: _Array | None,
         batch_size: int,
+        l2: float,
     ) -> None: ...
     def run(
         self,
@@ -39,13 +42,13 @@ class Engine:
         rates: _Doubles,
         steps_before: int,
         dropout_steps_before: int,
-        totals: _Doubles,
+        figures: _Doubles,
         metric_sums: _Doubles | None,
         metric_mean: _Doubles | None,
         layer_norms: _Doubles | None,
     ) -> int: ...
 
-def readable(X: _Array) -> bool: ...
+def readable(X: Any, dtype: np.dtype[Any]) -> bool: ...
 def check_fit(
     dtype: np.dtype[Any],
     parameters: _Array,

@@ -17,7 +17,7 @@ careful way.
 cimport cython
 from libc.math cimport isfinite, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
@@ -27,23 +27,24 @@ from fastbp.kernels.dense cimport (
     weights_product,
 )
 from fastbp.kernels.dispatch cimport (
-    FBP_ELU, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
+    FBP_ELU, FBP_EXP, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
     fbp_dropout, fbp_largest, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
 )
 from fastbp.kernels.losses cimport (
-    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_SIGMOID_CROSS_ENTROPY,
-    FBP_SOFTMAX_CROSS_ENTROPY, fbp_loss, loss_scale, sum_of_losses, sum_of_weights,
+    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_POISSON_DEVIANCE,
+    FBP_SIGMOID_CROSS_ENTROPY, FBP_SOFTMAX_CROSS_ENTROPY,
+    fbp_loss, loss_scale, sum_of_losses, sum_of_weights,
 )
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
 from fastbp.kernels.optimizers cimport (
     FBP_ADAM_CONSTANTS, SQUARES_BLOCK, fbp_adam, fbp_sgd, fbp_sum_of_squares,
-    set_adam_constants, sum_of_squares_of,
+    penalize_block, set_adam_constants, sum_of_squares_of,
 )
 from fastbp.kernels.threads cimport (
     fbp_meet, fbp_member, fbp_share, run_team, threads_for,
 )
 
-from . import memory
+from . import checks, memory
 
 ctypedef fused source:
     float
@@ -57,9 +58,23 @@ ctypedef fused source:
     uint32_t
     uint64_t
 
+ctypedef fused index:
+    int32_t
+    int64_t
+
 cdef enum:
     DENSE = -1
     DROPOUT = -2
+
+cdef enum:
+    NO_UPDATE, SGD, ADAM
+
+cdef enum:
+    NO_METRIC, LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
+
+# What the engine writes down of a step: the loss, the penalty, and the batch's weight.
+cdef enum:
+    FIGURES = 3
 
 MAPS = {
     "relu": FBP_RELU, "leaky_relu": FBP_LEAKY_RELU, "sigmoid": FBP_SIGMOID, "tanh": FBP_TANH,
@@ -71,7 +86,13 @@ LOSSES = {
     "mean_squared_error": FBP_MEAN_SQUARED_ERROR,
     "mean_absolute_error": FBP_MEAN_ABSOLUTE_ERROR,
     "huber": FBP_HUBER,
+    "poisson_deviance": FBP_POISSON_DEVIANCE,
 }
+METRICS = {
+    None: NO_METRIC, "accuracy": LABELS, "signs": SIGNS, "rows of signs": ROWS_OF_SIGNS,
+    "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
+}
+OPTIMIZERS = {None: NO_UPDATE, "sgd": SGD, "adam": ADAM}
 # These overwrite their input: what they return tells their derivative as well.
 IN_PLACE = {"relu", "sigmoid", "tanh"}
 TAKE_LABELS = {"softmax_cross_entropy", "accuracy", None}  # losses and metrics; others rows of y
@@ -107,15 +128,22 @@ cdef struct Plan:
     void *gradients
 
     int loss, metric
-    double loss_parameter
+    double loss_parameter, value_scale, gradient_scale, l2
 
-    bint is_adam, nesterov, decoupled
+    int optimizer
+    bint nesterov, decoupled, epsilon_hat
     double momentum, beta1, beta2, epsilon, weight_decay, clip_norm
     void *state[2]
 
     char x_kind
     Py_ssize_t x_row, x_column  # bytes between rows, and between columns
     const char *X
+    bint sparse                 # then, in place of these, X is in rows of compressed columns:
+    const void *starts          # where each row starts, and the last ends, in the next two
+    const void *columns
+    const void *values
+    Py_ssize_t n_values
+    bint wide                   # whether the first two are of 64 bits
     const void *Y
     const int64_t *labels
     const void *weights
@@ -127,6 +155,7 @@ cdef struct Plan:
     int64_t *label_batch
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
+    double *squares        # sums of blocks of weights
     void *upstream[2]
     void *for_products     # FBP_WORKSPACE numbers for each thread
 
@@ -139,11 +168,11 @@ cdef struct Run:
     const double *rates
     long steps_before
     uint64_t dropout_steps_before
-    double *totals
+    double *figures
     double *metric_sums
     const double *metric_mean
     double *layer_norms
-    double loss
+    double loss, penalty
     bint careful, no_label, in_time
     Py_ssize_t made
 
@@ -160,19 +189,22 @@ cdef class Engine:
     parameters, gradients : ndarray of shape (n,)
         The network's flat arrays.
     loss : tuple
-        ``(name, parameter)``.
+        ``(name, parameter)``, or ``(name, parameter, value_scale, gradient_scale)``.
     metric : str or None
-        ``"accuracy"``, ``"signs"`` or ``"r2"``.
+        One of `METRICS`.
     optimizer : dict
-        ``name`` ("sgd" or "adam") and its numbers.
+        ``name`` ("sgd" or "adam", or None to make gradients and nothing of them) and its
+        numbers.
     state : list of ndarray
         The optimizer's arrays, changed with each step.
-    X : ndarray of shape (rows, n_in)
+    X : ndarray or sparse array of shape (rows, n_in)
         One that `readable` accepts.
     y : ndarray
         int64 labels of shape (rows,), or targets (rows, n_out) of the parameters' dtype.
     sample_weight : ndarray of shape (rows,) or None
     batch_size : int
+    l2 : float
+        Strength of the penalty on the weights.
     """
 
     cdef readonly bint careful     # the next step is to be made the careful way
@@ -184,11 +216,11 @@ cdef class Engine:
     cdef readonly int threads      # that a run may have
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
-                 y, sample_weight, batch_size):
+                 y, sample_weight, batch_size, l2):
         self.arrays = []
         dtype = parameters.dtype
         check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
-                  sample_weight, len(X))
+                  sample_weight, X.shape[0])
         cdef Plan *plan = &self.plan
         self.is_double = dtype == np.float64
         plan.parameters = self._pointer(parameters)
@@ -197,17 +229,18 @@ cdef class Engine:
         plan.batch_size = batch_size
         plan.n_in = X.shape[1]
 
-        plan.x_kind = ord(X.dtype.char)
-        plan.x_row, plan.x_column = X.strides
-        plan.X = <const char *>self._pointer(X)
+        self._take(X)
         plan.x_batch = self._new(batch_size * plan.n_in, dtype)
         plan.n_operations = len(operations)
         self.work = self._lower(operations, dtype)
         if y.ndim == 2 and y.shape[1] != plan.n_out:
             raise ValueError(f"y: expected {plan.n_out} columns, got {y.shape[1]}")
 
-        plan.loss, plan.loss_parameter = LOSSES[loss[0]], loss[1]
-        plan.metric = {None: 0, "accuracy": 1, "signs": 2, "r2": 3}[metric]
+        name, plan.loss_parameter, *scales = loss
+        plan.loss = LOSSES[name]
+        plan.value_scale, plan.gradient_scale = scales or (1.0, 1.0)
+        plan.l2 = l2
+        plan.metric = METRICS[metric]
         if y.ndim == 1:
             plan.labels = <const int64_t *>self._pointer(y)
             plan.label_batch = <int64_t *>self._new(batch_size, np.int64)
@@ -219,15 +252,16 @@ cdef class Engine:
             plan.w_batch = self._new(batch_size, dtype)
         plan.row_losses = <double *>self._new(batch_size, np.float64)
 
-        plan.is_adam = optimizer["name"] == "adam"
+        plan.optimizer = OPTIMIZERS[optimizer["name"]]
         plan.momentum = optimizer.get("momentum", 0)
         plan.nesterov = optimizer.get("nesterov", False)
         plan.beta1 = optimizer.get("beta1", 0)
         plan.beta2 = optimizer.get("beta2", 0)
         plan.epsilon = optimizer.get("epsilon", 0)
         plan.decoupled = optimizer.get("decoupled", False)
-        plan.weight_decay = optimizer["weight_decay"]
-        plan.clip_norm = optimizer["clip_norm"] or 0
+        plan.epsilon_hat = optimizer.get("epsilon_hat", False)
+        plan.weight_decay = optimizer.get("weight_decay", 0)
+        plan.clip_norm = optimizer.get("clip_norm") or 0
         for i, array in enumerate(state):
             plan.state[i] = self._pointer(array)
 
@@ -235,6 +269,22 @@ cdef class Engine:
         plan.for_products = self._new(self.threads * FBP_WORKSPACE, dtype)
         plan.sizes = <double *>self._new(
             max(self.threads, plan.n_parameters // SQUARES_BLOCK + 1), np.float64)
+        plan.squares = <double *>self._new(
+            plan.n_parameters // SQUARES_BLOCK + plan.n_operations, np.float64)
+
+    cdef int _take(self, X) except -1:
+        """Note where X is and how it lies."""
+        cdef Plan *plan = &self.plan
+        plan.sparse = checks.is_sparse(X)
+        if plan.sparse:
+            plan.starts, plan.columns = self._pointer(X.indptr), self._pointer(X.indices)
+            plan.values, plan.n_values = self._pointer(X.data), X.data.size
+            plan.wide = X.indices.dtype == np.int64
+        else:
+            plan.x_kind = ord(X.dtype.char)
+            plan.x_row, plan.x_column = X.strides
+            plan.X = <const char *>self._pointer(X)
+        return 0
 
     cdef void *_pointer(self, array) except NULL:
         """Where an array's numbers are; the array lives as long as the engine."""
@@ -292,7 +342,7 @@ cdef class Engine:
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[::1] rates, long steps_before, uint64_t dropout_steps_before,
-            double[::1] totals, double[::1] metric_sums, const double[::1] metric_mean,
+            double[:, ::1] figures, double[::1] metric_sums, const double[::1] metric_mean,
             double[::1] layer_norms):
         """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
 
@@ -306,8 +356,9 @@ cdef class Engine:
             The learning rate of each of the epoch's steps.
         steps_before, dropout_steps_before : int
             Steps that the optimizer and dropout have counted before step `first`.
-        totals : memoryview of float64, 2 numbers
-            The weighted sum of the losses and of the weights; added to.
+        figures : memoryview of float64, of shape (steps, 3)
+            The loss, the penalty and the batch's weight of each of the epoch's steps;
+            written to.
         metric_sums, metric_mean : memoryview of float64
             The metric's sums, added to, and the mean that R² needs; None without.
         layer_norms : memoryview of float64 or None
@@ -325,12 +376,13 @@ cdef class Engine:
         run.first, run.stop = first, stop
         run.rates = &rates[0]
         run.steps_before, run.dropout_steps_before = steps_before, dropout_steps_before
-        run.totals = &totals[0]
+        run.figures = &figures[0, 0]
         run.metric_sums = NULL if metric_sums is None else &metric_sums[0]
         run.metric_mean = NULL
         if metric_mean is not None:
             run.metric_mean = &metric_mean[0]
         run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
+        run.penalty = 0
         run.careful = run.no_label = False
         run.made = 0
         # Fewer, if that is what somebody wants by now, or this is a fork.
@@ -344,9 +396,17 @@ cdef class Engine:
         return run.made
 
 
-def readable(X):
-    """Whether an engine can gather rows of this array: plain numbers, in whatever order."""
-    return X.dtype.char in SOURCES and X.dtype.isnative and X.flags.aligned
+def readable(X, dtype):
+    """Whether an engine of this dtype can gather rows of X: plain numbers in whatever order,
+    or a sparse array of the dtype in rows of compressed columns."""
+    if not checks.is_sparse(X):
+        return X.dtype.char in SOURCES and X.dtype.isnative and X.flags.aligned
+    arrays = X.data, X.indices, X.indptr
+    return (X.format == "csr" and X.data.dtype == dtype
+            and X.indices.dtype in (np.int32, np.int64) and X.indptr.dtype == X.indices.dtype
+            and X.indptr.shape == (X.shape[0] + 1,) and X.indices.shape == X.data.shape
+            and all(array.dtype.isnative and array.flags.aligned and array.flags.c_contiguous
+                    for array in arrays))
 
 
 def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, sample_weight,
@@ -368,7 +428,7 @@ def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, s
     if labels and not (loss[0] in TAKE_LABELS and metric in TAKE_LABELS):
         raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
                          f"{metric}, got labels")
-    cdef Py_ssize_t n_state = 2 if optimizer["name"] == "adam" else bool(optimizer["momentum"])
+    cdef Py_ssize_t n_state = 2 if optimizer["name"] == "adam" else bool(optimizer.get("momentum"))
     if len(state) != n_state:
         raise ValueError(f"state: expected {n_state} arrays for {optimizer}, got {len(state)}")
 
@@ -425,12 +485,13 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         Z = <real *>plan.operations[plan.n_operations - 1].output
         if not (lose(run, me, m, Z)
                 and backward(plan, me, m, dropout_step, parameters, gradients)
+                and penalize(run, me, m, parameters, gradients)
                 and size_of(plan, me, gradients, &size)):
             return
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
         reach = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, size + decay_size)
         # `max` drops a NaN, so the size is asked for one by itself.
-        if not (isfinite(run.loss) and isfinite(size) and reach < limit
+        if not (isfinite(run.loss + run.penalty) and isfinite(size) and reach < limit
                 and rate * plan.weight_decay <= 1):
             if leads:
                 run.careful = True
@@ -443,7 +504,7 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         update(plan, me, rate, size, run.steps_before + (step - run.first) + 1, parameters,
                gradients)
         if leads:
-            record(run, m, Z)
+            record(run, step, m, Z)
             run.made += 1
             run.in_time = seconds() < deadline
         # A step that was made is whole, whatever has come up in the meantime.
@@ -479,7 +540,14 @@ cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t
 cdef void read_rows(const Plan *plan, const int64_t *rows, Py_ssize_t m,
                     real *out) noexcept nogil:
     """Rows of X, converted."""
-    if plan.x_kind == c"f":
+    if plan.sparse:
+        if plan.wide:
+            spread_rows(plan, <const int64_t *>plan.starts, <const int64_t *>plan.columns, rows,
+                        m, out)
+        else:
+            spread_rows(plan, <const int32_t *>plan.starts, <const int32_t *>plan.columns, rows,
+                        m, out)
+    elif plan.x_kind == c"f":
         copy_rows(<const float *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
     elif plan.x_kind == c"d":
         copy_rows(<const double *>plan.X, plan.x_row, plan.x_column, rows, m, plan.n_in, out)
@@ -519,6 +587,23 @@ cdef void copy_rows(const source *X, Py_ssize_t row_bytes, Py_ssize_t column_byt
         else:
             for j in range(n):
                 out[i * n + j] = <real>(<const source *>(row + j * column_bytes))[0]
+
+
+cdef void spread_rows(const Plan *plan, const index *starts, const index *columns,
+                      const int64_t *rows, Py_ssize_t m, real *out) noexcept nogil:
+    """out[i, columns[p]] += values[p] for each p of row rows[i], and 0 elsewhere.
+
+    A place outside the row, where somebody has changed them since they were checked, is none.
+    """
+    cdef const real *values = <const real *>plan.values
+    cdef Py_ssize_t i, p, j, n = plan.n_in
+    memset(out, 0, m * n * sizeof(real))
+    for i in range(m):
+        for p in range(max(<Py_ssize_t>starts[rows[i]], 0),
+                       min(<Py_ssize_t>starts[rows[i] + 1], plan.n_values)):
+            j = columns[p]
+            if 0 <= j < n:
+                out[i * n + j] += values[p]
 
 
 cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropout_step,
@@ -561,16 +646,19 @@ cdef bint lose(Run *run, fbp_member *me, Py_ssize_t m, const real *Z) noexcept n
     cdef const real *weights = <const real *>plan.w_batch
     cdef double scale = loss_scale(m, weights)
     cdef const int64_t *labels = plan.label_batch
-    cdef Py_ssize_t first, stop, n = plan.n_out
+    cdef real *dZ = <real *>plan.upstream[0]
+    cdef Py_ssize_t i, first, stop, n = plan.n_out
     fbp_share(me, m, 1, &first, &stop)
     fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
              &labels[first] if labels else labels, &weights[first] if weights else weights,
-             scale, plan.loss_parameter, <real *>plan.upstream[0] + first * n,
-             plan.row_losses + first)
+             scale, plan.loss_parameter, dZ + first * n, plan.row_losses + first)
+    if plan.gradient_scale != 1:
+        for i in range(first * n, stop * n):
+            dZ[i] *= <real>plan.gradient_scale
     if not fbp_meet(me):
         return False
     if me.part == 0:
-        run.loss = sum_of_losses(m, weights, plan.row_losses) * scale
+        run.loss = sum_of_losses(m, weights, plan.row_losses) * scale * plan.value_scale
     return True
 
 
@@ -620,26 +708,70 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
     return True
 
 
+cdef bint penalize(Run *run, fbp_member *me, Py_ssize_t m, real *parameters,
+                   real *gradients) noexcept nogil:
+    """Add the gradient of the penalty on the weights, and note what it is."""
+    cdef const Plan *plan = run.plan
+    cdef const Operation *op
+    cdef double *squares = plan.squares
+    cdef double layer, total = 0, strength = plan.l2 * loss_scale(m, <const real *>plan.w_batch)
+    cdef Py_ssize_t first, stop, n, start, block
+    cdef int i
+    if plan.l2 == 0:
+        return True
+    for i in range(plan.first_dense, plan.n_operations):
+        op = &plan.operations[i]
+        if op.kind == DENSE:
+            n = op.n_in * op.n_out
+            fbp_share(me, n_blocks(n), 1, &first, &stop)
+            for block in range(first, stop):
+                start = block * SQUARES_BLOCK
+                squares[block] = penalize_block(
+                    min(n - start, SQUARES_BLOCK), parameters + op.parameters + start,
+                    gradients + op.parameters + start, strength)
+            squares += n_blocks(n)
+    if not fbp_meet(me):
+        return False
+    if me.part == 0:
+        squares = plan.squares
+        for i in range(plan.first_dense, plan.n_operations):
+            op = &plan.operations[i]
+            if op.kind == DENSE:
+                n = n_blocks(op.n_in * op.n_out)
+                layer = 0
+                for block in range(n):
+                    layer += squares[block]
+                total += layer
+                squares += n
+        run.penalty = 0.5 * strength * total
+    return True
+
+
+cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
+    """How many blocks so many numbers are, whose squares are summed on their own."""
+    return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
+
+
 cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size) noexcept nogil:
     """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
     adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
     cdef double part
-    cdef Py_ssize_t i, first, stop, n_blocks
+    cdef Py_ssize_t i, first, stop, n_parts
     if plan.clip_norm > 0:
-        n_blocks = (plan.n_parameters + SQUARES_BLOCK - 1) // SQUARES_BLOCK
-        fbp_share(me, n_blocks, 1, &first, &stop)
+        n_parts = n_blocks(plan.n_parameters)
+        fbp_share(me, n_parts, 1, &first, &stop)
         for i in range(first, stop):
             plan.sizes[i] = fbp_sum_of_squares(
                 tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
                 X + i * SQUARES_BLOCK)
     else:
-        n_blocks = me.parts
+        n_parts = me.parts
         fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
         plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
     if not fbp_meet(me):
         return False
     size[0] = 0
-    for i in range(n_blocks):
+    for i in range(n_parts):
         part = plan.sizes[i]
         if plan.clip_norm > 0:
             size[0] += part
@@ -652,19 +784,21 @@ cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size)
 
 cdef void update(const Plan *plan, const fbp_member *me, double rate, double norm, long step,
                  real *parameters, real *gradients) noexcept nogil:
-    """Clip, and one step of the optimizer."""
+    """Clip, and one step of the optimizer, if there is one."""
     cdef double[FBP_ADAM_CONSTANTS] constants
     cdef real factor
     cdef real *velocity = <real *>plan.state[0]
     cdef Py_ssize_t i, first, stop
+    if plan.optimizer == NO_UPDATE:
+        return
     fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
     if plan.clip_norm > 0 and norm > plan.clip_norm:
         factor = <real>(plan.clip_norm / norm)
         for i in range(first, stop):
             gradients[i] *= factor
-    if plan.is_adam:
+    if plan.optimizer == ADAM:
         set_adam_constants(constants, step, rate, plan.beta1, plan.beta2, plan.epsilon,
-                           plan.weight_decay, plan.decoupled)
+                           plan.weight_decay, plan.decoupled, plan.epsilon_hat)
         fbp_adam(tier, stop - first, parameters + first, gradients + first,
                  <real *>plan.state[0] + first, <real *>plan.state[1] + first, constants)
     else:
@@ -685,17 +819,23 @@ cdef void add_layer_norms(const Plan *plan, const real *gradients,
             layer += 1
 
 
-cdef void record(Run *run, Py_ssize_t m, const real *Z) noexcept nogil:
-    """Add the step to the epoch's sums."""
+cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
+    """Write the step's figures down, and add it to the metric's sums."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
-    cdef double weight = sum_of_weights(m, weights)
-    run.totals[0] += run.loss * weight
-    run.totals[1] += weight
-    if plan.metric == 1:
+    cdef double *figures = run.figures + FIGURES * step
+    cdef real *rates
+    figures[0], figures[1] = run.loss, run.penalty
+    figures[2] = sum_of_weights(m, weights)
+    if plan.metric == LABELS:
         count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
-    elif plan.metric == 2:
-        count_signs(m, plan.n_out, Z, Y, weights, run.metric_sums)
-    elif plan.metric == 3:
+    elif plan.metric == SIGNS or plan.metric == ROWS_OF_SIGNS:
+        count_signs(m, plan.n_out, Z, Y, weights, plan.metric == ROWS_OF_SIGNS, run.metric_sums)
+    elif plan.metric == SQUARES:
         add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
+    elif plan.metric == SQUARES_OF_RATES:
+        rates = <real *>plan.upstream[0]  # nobody needs what is there any more
+        fbp_map(tier, FBP_EXP, m * plan.n_out, Z, rates, 0)
+        add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
+                    run.metric_sums)

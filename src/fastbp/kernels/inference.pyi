@@ -2,6 +2,8 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+ENDS: dict[str, int]
+
 @final
 class Predictor:
     def __init__(

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from fastbp.kernels.dense cimport (
     FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
 )
-from fastbp.kernels.dispatch cimport fbp_map, real, tier
+from fastbp.kernels.dispatch cimport FBP_EXP, FBP_SIGMOID, fbp_map, fbp_softmax, real, tier
 from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, look, run_team, threads_for
 
 from .engine import MAPS as _MAPS
@@ -29,10 +29,14 @@ cdef Py_ssize_t CHUNK_ROWS = 256
 
 cdef enum:
     DENSE = -1
+    SOFTMAX = -2
+
+# What may be made of the last layer's outputs.
+ENDS = {"softmax": SOFTMAX, "sigmoid": FBP_SIGMOID, "exp": FBP_EXP}
 
 
 cdef struct Operation:
-    int kind               # DENSE, or the index of a map
+    int kind               # DENSE, SOFTMAX, or the index of a map
     Py_ssize_t n_in, n_out
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat array
     double parameter       # a map's
@@ -59,7 +63,8 @@ cdef class Predictor:
     Parameters
     ----------
     operations : list of tuple
-        As for `fastbp.kernels.engine.Engine`; dropout does nothing here.
+        As for `fastbp.kernels.engine.Engine`; dropout does nothing here.  The last may be
+        one of `ENDS`, ``(name, 0.0)``.
     parameters : ndarray of shape (n,)
         The network's flat array.
     n_in : int
@@ -103,7 +108,7 @@ cdef class Predictor:
                 offset += (op.n_in + 1) * op.n_out
                 self.work_per_row += op.n_in * op.n_out
             else:
-                op.kind = _MAPS[name]
+                op.kind = _MAPS[name] if name in _MAPS else ENDS[name]
                 op.parameter, = details
                 self.work_per_row += 16 * op.n_out  # about what a map costs in multiply-adds
             width = op.n_out
@@ -225,6 +230,8 @@ cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t ro
             product.relu = op.relu
             if not matmul(product, me, workspace):
                 return False
+        elif op.kind == SOFTMAX:
+            fbp_softmax(tier, rows, op.n_out, current, output)
         else:
             fbp_map(tier, op.kind, rows * op.n_out, current, output, op.parameter)
         current = output

@@ -42,3 +42,10 @@ def huber(
     delta: float = 1.0,
     out: _Floats | None = None,
 ) -> tuple[float, _Floats]: ...
+def poisson_deviance(
+    Z: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    out: _Floats | None = None,
+) -> tuple[float, _Floats]: ...

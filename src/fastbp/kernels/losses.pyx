@@ -318,3 +318,46 @@ def huber(Z, y, sample_weight=None, *, delta=1.0, out=None):
     Y = _targets(y, Z)
     return _loss(FBP_HUBER, Z, Y, None, _weights(sample_weight, Z),
                  checks.number("delta", delta, 0, low_open=True), out)
+
+
+def poisson_deviance(Z, y, sample_weight=None, *, out=None):
+    """Half the Poisson deviance of counts whose expected values are exp(Z).
+
+    ``lᵢⱼ = exp(Zᵢⱼ) - Yᵢⱼ - Yᵢⱼ·(Zᵢⱼ - log Yᵢⱼ)``, the last term 0 where Y is, and
+    ``dZ = (exp(Z) - Y) / (batch · outputs)``.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        Logarithms of the predictions.
+    y : ndarray of shape (batch, outputs), same dtype
+        Targets of at least 0; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, a target is not at least 0, a weight is negative, or `out`
+        cannot be written as it is.
+
+    References
+    ----------
+    P. McCullagh, J. A. Nelder, "Generalized linear models", 2nd edition, 1989, section 2.3.
+    """
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    if not (Y >= 0).all():
+        i, j = np.argwhere(~(Y >= 0))[0]
+        raise ValueError(f"y: expected targets of at least 0, got {Y[i, j]} in row {i}, column {j}")
+    return _loss(FBP_POISSON_DEVIANCE, Z, Y, None, _weights(sample_weight, Z), 0.0, out)

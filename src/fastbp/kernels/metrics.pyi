@@ -15,7 +15,11 @@ def add_label_rows(
     Z: _Floats, Y: _Floats, weights: _Floats | None, sums: NDArray[np.float64]
 ) -> None: ...
 def add_sign_rows(
-    Z: _Floats, Y: _Floats, weights: _Floats | None, sums: NDArray[np.float64]
+    Z: _Floats,
+    Y: _Floats,
+    weights: _Floats | None,
+    whole_rows: bool,
+    sums: NDArray[np.float64],
 ) -> None: ...
 def add_square_rows(
     Z: _Floats,

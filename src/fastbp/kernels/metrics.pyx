@@ -48,8 +48,11 @@ cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:
 
 
 cdef void count_signs(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
-                      const real *weights, double *sums) noexcept nogil:
-    """sums += weighted share of each row's outputs on the right side of 0, and the weight."""
+                      const real *weights, bint whole_rows, double *sums) noexcept nogil:
+    """sums += weighted share of each row's outputs on the right side of 0, and the weight.
+
+    With `whole_rows` a row counts only if all of its outputs are.
+    """
     cdef Py_ssize_t i, j, right
     cdef double weight
     for i in range(m):
@@ -57,7 +60,10 @@ cdef void count_signs(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
         for j in range(n):
             right += (Z[i * n + j] > 0) == (Y[i * n + j] > 0.5)
         weight = 1.0 if weights is NULL else weights[i]
-        sums[0] += weight * (<double>right / <double>n)
+        if not whole_rows:
+            sums[0] += weight * (<double>right / <double>n)
+        elif right == n:
+            sums[0] += weight
         sums[1] += weight
 
 
@@ -104,11 +110,12 @@ def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] w
 
 
 def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
-                  double[::1] sums):
-    """Add a batch's shares of outputs on the right side of 0, and its rows, to `sums`."""
+                  bint whole_rows, double[::1] sums):
+    """Add a batch's shares of outputs on the right side of 0, or with `whole_rows` its rows
+    of nothing else, and its rows, to `sums`."""
     check(Z, Y.shape[0], Y.shape[1], weights, sums, 2)
     count_signs(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
-                <const real *>NULL if weights is None else &weights[0], &sums[0])
+                <const real *>NULL if weights is None else &weights[0], whole_rows, &sums[0])
 
 
 def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,

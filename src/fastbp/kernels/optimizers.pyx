@@ -1,4 +1,4 @@
-"""One step of an optimizer over flat arrays, in place, and the norm for clipping."""
+"""One step of an optimizer over flat arrays, in place, a penalty, and the norm for clipping."""
 
 from libc.math cimport sqrt
 
@@ -17,10 +17,10 @@ cdef int sgd(real[::1] parameters, const real[::1] gradients, real[::1] velocity
 
 cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real[::1] v,
               long step, double learning_rate, double beta1, double beta2, double epsilon,
-              double weight_decay, bint decoupled) except -1:
+              double weight_decay, bint decoupled, bint epsilon_hat) except -1:
     cdef double[FBP_ADAM_CONSTANTS] constants
     set_adam_constants(constants, step, learning_rate, beta1, beta2, epsilon, weight_decay,
-                       decoupled)
+                       decoupled, epsilon_hat)
     with nogil:
         fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
                  constants)
@@ -29,13 +29,15 @@ cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real
 
 cdef void set_adam_constants(double *constants, long step, double learning_rate, double beta1,
                              double beta2, double epsilon, double weight_decay,
-                             bint decoupled) noexcept nogil:
+                             bint decoupled, bint epsilon_hat) noexcept nogil:
     """What fbp_adam is told for a step, the first being 1."""
+    cdef double correction = 1.0 / sqrt(1.0 - power(beta2, step))
     constants[FBP_ADAM_RATE] = learning_rate / (1.0 - power(beta1, step))
     constants[FBP_ADAM_BETA1] = beta1
     constants[FBP_ADAM_BETA2] = beta2
-    constants[FBP_ADAM_CORRECTION] = 1.0 / sqrt(1.0 - power(beta2, step))
-    constants[FBP_ADAM_EPSILON] = epsilon
+    constants[FBP_ADAM_CORRECTION] = correction
+    # Added before the correction, it is corrected along with √v.
+    constants[FBP_ADAM_EPSILON] = epsilon * correction if epsilon_hat else epsilon
     constants[FBP_ADAM_L2] = 0.0 if decoupled else weight_decay
     constants[FBP_ADAM_KEEP] = 1.0 - learning_rate * weight_decay if decoupled else 1.0
 
@@ -49,6 +51,25 @@ cdef double power(double base, long exponent) noexcept nogil:
         base *= base
         exponent >>= 1
     return result
+
+
+cdef double penalty(const real[::1] parameters, real[::1] gradients,
+                    double strength) except? -1:
+    cdef double total = 0
+    cdef Py_ssize_t start = 0, n = parameters.shape[0]
+    with nogil:
+        while start < n:
+            total += penalize_block(min(n - start, SQUARES_BLOCK), &parameters[start],
+                                    &gradients[start], strength)
+            start += SQUARES_BLOCK
+    return total
+
+
+cdef double penalize_block(Py_ssize_t n, const real *parameters, real *gradients,
+                           double strength) noexcept nogil:
+    """Add strength·parameters to the gradients; the sum of the parameters' squares."""
+    fbp_penalize(tier, n, parameters, gradients, strength)
+    return fbp_sum_of_squares(tier, n, parameters)
 
 
 cdef double sum_of_squares(const real[::1] X) except? -1:
@@ -103,7 +124,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
         The momentum's memory, zeros before the first step; changed in place.  Needed
         where `momentum` is not 0.
     learning_rate : float, at least 0
-    momentum : float in [0, 1), default 0.0
+    momentum : float in [0, 1], default 0.0
     nesterov : bool, default False
     weight_decay : float, at least 0, default 0.0
 
@@ -122,7 +143,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     momentum in deep learning", ICML 2013.
     """
     learning_rate = checks.number("learning_rate", learning_rate, 0)
-    momentum = checks.number("momentum", momentum, 0, 1, high_open=True)
+    momentum = checks.number("momentum", momentum, 0, 1)
     weight_decay = checks.number("weight_decay", weight_decay, 0)
     if momentum > 0 and velocity is None:
         raise ValueError("velocity: expected an array because momentum is not 0, got None; "
@@ -137,7 +158,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
 
 
 def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0.9,
-              beta2=0.999, epsilon=1e-8, weight_decay=0.0, decoupled=False):
+              beta2=0.999, epsilon=1e-8, weight_decay=0.0, decoupled=False, epsilon_hat=False):
     """One step of Adam, or with `decoupled` of AdamW, in place.
 
     With ``g = gradients + weight_decay·parameters`` (Adam) or ``g = gradients`` (AdamW)::
@@ -165,6 +186,9 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     weight_decay : float, at least 0, default 0.0
     decoupled : bool, default False
         Take the decay off the parameters rather than add it to the gradient.
+    epsilon_hat : bool, default False
+        Add `epsilon` to √v before its bias is corrected: the ε̂ of the paper's section 2,
+        as in scikit-learn and TensorFlow.
 
     Raises
     ------
@@ -199,10 +223,43 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     gradients = _state(parameters, gradients, m=m, v=v)
     if parameters.dtype == "f4":
         adam[float](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
-                    weight_decay, decoupled)
+                    weight_decay, decoupled, epsilon_hat)
     else:
         adam[double](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
-                     weight_decay, decoupled)
+                     weight_decay, decoupled, epsilon_hat)
+
+
+def penalize(parameters, gradients, strength):
+    """Add the gradient of ``strength/2 · Σ parameters²``, in place.
+
+    Parameters
+    ----------
+    parameters : ndarray of any shape, float32 or float64
+    gradients : ndarray, same shape and dtype
+        ``strength · parameters`` is added to it.
+    strength : float, at least 0
+
+    Returns
+    -------
+    float
+        ``Σ parameters²``, summed in float64.
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are neither float32 nor float64.
+    ValueError
+        If shapes differ, the arrays overlap, `gradients` are read-only or not contiguous, or
+        `strength` is out of range.
+    """
+    strength = checks.number("strength", strength, 0)
+    parameters = checks.floats("parameters", parameters)
+    checks.writable("gradients", gradients, parameters.dtype)
+    checks.output(gradients, parameters.shape, parameters.dtype, "gradients",
+                  parameters=parameters)
+    if parameters.dtype == "f4":
+        return penalty[float](parameters.reshape(-1), gradients.reshape(-1), strength)
+    return penalty[double](parameters.reshape(-1), gradients.reshape(-1), strength)
 
 
 def norm(X):

@@ -53,6 +53,7 @@ enum fbp_loss {
     FBP_MEAN_SQUARED_ERROR,
     FBP_MEAN_ABSOLUTE_ERROR,
     FBP_HUBER,
+    FBP_POISSON_DEVIANCE,
     FBP_LOSSES
 };
 
@@ -111,6 +112,9 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
         void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,     \
                                  const int64_t *labels, const real *weights, double scale,   \
                                  real parameter, real *dZ, double *row_losses);              \
+        /* gradients += strength * parameters */                                              \
+        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients,               \
+                         real strength);                                                     \
         /* velocity may be NULL: no momentum */                                              \
         void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,    \
                     real learning_rate, real momentum, int nesterov, real weight_decay);     \
@@ -160,6 +164,8 @@ typedef struct {
 #define fbp_dropout(tier, n, X, ...) FBP_OF(tier, X)->dropout(n, X, __VA_ARGS__)
 #define fbp_softmax(tier, m, n, Z, P) FBP_OF(tier, Z)->softmax(m, n, Z, P)
 #define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)
+#define fbp_penalize(tier, n, parameters, ...) \
+    FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_sgd(tier, n, parameters, ...) FBP_OF(tier, parameters)->sgd(n, parameters, __VA_ARGS__)
 #define fbp_adam(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->adam(n, parameters, __VA_ARGS__)

@@ -176,6 +176,16 @@ static inline void huber_element(vec z, vec y, vec delta, vec *value, vec *slope
     *slope = v_select(beyond, v_select(v_lt(r, v_splat(0)), -delta, delta), r);
 }
 
+/* e^z - y - y (z - log y): half the Poisson deviance of y counted and e^z expected */
+static inline void poisson_element(vec z, vec y, vec unused, vec *value, vec *slope)
+{
+    (void)unused;
+    const vec rate = v_exp(z), zero = v_splat(0);
+    const vec log_y = v_select(v_lt(zero, y), v_log(y), zero);
+    *value = v_fma(-y, v_splat(1) + (z - log_y), rate);
+    *slope = rate - y;
+}
+
 /* `idle`, as z with y = 0, has the value 0 exactly: it fills up the last vector. */
 #define ROW_MEAN_LOSS(name, element, idle)                                                     \
     static void name(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,                   \
@@ -206,6 +216,7 @@ ROW_MEAN_LOSS(sigmoid_cross_entropy, sigmoid_element, -10000)
 ROW_MEAN_LOSS(mean_squared_error, squared_element, 0)
 ROW_MEAN_LOSS(mean_absolute_error, absolute_element, 0)
 ROW_MEAN_LOSS(huber, huber_element, 0)
+ROW_MEAN_LOSS(poisson_deviance, poisson_element, -10000)
 
 #undef ROW_MEAN_LOSS
 #undef LANE

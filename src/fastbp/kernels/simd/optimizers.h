@@ -1,4 +1,15 @@
-/* One step of an optimizer over flat arrays, and the norm that clipping needs. */
+/* One step of an optimizer over flat arrays, the penalty before it, and the norm that
+ * clipping needs. */
+
+/* gradient += strength * parameter, the slope of strength / 2 times the sum of squares */
+static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real strength)
+{
+    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
+        const vec p = v_load_part(parameters + i, n - i, 0);
+        const vec g = v_fma(v_splat(strength), p, v_load_part(gradients + i, n - i, 0));
+        v_store_part(gradients + i, n - i, v_zero_below(g, FBP_LEAST_GRADIENT));
+    }
+}
 
 /* g = gradient + weight_decay * parameter
  * without momentum:  parameter -= learning_rate g
