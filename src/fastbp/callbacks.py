@@ -68,12 +68,7 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_train_begin(self, training):
-        if self.monitor not in training.history:
-            keys = ", ".join(key for key in training.history if key != "seconds")
-            remedy = ("; give fit validation_data or validation_fraction"
-                      if str(self.monitor).startswith("val_") else "")
-            raise ValueError(f"EarlyStopping(monitor={self.monitor!r}): expected one of {keys}, "
-                             f"which is what this fit records{remedy}")
+        _check_recorded(self, training)
         self._sign = -1 if self.monitor.endswith("loss") else 1
         self.best = -self._sign * np.inf
         self.best_epoch = None
@@ -139,6 +134,12 @@ class Plateau(Callback):
         self.count = 0
         self._best_parameters = None
 
+    def on_train_begin(self, training):
+        _check_recorded(self, training)
+        if self.factor is not None and callable(training.optimizer.learning_rate):
+            raise ValueError("Plateau(factor=...): expected an optimizer whose learning_rate is "
+                             "a number, got a schedule, which says itself when to change")
+
     def on_epoch_end(self, training):
         value = self._sign * self.value(training)
         best = self._sign * self.best
@@ -170,3 +171,13 @@ class Plateau(Callback):
         """Set the parameters to the best ones, if any epoch gave some."""
         if self._best_parameters is not None:
             network.parameters[...] = self._best_parameters
+
+
+def _check_recorded(callback, training):
+    """Raise unless what the callback watches is in the history."""
+    if callback.monitor not in training.history:
+        keys = ", ".join(key for key in training.history if key != "seconds")
+        remedy = ("; give fit validation_data or validation_fraction"
+                  if str(callback.monitor).startswith("val_") else "")
+        raise ValueError(f"{type(callback).__name__}(monitor={callback.monitor!r}): expected one "
+                         f"of {keys}, which is what this fit records{remedy}")
