@@ -139,6 +139,8 @@ class Plateau(Callback):
         if self.factor is not None and callable(training.optimizer.learning_rate):
             raise ValueError("Plateau(factor=...): expected an optimizer whose learning_rate is "
                              "a number, got a schedule, which says itself when to change")
+        if self.keep_best and self._best_parameters is None:
+            self._best_parameters = training.network.parameters.copy()
 
     def on_epoch_end(self, training):
         value = self._sign * self.value(training)

@@ -198,11 +198,7 @@ class Sequential:
 
     def _predict(self, X, out=None, activation=None):
         """What `predict` and validation have in common, whoever overrides `predict`."""
-        if self._predictors_made != layers.Layer.changes:
-            self._predictors, self._predictors_made = {}, layers.Layer.changes
-        if activation not in self._predictors:
-            self._predictors[activation] = self._new_predictor(activation)
-        predictor = self._predictors[activation]
+        predictor = self._predictor(activation)
         if predictor is not None:
             Z = predictor(X, out)
             if Z is not None:
@@ -218,8 +214,15 @@ class Sequential:
                     OUTPUT_ACTIVATIONS[activation](part, out=part)
         return Z
 
+    def _predictor(self, activation):
+        """The compiled way through the network, or None if a layer is not fastbp's own."""
+        if self._predictors_made != layers.Layer.changes:
+            self._predictors, self._predictors_made = {}, layers.Layer.changes
+        if activation not in self._predictors:
+            self._predictors[activation] = self._new_predictor(activation)
+        return self._predictors[activation]
+
     def _new_predictor(self, activation):
-        """The compiled way through the network, if all its layers are fastbp's own."""
         if activation is not None and activation not in OUTPUT_ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(OUTPUT_ACTIVATIONS)}, or "
                              f"None, got {activation!r}")

@@ -113,6 +113,24 @@ class Optimizer(checks.Settings):
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
 
+    def resume(self, parameters, state, steps):
+        """Go on with a state that was kept, on these parameters.
+
+        Parameters
+        ----------
+        parameters : ndarray of shape (n,), float32 or float64
+        state : dict of str to ndarray
+            As `state` was; copied.
+        steps : int
+        """
+        self._parameters = parameters
+        self.state = {}
+        for name, array in state.items():
+            self.state[name] = memory.aligned(array.shape, array.dtype)
+            self.state[name][...] = array
+        self.steps = steps
+        self.start(parameters)
+
     def update(self, parameters, gradients, learning_rate):
         """Make one step in place."""
         raise NotImplementedError(

@@ -459,8 +459,9 @@ def describe(run):
         return None
     if not engine.readable(run.data.X, run.data.dtype) or run.network.parameters.size == 0:
         return None
-    optimizer = {"name": None}
+    metric, optimizer = None, {"name": None}
     if run.optimizer is not None:
+        metric = None if run.loss.metric is None else run.loss.metric.operation
         optimizer = run.optimizer.operation | {
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
@@ -468,7 +469,7 @@ def describe(run):
     return {
         "operations": [layer.operation for layer in run.network.layers],
         "loss": run.loss.operation,
-        "metric": None if run.loss.metric is None else run.loss.metric.operation,
+        "metric": metric,
         "optimizer": optimizer,
         "l2": run.l2,
     }

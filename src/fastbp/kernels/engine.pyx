@@ -371,6 +371,13 @@ cdef class Engine:
             then, when the next step has to be made the careful way.
         """
         cdef Run run
+        if self.plan.metric != NO_METRIC and metric_sums is None:
+            raise ValueError("metric_sums: expected an array for the metric's sums, got None")
+        if self.plan.metric >= SQUARES and metric_mean is None:
+            raise ValueError("metric_mean: expected the mean of the targets for R², got None")
+        if not 0 <= first <= stop <= min(figures.shape[0], rates.shape[0]):
+            raise ValueError(f"stop: expected at most {min(figures.shape[0], rates.shape[0])} "
+                             f"steps, as figures and rates have rows, got {first} to {stop}")
         run.plan = &self.plan
         run.rows, run.n_rows = &rows[0], rows.shape[0]
         run.first, run.stop = first, stop

@@ -8,13 +8,16 @@ rows among a team of threads.
 
 cimport cython
 cimport numpy as cnp
+from libc.math cimport isfinite
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from fastbp.kernels.dense cimport (
     FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
 )
-from fastbp.kernels.dispatch cimport FBP_EXP, FBP_SIGMOID, fbp_map, fbp_softmax, real, tier
+from fastbp.kernels.dispatch cimport (
+    FBP_EXP, FBP_SIGMOID, fbp_largest, fbp_map, fbp_softmax, real, tier,
+)
 from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, look, run_team, threads_for
 
 from .engine import MAPS as _MAPS
@@ -134,6 +137,18 @@ cdef class Predictor:
             return None
         self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
         return out
+
+    def accepts(self, X):
+        """Whether X is a plain contiguous array of the network's dtype and columns, with at
+        least one row, and finite."""
+        cdef double largest
+        if not self.takes(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
+            return False
+        if self.typenum == cnp.NPY_FLOAT:
+            largest = fbp_largest(tier, cnp.PyArray_SIZE(X), <const float *>cnp.PyArray_DATA(X))
+        else:
+            largest = fbp_largest(tier, cnp.PyArray_SIZE(X), <const double *>cnp.PyArray_DATA(X))
+        return bool(isfinite(largest))
 
     cdef bint takes(self, array, Py_ssize_t columns):
         return (type(array) is cnp.ndarray and cnp.PyArray_NDIM(array) == 2
