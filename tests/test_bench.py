@@ -39,6 +39,7 @@ def numbers(results):
     ("kernels", []),
     ("scaling", ["--peers"]),
     ("memory", []),
+    ("estimators", []),
 ])
 def test_a_benchmark(tmp_path, script, arguments):
     printed, results = run(script, tmp_path, *arguments)

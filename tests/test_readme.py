@@ -7,11 +7,14 @@ import importlib
 import io
 import pkgutil
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 
 import fastbp as fb
 
@@ -39,7 +42,7 @@ def test_the_ten_lines(names):
     assert int(label) == names["y"][0]
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
     assert sorted(path.name for path in names["folder"].iterdir()) == [
-        "digits.safetensors", "scaled.safetensors"]
+        "digits.safetensors", "estimators.png", "scaled.safetensors"]
 
 
 def test_the_loop_of_ones_own(names):
@@ -47,8 +50,16 @@ def test_the_loop_of_ones_own(names):
     assert names["optimizer"].steps == 44
 
 
+def test_the_grid_search(names):
+    best, accuracy = names["printed"][2]
+    assert ast.literal_eval(best) == names["search"].best_params_
+    assert float(accuracy.split()[-1]) > 0.94
+    assert len(names["left"].lines) == 3 and len(names["right"].lines) == 2
+    assert (names["folder"] / "estimators.png").stat().st_size > 20_000
+
+
 def test_the_layer_of_ones_own(names):
-    (check,) = names["printed"][2]
+    (check,) = names["printed"][3]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     net, X, y = names["net"], names["X"], names["y"]
     assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Tanh", "Scale", "Dense"]
@@ -61,7 +72,7 @@ def test_the_layer_of_ones_own(names):
 
 
 TEXT = README[: README.index("## The formulas")]
-SNIPPETS = re.findall(r"`([^`\n]*(?:fb\.|callbacks=)[^`\n]*)`", TEXT)
+SNIPPETS = re.findall(r"`([^`\n]*(?:fb\.|callbacks=|MLP|model\.)[^`\n]*)`", TEXT)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -72,8 +83,19 @@ def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
     X, y = names["X"][:40], names["y"][:40]
     net, loss = fb.mlp([64, 128, 10], seed=0), fb.SoftmaxCrossEntropy()
     history = net.fit(X, y, loss=loss, epochs=2, validation_fraction=0.2, gradient_norms=True)
-    code = snippet.replace("fit(…", "fit(X, y, loss=loss, epochs=1").replace(", …]", "]")
-    exec(code, {"fb": fb, "net": net, "X": X, "y": y, "loss": loss, "history": history})
+    model = fb.MLPClassifier(max_iter=2, verbose=True, early_stopping=True, validation_fraction=0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+        code = snippet.replace("fit(…", "fit(X, y, loss=loss, epochs=1").replace(", …]", "]")
+        names = {
+            "fb": fb, "net": net, "X": X, "y": y, "loss": loss, "history": history,
+            "model": model, "X_val": X, "y_val": y, "MLPClassifier": fb.MLPClassifier,
+            "MLPRegressor": fb.MLPRegressor,
+        }
+        exec(f"made = {code}", names)
+        if isinstance(names["made"], BaseEstimator):
+            names["made"].set_params(max_iter=2).fit(X, y)
     plt.close("all")
 
 

@@ -2,7 +2,8 @@
 
 In this order: what the call says (`using`), what `set_num_threads` said, what OpenMP would
 take, which follows OMP_NUM_THREADS, the CPUs this process may use, and threadpoolctl.  Work
-that is too small gets fewer.  Results never depend on it.
+that is too small gets fewer, and so does work beside which other work is running: each has
+its share of the CPUs.  Results never depend on it.
 """
 
 import os
@@ -24,10 +25,20 @@ cdef extern from *:
     #endif
     /* What this thread's call asked for, or 0. */
     static _Thread_local int fbp_asked = 0;
+    /* Teams at work in this process. */
+    static _Atomic int fbp_running = 0;
+    static int fbp_teams(void) { return fbp_running; }
+    static void fbp_enter(void) { fbp_running++; }
+    static void fbp_leave(void) { fbp_running--; }
+    static void fbp_forget(void) { fbp_running = 0; }
     """
     int fbp_openmp_threads() noexcept nogil
     int fbp_processors() noexcept nogil
     int fbp_asked
+    int fbp_teams() noexcept nogil
+    void fbp_enter() noexcept nogil
+    void fbp_leave() noexcept nogil
+    void fbp_forget() noexcept nogil
 
 cdef extern from "team.h" nogil:
     void fbp_interrupt(fbp_member *me) noexcept
@@ -53,6 +64,7 @@ cdef double work_per_thread = 1 << 20
 def _after_fork():
     global forked
     forked = True
+    fbp_forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -70,18 +82,21 @@ cdef int limit() noexcept nogil:
 
 
 cdef int threads_for(double work) noexcept nogil:
-    """How many threads so many multiply-adds pay for: no more than there are processors."""
+    """How many threads so many multiply-adds pay for: no more than a share of the processors."""
     if work_per_thread == 0:
         return limit()
     cdef double paid = work / work_per_thread
     if paid < 2:
         return 1
-    return <int>min(paid, min(limit(), fbp_processors()))
+    return <int>min(paid, max(1, min(limit(), fbp_processors() // (fbp_teams() + 1))))
 
 
 cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
     """Run a task in a team; raise what a look at signals has come upon."""
-    return -1 if fbp_run_team(threads, task, work) else 0
+    fbp_enter()
+    cdef int raised = fbp_run_team(threads, task, work)
+    fbp_leave()
+    return -1 if raised else 0
 
 
 cdef bint look(fbp_member *me) noexcept nogil:
