@@ -13,7 +13,14 @@ class Callback:
     Each method gets the running `fastbp.training.Training`, with the attributes
     ``network``, ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``, and
     the method ``stop(reason)``, which ends the training after the epoch.
+
+    Attributes
+    ----------
+    kept : tuple of str
+        Names of the attributes that a checkpoint keeps: numbers, texts, arrays or None.
     """
+
+    kept = ()
 
     def on_train_begin(self, training):
         """Before the first epoch."""
@@ -60,6 +67,8 @@ class EarlyStopping(Callback):
     best_epoch : int or None
         The epoch it was reached in, from 0.
     """
+
+    kept = ("best", "best_epoch", "_best_parameters")
 
     def __init__(self, patience=10, min_delta=0.0, monitor="val_loss", restore_best=True):
         self.patience = checks.whole("patience", patience, 1)
@@ -119,6 +128,8 @@ class Plateau(Callback):
         Epochs in a row without improvement.
     """
 
+    kept = ("best", "count", "_best_parameters")
+
     def __init__(self, patience=10, tol=1e-4, monitor="loss", factor=None, least=1e-6,
                  keep_best=False):
         self.patience = patience if patience == np.inf else checks.whole("patience", patience, 1)
@@ -129,7 +140,7 @@ class Plateau(Callback):
         self.factor = factor
         self.least = checks.not_negative("least", least)
         self.keep_best = keep_best
-        self._sign = -1 if monitor.endswith("loss") else 1
+        self._sign = -1 if str(monitor).endswith("loss") else 1
         self.best = -self._sign * np.inf
         self.count = 0
         self._best_parameters = None

@@ -8,6 +8,9 @@ hands them the numbers; nothing in a file is ever executed.
 import contextlib
 import json
 import os
+import warnings
+
+import numpy as np
 
 from . import layers as built_in
 
@@ -103,6 +106,11 @@ def read(path, layer_types=()):
     except SafetensorError as error:
         raise ValueError(f"path: {path!r} is no fastbp model: it is not a safetensors file, or "
                          f"a damaged one ({error})") from None
+    wild = [key for key, (layer, name) in expected.items()
+            if not np.isfinite(getattr(layer, name)).all()]
+    if wild:
+        warnings.warn(f"path: {path!r} holds NaN or infinity in {', '.join(wild[:5])}"
+                      f"{', ...' * (len(wild) > 5)}", RuntimeWarning, stacklevel=3)
     return layers, dtype
 
 

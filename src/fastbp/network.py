@@ -1,6 +1,8 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
+import contextlib
 import copy
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,6 +94,7 @@ class Sequential:
             layer.bind(self._parameters[part], self._gradients[part])
             start = part.stop
         self._predictors, self._predictors_made = {}, -1
+        self._trained = threading.Lock()  # held by whoever trains
 
     @property
     def parameters(self):
@@ -122,7 +125,7 @@ class Sequential:
         TypeError, ValueError
             If X is not made of real numbers, or its shape does not fit.
         """
-        return self._forward(np.ascontiguousarray(self._rows("X", X), self.dtype), training)
+        return self._forward(checks.dense(self._rows("X", X), self.dtype), training)
 
     def _forward(self, X, training):
         for layer in self.layers:
@@ -218,20 +221,23 @@ class Sequential:
         """The compiled way through the network, or None if a layer is not fastbp's own."""
         if self._predictors_made != layers.Layer.changes:
             self._predictors, self._predictors_made = {}, layers.Layer.changes
-        if activation not in self._predictors:
-            self._predictors[activation] = self._new_predictor(activation)
-        return self._predictors[activation]
+        try:
+            return self._predictors[activation]
+        except (KeyError, TypeError):  # TypeError: what is no name at all
+            return self._new_predictor(activation)
 
     def _new_predictor(self, activation):
-        if activation is not None and activation not in OUTPUT_ACTIVATIONS:
+        if activation is not None and activation not in list(OUTPUT_ACTIVATIONS):
             raise ValueError(f"activation: expected one of {', '.join(OUTPUT_ACTIVATIONS)}, or "
                              f"None, got {activation!r}")
-        if self.n_in is None or not all(map(checks.has_compiled_form, self.layers)):
-            return None
-        operations = [layer.operation for layer in self.layers]
-        if activation is not None:
-            operations.append((activation, 0.0))
-        return inference.Predictor(operations, self._parameters, self.n_in)
+        predictor = None
+        if self.n_in is not None and all(map(checks.has_compiled_form, self.layers)):
+            operations = [layer.operation for layer in self.layers]
+            if activation is not None:
+                operations.append((activation, 0.0))
+            predictor = inference.Predictor(operations, self._parameters, self.n_in)
+        self._predictors[activation] = predictor
+        return predictor
 
     def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
         """The loss and its metric on data, without changing anything.
@@ -279,7 +285,8 @@ class Sequential:
 
     def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
             l2=0.0, validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
-            gradient_norms=False, seed=None, n_threads=None, verbose=0):
+            gradient_norms=False, seed=None, n_threads=None, verbose=0, checkpoint=None,
+            checkpoint_every=1, resume=False):
         """Train on minibatches.
 
         Parameters
@@ -328,6 +335,15 @@ class Sequential:
         verbose : int, default 0
             0 prints nothing; 1 a line per epoch, and while it runs a progress bar (with
             ``pip install "fastbp[progress]"``); 2 the lines alone; 3 the bar alone.
+        checkpoint : str or path-like, optional
+            A folder for checkpoints: everything the training consists of, after each
+            `checkpoint_every` epochs.  The last two stay there.  One that cannot be written,
+            on a full disk say, is warned of, and the training goes on.
+        checkpoint_every : int, default 1
+        resume : bool, default False
+            Whether to go on from the newest checkpoint in the folder that is whole, if there
+            is one.  With the same data and arguments, but for `epochs`, the training ends with
+            the same bits as one that was never interrupted.
 
         Returns
         -------
@@ -343,28 +359,42 @@ class Sequential:
             names it and says what was expected.
         FloatingPointError
             If the training diverges.  The network keeps its last finite weights.
+        FileExistsError
+            If there are checkpoints in the folder and `resume` is false.
+        RuntimeError
+            If the network is being trained already, in another thread say, or the folder of
+            checkpoints is in use.
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        with threads.using(n_threads):
+        with self._training(), threads.using(n_threads):
             return training.fit(
                 self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
                 batch_size=batch_size, sample_weight=sample_weight, l2=l2,
                 validation_data=validation_data, validation_fraction=validation_fraction,
                 callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
-                seed=seed, verbose=verbose,
+                seed=seed, verbose=verbose, checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every, resume=resume,
             )
+
+    @contextlib.contextmanager
+    def _training(self):
+        """Be the only one who trains this network."""
+        if not self._trained.acquire(blocking=False):
+            raise RuntimeError("this network is being trained already, in another thread or by "
+                               "the fit that called back; train a copy: copy.deepcopy(network)")
+        try:
+            yield
+        finally:
+            self._trained.release()
 
     def _rows(self, name, X):
         """X as a 2-D array of real numbers that fits the first layer; not copied.
 
         A sparse one comes in rows of compressed columns.
         """
-        if checks.is_sparse(X):
-            X = X.tocsr()
-            checks.real_numbers(f"{name}.data", X.data)
-        else:
-            X = checks.real_numbers(name, X)
+        check = checks.sparse_rows if checks.is_sparse(X) else checks.real_numbers
+        X = check(name, X)
         if X.ndim != 2:
             hint = f"; for one row use {name}[None, :]" if X.ndim == 1 else ""
             raise ValueError(f"{name}: expected 2 dimensions (rows, columns), got {X.ndim} "
@@ -475,7 +505,7 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made"):
+        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_trained"):
             del state[name]
         return state
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import kernels, layers, losses, optimizers
 from .callbacks import Callback, EachEpoch
+from .checkpoints import Checkpoints
 from .kernels import checks, engine
 
 __all__ = ["History", "Training", "fit", "lbfgs"]
@@ -105,11 +106,7 @@ class Dataset:
         self.loss = loss
 
     def _checked_sparse(self, name):
-        """X in the network's dtype, with every index where it belongs."""
-        try:
-            self.X.check_format(full_check=True)
-        except ValueError as error:
-            raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
+        """X in the network's dtype."""
         checks.finite(f"{name}.data", self.X.data)
         with np.errstate(over="ignore"):
             converted = self.X.astype(self.dtype, copy=False)
@@ -486,7 +483,8 @@ def layer_gradients(network):
 
 
 def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2,
-        validation_data, validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose):
+        validation_data, validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
+        checkpoint, checkpoint_every, resume):
     """Train a network; `Sequential.fit` has the description."""
     epochs = checks.whole("epochs", epochs, 1)
     batch_size = checks.whole("batch_size", batch_size, 1)
@@ -504,9 +502,13 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
     optimizer.rate(0.0)
     callbacks = _checked_callbacks(callbacks)
+    checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, 1)
+    if checkpoint is None and resume:
+        raise ValueError("resume: expected False without checkpoint, the folder to go on from")
+    if checkpoint is not None and callable(shuffle):
+        raise ValueError("shuffle: expected True or False with checkpoint, which cannot keep the "
+                         "state of a function")
     data = Dataset(network, X, y, loss, sample_weight)
-    streams = network._streams(seed)
-    rng = np.random.default_rng(streams[0])
     validation = None
     if validation_data is not None:
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
@@ -514,29 +516,56 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
                              f"got {type(validation_data).__name__}")
         X_val, y_val, *w_val = validation_data
         validation = Dataset(network, X_val, y_val, loss, *w_val, prefix="validation_data ")
-    elif validation_fraction > 0:
-        data, validation = data.split(data.n_aside(validation_fraction), rng)
+        validation_fraction = 0.0
+    if validation_fraction > 0:
+        data.n_aside(validation_fraction)
+    described = {
+        "layers": [f"{type(layer).__name__} {layer.parameter_shapes}" for layer in network.layers],
+        "dtype": str(network.dtype), "loss": type(loss).__name__, "l2": l2,
+        "optimizer": type(optimizer).__name__, "batch_size": batch_size, "seed": seed,
+        "shuffle": bool(shuffle), "shape of X": list(data.X.shape),
+        "validation_fraction": validation_fraction,
+        "rows of validation_data": None if validation is None else len(validation),
+        "callbacks": [type(callback).__name__ for callback in callbacks],
+    }
+    with Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints:
+        checkpoints.begin(network)
+        streams = network._streams(seed)
+        rng = np.random.default_rng(streams[0])
+        if validation_fraction > 0:
+            data, validation = data.split(data.n_aside(validation_fraction), rng)
+        metric = [] if loss.metric is None else [loss.metric.name]
+        keys = ["loss", *metric]
+        if validation is not None:
+            keys += ["val_" + key for key in keys]
+        keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
+        names = [
+            f"{i} {type(layer).__name__}"
+            for i, layer in enumerate(network.layers) if layer.n_parameters
+        ]
+        history = History(keys, names)
+        run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
+        for callback in callbacks:
+            callback.on_train_begin(run)
+        network._reseed(streams)
+        network.history = history
+        checkpoints.restore(run, rng, callbacks)
+        _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose)
+        for callback in callbacks:
+            callback.on_train_end(run)
+    return history
 
-    metric = [] if loss.metric is None else [loss.metric.name]
-    keys = ["loss", *metric]
-    if validation is not None:
-        keys += ["val_" + key for key in keys]
-    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
-    names = [
-        f"{i} {type(layer).__name__}"
-        for i, layer in enumerate(network.layers) if layer.n_parameters
-    ]
-    history = History(keys, names)
-    run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
-    for callback in callbacks:
-        callback.on_train_begin(run)
 
-    network._reseed(streams)
-    network.history = history
+def _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose):
+    """The loop."""
+    data, history = run.data, run.history
     rows = None if shuffle else np.arange(len(data))
+    made, epochs = len(history["loss"]), run.epochs
     with WholeSteps() as whole_steps:
         try:
-            for run.epoch in range(epochs):
+            for run.epoch in range(made, epochs):
+                if run.stopping:
+                    break
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
                 start = time.perf_counter()
@@ -545,27 +574,28 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
                 with Progress(run, verbose) as progress:
                     row = run.run_epoch(order, whole_steps, progress)
                 if validation is not None:
-                    scores = network._evaluate(validation, run.loss)
+                    scores = run.network._evaluate(validation, run.loss)
                     row |= {"val_" + key: value for key, value in scores.items()}
                 history.append(seconds=time.perf_counter() - start, **row)
                 if verbose in (1, 2):
                     print(_line(run), flush=True)
                 for callback in callbacks:
                     callback.on_epoch_end(run)
-                if run.stopping:
-                    break
+                checkpoints.after_epoch(run, rng, callbacks)
         finally:
             whole_steps.call(run.count_steps)
-    for callback in callbacks:
-        callback.on_train_end(run)
-    return history
 
 
 def _order(shuffle, n, rng):
     """An epoch's order of n rows: one at random, or what the caller's function says."""
     if not callable(shuffle):
         return rng.permutation(n)
-    order = np.asarray(shuffle(n))
+    order = shuffle(n)
+    try:
+        order = np.asarray(order)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"shuffle: expected {n} whole numbers from the callable, but "
+                         f"{error}") from None
     if order.shape != (n,) or order.dtype.kind not in "iu":
         raise ValueError(f"shuffle: expected {n} whole numbers from the callable, one for each "
                          f"row, got {order.dtype} of shape {order.shape}")
@@ -603,7 +633,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     ImportError
         If SciPy is not installed.
     TypeError, ValueError
-        As `Sequential.fit`.
+        As `Sequential.fit`, or if the network drops out.
 
     References
     ----------
@@ -612,6 +642,13 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     """
     from scipy.optimize import minimize
 
+    l2 = checks.not_negative("l2", l2)
+    max_iter = checks.whole("max_iter", max_iter, 1)
+    max_evaluations = checks.whole("max_evaluations", max_evaluations, 1)
+    tol = checks.not_negative("tol", tol)
+    if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for layer in network.layers):
+        raise ValueError("network: expected one without dropout, whose loss would be another in "
+                         "each evaluation; use fit")
     data = Dataset(network, X, y, loss, sample_weight)
     run = Training(network, data, loss, None, 1, len(data), History(), l2)
     # Weights before biases, as in scikit-learn, so that SciPy's sums round alike.
@@ -627,11 +664,11 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         value = run.loss_and_gradients().sum()
         return value, network.gradients[order].astype(np.float64)
 
-    result = minimize(
-        objective, network.parameters[order].astype(np.float64), method="L-BFGS-B", jac=True,
-        callback=callback, options={"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol},
-    )
-    network.parameters[order] = result.x
+    options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
+    with network._training():
+        result = minimize(objective, network.parameters[order].astype(np.float64),
+                          method="L-BFGS-B", jac=True, callback=callback, options=options)
+        network.parameters[order] = result.x
     return result
 
 

@@ -84,6 +84,28 @@ def is_sparse(value):
     return hasattr(value, "tocsr")
 
 
+def sparse_rows(name, X):
+    """A sparse array in rows of compressed columns: sound, of real numbers, without duplicates.
+
+    Raises
+    ------
+    TypeError
+        If it is made of anything but real numbers.
+    ValueError
+        If an index is where none may be.
+    """
+    X = X.tocsr()
+    real_numbers(f"{name}.data", X.data)
+    try:
+        X.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
+
+
 def dense(X, dtype):
     """X, which may be sparse, as a C-contiguous array of this dtype."""
     return np.ascontiguousarray(X.toarray() if is_sparse(X) else X, dtype)
