@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp.callbacks import Plateau
 
 SQUARED = fb.MeanSquaredError()
 
@@ -233,3 +236,201 @@ def test_it_says_what_it_could_monitor(monitor):
 def test_bad_settings(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         fb.EarlyStopping(**options)
+
+
+# Plateaus
+
+
+class Told:
+    """A training whose values and learning rate a callback watches, epoch by epoch."""
+
+    def __init__(self, callback, values, learning_rate=1.0):
+        self.network = SimpleNamespace(parameters=np.zeros(1))
+        self.history, self.stopping, self.stopped = {callback.monitor: []}, False, None
+        self.optimizer = fb.SGD(learning_rate)
+        self.counts, self.rates = [], []
+        callback.on_train_begin(self)
+        for self.epoch, value in enumerate(values):
+            self.network.parameters[:] = self.epoch
+            self.history[callback.monitor].append(value)
+            callback.on_epoch_end(self)
+            self.counts.append(callback.count)
+            self.rates.append(self.optimizer.learning_rate)
+            if self.stopping:
+                break
+        callback.on_train_end(self)
+
+    def stop(self, reason):
+        self.stopping, self.stopped = True, reason
+
+
+class AsScikitLearn:
+    """What its multilayer perceptrons do after each epoch, told anew."""
+
+    def __init__(self, falls, tol, n_iter_no_change, factor, least):
+        self.falls, self.tol, self.n = falls, tol, n_iter_no_change
+        self.factor, self.least = factor, least
+        self.best, self.count, self.best_epoch = (math.inf if falls else -math.inf), 0, None
+
+    def run(self, values, rate):
+        """How many epochs, and the count, the rate and the best after each."""
+        counts, rates = [], []
+        for epoch, value in enumerate(values):
+            if self.falls:
+                worse, better = value > self.best - self.tol, value < self.best
+            else:
+                worse, better = value < self.best + self.tol, value > self.best
+            self.count = self.count + 1 if worse else 0
+            if better:
+                self.best, self.best_epoch = value, epoch
+            stops = False
+            if self.count > self.n:
+                stops = self.factor is None or rate <= self.least
+                if not stops:
+                    rate *= self.factor
+                    self.count = 0
+            counts.append(self.count)
+            rates.append(rate)
+            if stops:
+                break
+        return counts, rates
+
+
+values = st.lists(
+    st.one_of(st.sampled_from([0.0, 0.5, 0.6, 1.0, math.nan, math.inf, -math.inf]),
+              st.floats(-2, 2)), max_size=40)
+
+
+@settings(max_examples=300)
+@given(
+    first=values, second=values,
+    monitor=st.sampled_from(["loss", "val_loss", "accuracy", "val_r2"]),
+    patience=st.sampled_from([1, 2, 3, math.inf]), tol=st.sampled_from([0.0, 0.1, 1e-4, 0.5]),
+    factor=st.sampled_from([None, 0.2, 0.9]), least=st.sampled_from([0.0, 1e-6, 0.05, 1.0]),
+)
+def test_a_plateau_is_that_of_scikit_learn(first, second, monitor, patience, tol, factor, least):
+    """Also in a second fit, which goes on counting."""
+    callback = Plateau(patience, tol, monitor, factor, least, keep_best=True)
+    model = AsScikitLearn(monitor.endswith("loss"), tol, patience, factor, least)
+    assert callback.count == 0
+    assert callback.best == model.best
+    rate, restored = 1.0, None
+    for series in (first, second):
+        model.best_epoch = None
+        training = Told(callback, series, rate)
+        counts, rates = model.run(series, rate)
+        assert training.counts == counts
+        assert training.rates == rates
+        assert callback.best == model.best
+        assert training.stopping == (bool(counts) and counts[-1] > patience)
+        rate = rates[-1] if rates else rate
+        restored = restored if model.best_epoch is None else model.best_epoch
+        network = SimpleNamespace(parameters=np.full(1, -1.0))
+        callback.restore(network)
+        if restored is not None:
+            assert network.parameters.tolist() == [restored]
+
+
+@pytest.mark.parametrize(
+    ("series", "options", "counts", "rates"),
+    [
+        ([3, 2, 1], {}, [0, 0, 0], [1, 1, 1]),
+        ([3, 3, 3, 3], {"patience": 2}, [0, 1, 2, 3], [1] * 4),
+        ([3, 2.95, 2.9, 2.7], {"patience": 9, "tol": 0.1}, [0, 1, 2, 0], [1] * 4),
+        ([3, 3, 3, 1, 1, 1], {"patience": 1, "factor": 0.5}, [0, 1, 0, 0, 1, 0],
+         [1, 1, 0.5, 0.5, 0.5, 0.25]),
+        ([3] * 6, {"patience": 1, "factor": 0.5, "least": 0.5}, [0, 1, 0, 1, 2],
+         [1, 1, 0.5, 0.5, 0.5]),
+        ([3, math.nan, 4, 4], {"patience": 1}, [0, 0, 1, 2], [1] * 4),
+        ([1, 2, 3], {"monitor": "r2", "patience": 1}, [0, 0, 0], [1] * 3),
+        ([3, 2, 2], {"monitor": "r2", "patience": 1}, [0, 1, 2], [1] * 3),
+    ],
+)
+def test_plateaus_by_hand(series, options, counts, rates):
+    training = Told(Plateau(**options), series)
+    assert (training.counts, training.rates) == (counts, rates)
+    assert training.stopping == (counts[-1] > options.get("patience", 10))
+
+
+def test_a_plateau_stops_a_fit():
+    callback = Plateau(patience=2, tol=1e9, keep_best=True)
+    net, history = a_fit([callback], epochs=50)
+    assert len(history["loss"]) == 4
+    assert "loss has not improved by 1e+09 for 2 epochs" in history.stopped
+    assert callback.best == min(history["loss"])
+    before = net.parameters.copy()
+    callback.restore(net)
+    best = fb.mlp([3, 4, 1], seed=0)
+    best.fit(*data(), loss=SQUARED, epochs=int(np.argmin(history["loss"])) + 1, seed=0)
+    assert net.parameters.tobytes() == best.parameters.tobytes()
+    net.parameters[:] = before
+    Plateau().restore(net)
+    assert net.parameters.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_plateau_turns_the_learning_rate_down(compiled):
+    class Own(fb.SGD):
+        pass
+
+    optimizer = (fb.SGD if compiled else Own)(0.1)
+    callback = Plateau(patience=1, tol=1e9, factor=0.1, least=1e-3)
+    _, history = a_fit([callback], epochs=50, optimizer=optimizer)
+    # The first epoch improves on infinity; then every second one is a plateau.
+    expected = [0.1] * 3 + [0.01] * 2 + [0.001] * 2
+    assert history["learning_rate"][:7] == pytest.approx(expected)
+    assert "the learning rate is" in history.stopped
+    assert optimizer.learning_rate == pytest.approx(history["learning_rate"][-1])
+    assert len(history["loss"]) < 50
+
+
+def test_a_plateau_without_end():
+    _, history = a_fit([Plateau(math.inf, tol=1e9)], epochs=30)
+    assert len(history["loss"]) == 30
+    assert history.stopped is None
+
+
+def test_a_plateau_goes_on_counting_in_the_next_fit():
+    callback = Plateau(patience=5, tol=1e9)
+    _, history = a_fit([callback], epochs=4)
+    assert (callback.count, len(history["loss"])) == (3, 4)
+    _, history = a_fit([callback], epochs=50)
+    assert len(history["loss"]) == 3
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_r2", "accuracy", "nonsense", None])
+def test_a_plateau_says_what_it_could_monitor(monitor):
+    expected = "expected one of loss, r2, learning_rate"
+    expected += ".*validation_data" if str(monitor).startswith("val_") else ""
+    with pytest.raises(ValueError, match=rf"^Plateau\(monitor={monitor!r}.*{expected}"):
+        a_fit([Plateau(monitor=monitor)])
+
+
+def test_a_plateau_and_a_schedule():
+    net, before = fb.mlp([3, 4, 1], seed=0), fb.mlp([3, 4, 1], seed=0).parameters.tobytes()
+    for factor in (0.5, None):
+        arguments = {"loss": SQUARED, "optimizer": fb.SGD(lambda epoch: 0.0), "epochs": 1,
+                     "callbacks": [Plateau(factor=factor)]}
+        if factor is None:
+            net.fit(*data(), **arguments)
+        else:
+            with pytest.raises(ValueError, match=r"^Plateau\(factor=.*learning_rate.*schedule"):
+                net.fit(*data(), **arguments)
+    assert net.parameters.tobytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [({"patience": 0}, ValueError, "patience: .*at least 1, got 0"),
+     ({"patience": 1.5}, TypeError, "patience: .*whole"),
+     ({"patience": math.nan}, TypeError, "patience: "),
+     ({"patience": -math.inf}, TypeError, "patience: "),
+     ({"tol": -1}, ValueError, "tol: .*at least 0"),
+     ({"tol": math.nan}, ValueError, "tol: .*finite"),
+     ({"least": -1}, ValueError, "least: .*at least 0"),
+     *(({"factor": factor}, ValueError, f"factor: .*above 0 and below 1, got {factor}")
+       for factor in (0, 1, -0.5, 2, math.nan))],
+)
+def test_bad_settings_of_a_plateau(options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Plateau(**options)

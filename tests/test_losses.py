@@ -5,10 +5,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.special
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp import training
+from fastbp.losses import Scaled
+from fastbp.metrics import BinaryAccuracy, RateR2, SubsetAccuracy
 
 ln2, ln3 = math.log(2), math.log(3)
 
@@ -56,7 +61,18 @@ FORMULAS = {
         lambda Z, Y: huber(Z - Y, 0.7).mean(axis=1),
         lambda Z, Y: np.clip(Z - Y, -0.7, 0.7) / Z.shape[1],
     ),
+    "PoissonDeviance": (
+        fb.PoissonDeviance,
+        lambda Z, Y: (np.exp(Z) - Y - Y * Z + scipy.special.xlogy(Y, Y)).mean(axis=1),
+        lambda Z, Y: (np.exp(Z) - Y) / Z.shape[1],
+    ),
+    "scaled": (
+        lambda: Scaled(fb.Huber(0.7), 3, 0.5),
+        lambda Z, Y: 3 * huber(Z - Y, 0.7).mean(axis=1),
+        lambda Z, Y: 0.5 * np.clip(Z - Y, -0.7, 0.7) / Z.shape[1],
+    ),
 }
+DIFFERENTIATED = [name for name in FORMULAS if name != "scaled"]  # this is no derivative
 
 
 def smooth(T, s):
@@ -68,7 +84,12 @@ def targets(name, m, n, rng):
     if name in ("SoftmaxCrossEntropy", "smoothed"):
         labels = rng.integers(0, n, m)
         return labels, np.eye(n)[labels]
-    Y = rng.random((m, n)) if name == "SigmoidCrossEntropy" else rng.normal(size=(m, n))
+    if name == "PoissonDeviance":
+        Y = rng.poisson(2, size=(m, n)).astype(float)
+    elif name == "SigmoidCrossEntropy":
+        Y = rng.random((m, n))
+    else:
+        Y = rng.normal(size=(m, n))
     return Y, Y
 
 
@@ -137,6 +158,10 @@ def test_weighted_formulas(dtype, name, m, n, seed):
          [[0, 1 / 4], [1 / 4, -1 / 4]]),
         (fb.Huber(), [[0.5, 3]], [[0, 0]], (1 / 8 + 5 / 2) / 2, [[1 / 4, 1 / 2]]),
         (fb.Huber(2), [[2, -4]], [[0, 0]], (2 + 6) / 2, [[1, -1]]),
+        # rates of 3 and 2 for 1 and 0: (3 - 1 - ln 3 + 2) / 2
+        (fb.PoissonDeviance(), [[ln3, ln2]], [[1, 0]], 2 - ln3 / 2, [[1, 1]]),
+        (Scaled(fb.SigmoidCrossEntropy(), 2, 4), [[ln3, 0]], [[0, 1]], math.log(4) + ln2,
+         [[3 / 2, -1]]),
     ],
     ids=repr,
 )
@@ -153,7 +178,7 @@ def test_weights_worked_by_hand(dtype):
     assert gradient.tolist() == [[2 * 3 / 4], [-4 / 4]]
 
 
-@each
+@pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_gradients_agree_with_central_differences(name, rng):
     loss = FORMULAS[name][0]()
     Z = rng.normal(size=(4, 3))
@@ -169,7 +194,7 @@ def test_gradients_agree_with_central_differences(name, rng):
         assert dZ[i] == pytest.approx(numeric, rel=1e-7, abs=1e-9)
 
 
-@each
+@pytest.mark.parametrize("name", [name for name in FORMULAS if name != "PoissonDeviance"])
 def test_stable_far_out(dtype, name):
     loss = FORMULAS[name][0]()
     Z = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
@@ -211,6 +236,7 @@ nan, inf = math.nan, math.inf
 softmax_loss, sigmoid_loss, squared = (
     fb.SoftmaxCrossEntropy(), fb.SigmoidCrossEntropy(), fb.MeanSquaredError()
 )
+counts = fb.PoissonDeviance()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +255,10 @@ softmax_loss, sigmoid_loss, squared = (
         (softmax_loss, 1, ValueError, r"expected shape \(any, 2\)"),
         (sigmoid_loss, [[0, 1], [2, 0]], ValueError, "between 0 and 1, got 2.0 in row 1, column 0"),
         (sigmoid_loss, [[0, -1]], ValueError, "between 0 and 1, got -1.0 in row 0, column 1"),
+        (counts, [[0, 1], [2, -1]], ValueError, "at least 0, got -1.0 in row 1, column 1"),
+        (counts, [[0, nan]], ValueError, "finite.*got nan in row 0, column 1"),
+        (Scaled(counts, 2, 2), [[0, -0.5]], ValueError, "at least 0, got -0.5 in row 0, column 1"),
+        (Scaled(softmax_loss, 2, 2), [0, 2], ValueError, "from 0 to 1.*got 2 in row 1"),
         (squared, [1, 2], ValueError, r"expected shape \(any, 2\).*got \(2,\)"),
         (squared, [[[1, 2]]], ValueError, r"expected shape \(any, 2\)"),
         (squared, [[1, 2], [inf, nan]], ValueError, "got inf in row 1, column 0"),
@@ -260,6 +290,10 @@ def test_targets_too_large_for_the_dtype():
         (lambda: fb.Huber(inf), "^delta: .*finite"),
         (lambda: fb.SoftmaxCrossEntropy(1), "^label_smoothing: .*below 1, got 1"),
         (lambda: fb.SoftmaxCrossEntropy(-0.1), "^label_smoothing: .*at least 0"),
+        (lambda: Scaled(squared, 0, 1), "^value: .*above 0, got 0"),
+        (lambda: Scaled(squared, 1, -2), "^gradient: .*above 0, got -2"),
+        (lambda: Scaled(squared, inf, 1), "^value: .*finite"),
+        (lambda: Scaled(squared, 1, nan), "^gradient: .*finite"),
     ],
 )
 def test_bad_settings(make, message):
@@ -269,11 +303,14 @@ def test_bad_settings(make, message):
 
 def test_metrics_and_representations():
     losses = [fb.SoftmaxCrossEntropy(0.1), fb.SigmoidCrossEntropy(), fb.MeanSquaredError(),
-              fb.MeanAbsoluteError(), fb.Huber(2)]
-    assert [loss.metric.name for loss in losses] == ["accuracy"] * 2 + ["r2"] * 3
+              fb.MeanAbsoluteError(), fb.Huber(2), fb.PoissonDeviance(),
+              Scaled(fb.SigmoidCrossEntropy(), 2, 0.5)]
+    assert [loss.metric.name for loss in losses] == ["accuracy"] * 2 + ["r2"] * 4 + ["accuracy"]
+    assert [loss.metric for loss in losses[-2:]] == [RateR2, BinaryAccuracy]
     assert [repr(loss) for loss in losses] == [
         "SoftmaxCrossEntropy(label_smoothing=0.1)", "SigmoidCrossEntropy()",
-        "MeanSquaredError()", "MeanAbsoluteError()", "Huber(delta=2.0)",
+        "MeanSquaredError()", "MeanAbsoluteError()", "Huber(delta=2.0)", "PoissonDeviance()",
+        "Scaled(loss=SigmoidCrossEntropy(), value=2.0, gradient=0.5)",
     ]
 
 
@@ -315,3 +352,167 @@ def test_a_loss_of_ones_own_must_be_callable():
 
     with pytest.raises(NotImplementedError, match="Nothing needs __call__"):
         fb.mlp([2, 1]).evaluate([[1, 2]], [1], loss=Nothing())
+
+
+# Counts, subsets, and another convention
+
+
+def both_paths(loss, X, y, dtype, **options):
+    """Parameters and history of the compiled and of the layers' path, and whether they were."""
+    found = []
+    for describe in (training.describe, lambda run: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "describe", describe)
+            net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
+            history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=4, batch_size=7,
+                              seed=0, callbacks=[runs.append], **options)
+            del history["seconds"]
+            found.append((net.parameters.tobytes(), dict(history), runs[0].engine is not None))
+    *one, compiled = found[0]
+    *other, by_engine = found[1]
+    assert not by_engine
+    return one, other, compiled
+
+
+def batch(rng, columns=2, rows=40):
+    X = rng.normal(size=(rows, 3))
+    return X, rng.poisson(np.exp(0.7 * X[:, :columns])).astype(float), rng.random(rows)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_counts(dtype, weighted, rng):
+    X, Y, w = batch(rng)
+    w = w if weighted else None
+    one, other, compiled = both_paths(
+        fb.PoissonDeviance(), X, Y, dtype, sample_weight=w, validation_fraction=0.25)
+    assert compiled
+    assert one == other
+    net = fb.mlp([3, 8, 2], "tanh", dtype=dtype, seed=0)
+    net.fit(X, Y, loss=fb.PoissonDeviance(), optimizer=fb.Adam(0.02), epochs=60, seed=0,
+            sample_weight=w)
+    scores, rates = net.evaluate(X, Y, loss=fb.PoissonDeviance(), sample_weight=w), np.exp(
+        net.predict(X).astype(float))
+    deviances = [sklearn.metrics.mean_poisson_deviance(Y[:, j], rates[:, j], sample_weight=w)
+                 for j in range(2)]
+    assert scores["loss"] == pytest.approx(np.mean(deviances) / 2, rel=1e-5)
+    assert scores["r2"] == pytest.approx(
+        sklearn.metrics.r2_score(Y, rates, sample_weight=w), rel=1e-4, abs=1e-6)
+    constant = sklearn.metrics.mean_poisson_deviance(
+        Y[:, 0], np.full(40, np.average(Y[:, 0], weights=w)), sample_weight=w)
+    assert deviances[0] < 0.8 * constant
+
+
+def test_fit_refuses_negative_counts(rng):
+    X, Y, _ = batch(rng)
+    with pytest.raises(ValueError, match=r"^y: expected targets of at least 0, got -3.0 in row 0"):
+        fb.mlp([3, 2]).fit(X, Y - 3 - Y[0, 0], loss=fb.PoissonDeviance())
+
+
+@pytest.mark.parametrize("by", ["instance", "subclass", "scaled"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_subsets(dtype, by, weighted, rng):
+    class Subsets(fb.SigmoidCrossEntropy):
+        metric = SubsetAccuracy
+
+    X, _, w = batch(rng)
+    Y = (X[:, :2] + rng.normal(size=(40, 2)) > 0).astype(float)
+    loss = Subsets() if by == "subclass" else fb.SigmoidCrossEntropy()
+    loss.metric = SubsetAccuracy
+    loss = Scaled(loss, 2, 2) if by == "scaled" else loss
+    w = w if weighted else None
+    one, other, compiled = both_paths(loss, X, Y, dtype, sample_weight=w, validation_fraction=0.25)
+    assert one == other
+    assert compiled == (by != "subclass")
+    net = fb.mlp([3, 2], dtype=dtype, seed=0)
+    expected = sklearn.metrics.accuracy_score(Y, net.predict(X) > 0, sample_weight=w)
+    assert net.evaluate(X, Y, loss=loss, sample_weight=w)["accuracy"] == pytest.approx(expected)
+    history = net.fit(X, Y, loss=loss, optimizer=fb.SGD(0), epochs=1, sample_weight=w)
+    assert history["accuracy"] == pytest.approx([expected])
+    assert fb.SigmoidCrossEntropy().metric is BinaryAccuracy
+
+
+@pytest.mark.parametrize("make", [
+    fb.SoftmaxCrossEntropy, fb.SigmoidCrossEntropy, fb.MeanSquaredError,
+    partial(fb.SoftmaxCrossEntropy, 0.2), fb.PoissonDeviance, partial(fb.Huber, 0.3),
+], ids=lambda make: repr(make()))
+@pytest.mark.parametrize(("value", "gradient"), [(2, 2), (0.5, 1 / 3), (7, 1), (1, 0.1)])
+def test_scaled(dtype, make, value, gradient, rng):
+    X, _, w = batch(rng)
+    Y = np.eye(2)[rng.integers(0, 2, 40)]
+    one, other, compiled = both_paths(
+        Scaled(make(), value, gradient), X, Y, dtype, sample_weight=w, validation_fraction=0.25)
+    assert compiled
+    assert one == other
+    Z, y = rng.normal(size=(9, 2)).astype(dtype), Y[:9].astype(dtype)
+    plain, slope = make()(Z, y, w[:9].astype(dtype))
+    got, dZ = Scaled(make(), value, gradient)(Z, y, w[:9].astype(dtype))
+    assert got == value * plain
+    np.testing.assert_array_equal(dZ, slope * dtype.type(gradient))
+
+
+def test_a_gradient_twice_as_large_is_twice_the_learning_rate(dtype, rng):
+    X, _, _ = batch(rng)
+    y = rng.integers(0, 3, 40)
+
+    def run(loss, rate):
+        net = fb.mlp([3, 5, 3], dtype=dtype, seed=0)
+        history = net.fit(X, y, loss=loss, optimizer=fb.SGD(rate), epochs=3, seed=0)
+        return net.parameters.tobytes(), history["loss"], history["accuracy"]
+
+    parameters, losses, accuracies = run(fb.SoftmaxCrossEntropy(), 0.5)
+    scaled, four_times, the_same = run(Scaled(fb.SoftmaxCrossEntropy(), 4, 2), 0.25)
+    assert (scaled, the_same) == (parameters, accuracies)
+    assert four_times == [4 * value for value in losses]
+
+
+def test_scaled_around_a_loss_of_ones_own(dtype, rng):
+    loss = Scaled(LogCosh(), 3, 0.5)
+    assert loss.metric is None
+    assert loss.operation is None
+    X, Y, w = batch(rng)
+    one, other, compiled = both_paths(loss, X, Y, dtype, sample_weight=w)
+    assert not compiled
+    assert one == other
+    net = fb.mlp([3, 2], dtype=dtype, seed=0)
+    assert net.evaluate(X, Y, loss=loss)["loss"] == pytest.approx(
+        3 * net.evaluate(X, Y, loss=LogCosh())["loss"], rel=1e-6)
+
+
+def test_scaled_by_a_callback(dtype, rng):
+    """Other factors count from the next epoch on."""
+    X, Y, _ = batch(rng)
+
+    def change(run):
+        run.loss.value, run.loss.gradient = 5, 0.1
+
+    def run(describe):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "describe", describe)
+            net = fb.mlp([3, 4, 2], dtype=dtype, seed=0)
+            history = net.fit(X, Y, loss=Scaled(fb.MeanSquaredError(), 1, 1), epochs=3, seed=0,
+                              callbacks=[change])
+            return net.parameters.tobytes(), history["loss"]
+
+    assert run(training.describe) == run(lambda run: None)
+
+
+class HalfSquares(fb.Loss):
+    """Its gradient is the very array it was given."""
+
+    metric = fb.metrics.R2
+
+    def __call__(self, Z, y, sample_weight=None):
+        return float((Z**2).sum() / 2), Z
+
+
+def test_scaled_leaves_the_arrays_of_another_loss_alone(dtype):
+    Z = np.array([[1.0, 2]], dtype)
+    value, dZ = Scaled(HalfSquares(), 1, 2)(Z, Z)
+    assert (value, dZ.tolist(), Z.tolist()) == (2.5, [[2, 4]], [[1, 2]])
+
+
+@pytest.mark.parametrize("inner", [fb.MeanSquaredError, LogCosh])
+def test_scaled_twice(dtype, inner, rng):
+    X, Y, _ = batch(rng)
+    one, other, _ = both_paths(Scaled(Scaled(inner(), 2, 3), 4, 0.5), X, Y, dtype)
+    assert one == other

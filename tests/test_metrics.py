@@ -6,7 +6,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.metrics import R2, Accuracy, BinaryAccuracy
+from fastbp.metrics import R2, Accuracy, BinaryAccuracy, RateR2, SubsetAccuracy
 
 
 def score(metric, Z, y, weights=None, batch=3):
@@ -55,6 +55,45 @@ def test_binary_accuracy(n, columns, batch, weighted, seed):
         for j in range(columns)
     ])
     assert score(BinaryAccuracy, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-13)
+
+
+@cases
+def test_subset_accuracy(n, columns, batch, weighted, seed):
+    """As scikit-learn's accuracy of indicator matrices: a row counts only as a whole."""
+    rng, Z, weights = numbers(n, columns, weighted, seed)
+    Y = rng.integers(0, 2, (n, columns)).astype(float)
+    rows = rng.random(n) < 0.6
+    Y[rows] = Z[rows] > 0
+    if columns == 1:
+        expected = sklearn.metrics.accuracy_score(Y[:, 0], Z[:, 0] > 0, sample_weight=weights)
+    else:
+        expected = sklearn.metrics.accuracy_score(Y, Z > 0, sample_weight=weights)
+    assert score(SubsetAccuracy, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-14)
+
+
+def test_subset_accuracy_at_0_and_of_nan():
+    """A score of 0 or NaN says no, and a target of 1/2 is one."""
+    Z = np.array([[0.0, 1], [0, 1], [np.nan, 1], [np.nan, 1]])
+    Y = np.array([[0.0, 1], [1, 1], [0.5, 0.6], [0.6, 1]])
+    assert score(SubsetAccuracy, Z, Y) == 0.5
+    assert score(BinaryAccuracy, Z, Y) == 0.75
+    assert np.isnan(score(SubsetAccuracy, Z, Y, np.zeros(4)))
+
+
+@cases
+def test_rate_r2(n, columns, batch, weighted, seed):
+    rng, Z, weights = numbers(n, columns, weighted, seed)
+    Y = np.exp(Z) + rng.normal(size=Z.shape)
+    if weighted:
+        weights += 1
+    expected = sklearn.metrics.r2_score(Y, np.exp(Z), sample_weight=weights)
+    assert score(RateR2, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-9)
+
+
+def test_rate_r2_leaves_the_scores_alone(dtype):
+    Z = np.zeros((4, 2), dtype)
+    assert score(RateR2, Z, np.ones((4, 2), dtype)) == 1
+    assert not Z.any()
 
 
 @cases

@@ -3,16 +3,22 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import scipy.sparse
+import scipy.special
 import sklearn.metrics
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp import kernels
+from fastbp.kernels import dispatch, threads
 
 ALL_LAYERS = [fb.Dense, fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU,
               fb.Dropout]
@@ -368,6 +374,217 @@ def test_predict_in_many_threads_at_once(dtype, rng):
         for _ in range(3):
             got = list(pool.map(net.predict, batches))
             assert all(map(same_bits, got, expected))
+
+
+class Same(fb.Layer):
+    """A layer of one's own: no compiled form."""
+
+    def forward(self, X, training=True):
+        return X
+
+
+ACTIVATIONS = {"softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.exp}
+each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def probability_nets(dtype):
+    """Compiled ones, and some with a layer of one's own, or with no sizes."""
+    yield fb.mlp([4, 7, 5], "tanh", dropout=0.3, dtype=dtype, seed=0)
+    yield fb.mlp([4, 1], dtype=dtype, seed=0)
+    yield fb.Sequential([fb.Dense(4, 9), fb.ReLU()], dtype, seed=0)
+    yield fb.Sequential([fb.Dense(4, 9), fb.Sigmoid()], dtype, seed=0)
+    yield fb.Sequential([fb.Dense(4, 9), fb.Dropout(0.5)], dtype, seed=0)
+    yield fb.Sequential([fb.ReLU(), fb.Dense(4, 300)], dtype, seed=0)
+    yield fb.Sequential([fb.Dense(4, 6), Same(), fb.Dense(6, 3)], dtype, seed=0)
+    yield fb.Sequential([fb.Tanh(), fb.Dropout(0.5)], dtype)
+
+
+@each_activation
+def test_predict_with_an_activation(dtype, activation, rng):
+    """The bits of the kernel that is applied to what `predict` returns without."""
+    kernel, used = ACTIVATIONS[activation], dispatch.isa()
+    X = rng.normal(size=(33, 4))
+    try:
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            for net in probability_nets(dtype):
+                for rows in (X.astype(dtype), X, X[:1], X[:0], X[::-1], np.asfortranarray(X),
+                             X.astype("f2"), X > 0, X.tolist(), scipy.sparse.csr_array(X)):
+                    Z = net.predict(rows)
+                    expected = kernel(Z) if Z.size else Z
+                    P = net.predict(rows, activation=activation)
+                    assert same_bits(P, expected)
+                    assert same_bits(net.predict(rows), Z), "the scores are what they were"
+                    out = np.full_like(Z, np.nan)
+                    assert net.predict(rows, activation=activation, out=out) is out
+                    assert same_bits(out, expected)
+    finally:
+        dispatch.use(used)
+
+
+@each_activation
+@pytest.mark.parametrize("own", [False, True])
+def test_predict_with_an_activation_many_rows(dtype, activation, own, rng):
+    net = fb.Sequential([fb.Dense(4, 6), Same() if own else fb.ReLU(), fb.Dense(6, 3)], dtype,
+                        seed=0)
+    X = rng.normal(size=(2500, 4)).astype(dtype)
+    expected = ACTIVATIONS[activation](net.predict(X, n_threads=1))
+    paid = threads.set_work_per_thread(0)
+    try:
+        for n_threads in (1, 2, 3):
+            for rows in (X, X.astype("f8"), scipy.sparse.csr_array(X)):
+                P = net.predict(rows, activation=activation, n_threads=n_threads)
+                assert same_bits(P, expected)
+    finally:
+        threads.set_work_per_thread(paid)
+
+
+def test_activations_are_what_they_are_called(dtype, rng):
+    net, X = fb.mlp([4, 6, 3], dtype=dtype, seed=0), rng.normal(size=(9, 4))
+    Z, close = net.predict(X).astype(float), {"rtol": 20 * np.finfo(dtype).eps}
+    for name, true in (("softmax", scipy.special.softmax(Z, axis=1)), ("exp", np.exp(Z)),
+                       ("sigmoid", scipy.special.expit(Z))):
+        np.testing.assert_allclose(net.predict(X, activation=name), true, **close)
+
+
+@each_activation
+def test_activations_follow_the_weights_and_settings(activation, rng):
+    net = fb.Sequential([fb.Dense(4, 6), fb.LeakyReLU(0.1), fb.Dense(6, 3)], seed=0)
+    X = rng.normal(size=(9, 4)).astype("f4")
+
+    def check(net):
+        assert same_bits(net.predict(X, activation=activation),
+                         ACTIVATIONS[activation](net.forward(X, training=False)))
+
+    check(net)
+    net.layers[1].alpha = 0.7
+    check(net)
+    net.layers[0].W *= 2
+    check(net)
+    net.fit(X, np.arange(9) % 3, loss=fb.SoftmaxCrossEntropy(), epochs=2)
+    check(net)
+    for duplicate in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), net.astype("f4")):
+        net.predict(X)
+        check(duplicate)
+
+
+@pytest.mark.parametrize("activation", ["relu", "Softmax", "", "tanh", 3, True, b"exp", np.exp,
+                                        ["softmax"], {}])
+@pytest.mark.parametrize("own", [False, True])
+def test_an_activation_that_is_none(activation, own):
+    net = fb.Sequential([fb.Dense(4, 3), *([Same()] if own else [])])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^activation: expected one of softmax, sigmoid"):
+            net.predict(np.ones((2, 4)), activation=activation)
+    assert net.predict(np.ones((2, 4))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+def test_predict_with_an_activation_in_many_threads_at_once(activation, rng):
+    """The first calls of a network, which lower it."""
+    X = rng.normal(size=(3, 4)).astype("f4")
+    expected = fb.mlp([4, 6, 3], seed=0).predict(X, activation=activation)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(30):
+                net = fb.mlp([4, 6, 3], seed=0)
+                got = list(pool.map(lambda _, net=net: net.predict(X, activation=activation),
+                                    range(8)))
+                assert all(same_bits(P, expected) for P in got)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# Sparse rows
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 1500])
+@pytest.mark.parametrize("own", [False, True])
+def test_predict_sparse_rows(dtype, rows, own, rng, monkeypatch):
+    net = fb.Sequential([fb.Dense(4, 6), Same() if own else fb.GELU(), fb.Dense(6, 3)], dtype,
+                        seed=0)
+    X = rng.integers(-3, 4, (rows, 4)) * (rng.random((rows, 4)) < 0.4)
+    expected = net.predict(X)
+    for kind in (dtype, "f4", "f8", "i1", "i8", "g"):
+        for form in ("csr", "csc", "coo", "lil"):
+            for make in (scipy.sparse.coo_array, scipy.sparse.coo_matrix):
+                S = make(X.astype(kind)).asformat(form)
+                assert same_bits(net.predict(S), expected)
+                out = np.empty((rows, 3), dtype)
+                assert net.predict(S, out=out) is out
+                assert same_bits(out, expected)
+                assert S.format == form
+    assert same_bits(net.predict(scipy.sparse.csr_array(X > 0)), net.predict(X > 0))
+    monkeypatch.setattr(fb.network, "CHUNK_SIZE", 12)
+    assert same_bits(net.predict(scipy.sparse.csr_array(X)), expected)
+    assert same_bits(net.predict(X), expected)
+
+
+def test_predict_sparse_nan_stays_in_its_row(dtype):
+    net, X = a_net(dtype), np.eye(5, 4)
+    expected = net.predict(X)
+    X[2, 1] = math.nan
+    Z = net.predict(scipy.sparse.csr_array(X))
+    assert np.isnan(Z[2]).all()
+    assert same_bits(Z[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
+
+
+@pytest.mark.parametrize(("X", "error", "message"), [
+    (scipy.sparse.csr_array((2, 5)), ValueError, r"expected 4 columns.*got 5 \(shape \(2, 5\)\)"),
+    (scipy.sparse.coo_array(np.ones(4)), ValueError, "expected 2 dimensions.*got 1"),
+    (scipy.sparse.csr_array(np.ones((2, 4), complex)), TypeError, "real numbers.*complex"),
+])
+def test_bad_sparse_X(X, error, message):
+    with pytest.raises(error, match=f"^X.*{message}"):
+        a_net().predict(X)
+
+
+def test_forward_with_sparse_rows(dtype):
+    """It says what it takes, or takes them."""
+    X = scipy.sparse.csr_array(np.eye(4))
+    try:
+        Z = a_net(dtype).forward(X, training=False)
+    except (TypeError, ValueError) as error:
+        assert str(error).startswith("X: ")
+    else:
+        assert same_bits(Z, a_net(dtype).forward(X.toarray(), training=False))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("form", ["csr", "csc", "coo"])
+def test_evaluate_sparse_rows(dtype, form, weighted, rng, monkeypatch):
+    net = fb.mlp([4, 6, 3], dtype=dtype, seed=0)
+    X = rng.normal(size=(40, 4)) * (rng.random((40, 4)) < 0.4)
+    y, w = rng.integers(0, 3, 40), rng.random(40) if weighted else None
+    S = scipy.sparse.csr_array(X).asformat(form)
+    for chunk in (1024, 7):
+        monkeypatch.setattr(fb.network, "CHUNK_ROWS", chunk)
+        assert net.evaluate(S, y, loss=fb.SoftmaxCrossEntropy(), sample_weight=w) == net.evaluate(
+            X, y, loss=fb.SoftmaxCrossEntropy(), sample_weight=w)
+
+
+BROKEN = """
+import sys
+import numpy as np, scipy.sparse, fastbp as fb
+X = scipy.sparse.csr_array(np.ones((300, 60), "f4"))
+getattr(X, sys.argv[1])[7] = int(sys.argv[2])
+try:
+    fb.mlp([60, 8, 4], seed=0).predict(X)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("where", "value"), [("indices", 10**9), ("indices", -(10**9)),
+                                              ("indptr", 10**9), ("indptr", -(10**9))])
+def test_predict_sparse_rows_that_are_broken(where, value):
+    """In a process of its own, whose memory they may spoil."""
+    run = subprocess.run([sys.executable, "-c", BROKEN, where, str(value)], capture_output=True,
+                         text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("X: ")
 
 
 # evaluate

@@ -37,6 +37,17 @@ WORKED = [
      [[1 - 0.1 * 0.5 / 1, -2 - 0.1 * 1 / 1.5],
       [0.95 + 0.1 * 0.5 / (math.sqrt(0.296875 / 0.4375) + 0.5),
        -2 - 0.1 / 1.5 - 0.1 / 3 / (math.sqrt(0.1875 / 0.4375) + 0.5)]]),
+    # epsilon is added to √V = (0.25, 0.5), then (√0.296875, √0.1875); the step is
+    # 0.1 √0.25 / 0.5 = 0.1, then 0.1 √0.4375 / 0.75
+    (fb.Adam(0.1, 0.5, 0.75, epsilon=0.5, epsilon_hat=True), [G, H],
+     [[1 - 0.1 * 0.25 / 0.75, -2 - 0.1 * 0.5 / 1],
+      [1 - 0.1 / 3 + 0.1 * math.sqrt(0.4375) / 0.75 * 0.375 / (math.sqrt(0.296875) + 0.5),
+       -2.05 - 0.1 * math.sqrt(0.4375) / 0.75 * 0.25 / (math.sqrt(0.1875) + 0.5)]]),
+    (fb.AdamW(0.1, 0.5, 0.75, epsilon=0.5, weight_decay=0.25, epsilon_hat=True), [G],
+     [[1 * 0.975 - 0.1 * 0.25 / 0.75, -2 * 0.975 - 0.1 * 0.5 / 1]]),
+    # Without friction the velocity is the sum of all steps.
+    (fb.SGD(0.1, momentum=1), [G, G, H], [[0.95, -2.1], [0.85, -2.3], [0.85, -2.5]]),
+    (fb.SGD(0.1, momentum=1, nesterov=True), [G, G], [[0.9, -2.2], [0.75, -2.5]]),
     # g = (0.5, 1) + 0.25 (1, -2) = (0.75, 0.5): at the first step M̂ = g and √V̂ = |g|
     (fb.Adam(0.1, epsilon=0.25, weight_decay=0.25), [G],
      [[1 - 0.1 * 0.75 / 1, -2 - 0.1 * 0.5 / 0.75]]),
@@ -59,11 +70,12 @@ def test_adam_takes_beta1_and_beta2_for_what_they_are():
 
 
 rates, shares, decays = st.floats(1e-4, 0.5), st.floats(0, 0.99), st.floats(0, 0.3)
+momenta = st.one_of(shares, st.just(1.0))
 seeds = st.integers(0, 10**6)
 
 
 @settings(max_examples=40)
-@given(rates, shares, st.booleans(), decays, seeds)
+@given(rates, momenta, st.booleans(), decays, seeds)
 def test_sgd_over_twenty_steps(dtype, rate, momentum, nesterov, decay, seed):
     rng = np.random.default_rng(seed)
     P = rng.normal(size=5).astype(dtype).astype(float)
@@ -79,12 +91,12 @@ def test_sgd_over_twenty_steps(dtype, rate, momentum, nesterov, decay, seed):
 
 
 @settings(max_examples=40)
-@given(st.sampled_from([fb.Adam, fb.AdamW]), rates, shares, shares, decays, seeds)
-def test_adam_over_twenty_steps(dtype, kind, rate, beta1, beta2, decay, seed):
+@given(st.sampled_from([fb.Adam, fb.AdamW]), rates, shares, shares, decays, st.booleans(), seeds)
+def test_adam_over_twenty_steps(dtype, kind, rate, beta1, beta2, decay, hat, seed):
     rng = np.random.default_rng(seed)
     P = rng.normal(size=5).astype(dtype).astype(float)
     gradients = rng.normal(size=(20, 5)).astype(dtype)
-    optimizer = kind(rate, beta1, beta2, epsilon=1e-3, weight_decay=decay)
+    optimizer = kind(rate, beta1, beta2, epsilon=1e-3, weight_decay=decay, epsilon_hat=hat)
     got = steps(optimizer, P, gradients, dtype)
     M = V = np.zeros(5)
     for t, gradient in enumerate(gradients, start=1):
@@ -92,7 +104,10 @@ def test_adam_over_twenty_steps(dtype, kind, rate, beta1, beta2, decay, seed):
         P = P - rate * decay * P if kind is fb.AdamW else P
         M = beta1 * M + (1 - beta1) * g
         V = beta2 * V + (1 - beta2) * g**2
-        P = P - rate * (M / (1 - beta1**t)) / (np.sqrt(V / (1 - beta2**t)) + 1e-3)
+        if hat:
+            P = P - rate * np.sqrt(1 - beta2**t) / (1 - beta1**t) * M / (np.sqrt(V) + 1e-3)
+        else:
+            P = P - rate * (M / (1 - beta1**t)) / (np.sqrt(V / (1 - beta2**t)) + 1e-3)
     scale = max(1.0, abs(P).max())  # of what a quotient by a small root may amplify
     np.testing.assert_allclose(got[-1], P, rtol=0, atol=1e5 * np.finfo(dtype).eps * scale)
 
@@ -189,6 +204,14 @@ def test_an_optimizer_of_ones_own(rng):
     np.testing.assert_allclose(net.layers[0].W.ravel(), [1, -2], atol=0.1)
     with pytest.raises(NotImplementedError, match="Optimizer needs update"):
         fb.Optimizer(0.1).step(np.ones(1), np.ones(1))
+
+
+def test_epsilon_hat_goes_with_a_copy():
+    for duplicate in (copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))):
+        clone = duplicate(fb.AdamW(epsilon=0.1, epsilon_hat=True))
+        assert clone.epsilon_hat is True
+        assert "epsilon_hat=True" in repr(clone)
+    assert fb.Adam().epsilon_hat is False
 
 
 def test_representation():

@@ -15,12 +15,16 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.sparse
+import scipy.special
 import sklearn.datasets
 import tqdm.auto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp import training
 from fastbp.kernels import dispatch
 
 CROSS_ENTROPY, SQUARED = fb.SoftmaxCrossEntropy(), fb.MeanSquaredError()
@@ -211,6 +215,8 @@ def test_same_bits_on_every_path_and_instruction_set(dtype):
     [
         lambda training: setattr(training.optimizer, "learning_rate", 0.1),
         lambda training: setattr(training.optimizer, "momentum", 0.1),
+        lambda training: setattr(training.optimizer, "momentum", 1),
+        lambda training: setattr(training, "l2", 3.0),
         lambda training: setattr(training.optimizer, "weight_decay", 0.5),
         lambda training: setattr(training.optimizer, "clip_norm", 0.01),
         lambda training: setattr(training.network.layers[2], "rate", 0.7),
@@ -218,8 +224,8 @@ def test_same_bits_on_every_path_and_instruction_set(dtype):
         lambda training: setattr(training.network.layers[0], "W", 0),
         lambda training: training.optimizer.step(np.ones(2), np.ones(2)),
     ],
-    ids=["learning_rate", "momentum", "weight_decay", "clip_norm", "dropout", "loss", "weights",
-         "state"],
+    ids=["learning_rate", "momentum", "all of it", "l2", "weight_decay", "clip_norm", "dropout",
+         "loss", "weights", "state"],
 )
 def test_what_a_callback_changes_counts_on_every_path(change):
     def run(watch):
@@ -229,6 +235,19 @@ def test_what_a_callback_changes_counts_on_every_path(change):
         return net.parameters.tobytes()
 
     assert run(lambda optimizer: optimizer) == run(record)
+
+
+@pytest.mark.parametrize("setting", [{"epsilon_hat": True}, {"epsilon": 0.1}])
+def test_what_a_callback_changes_of_adam_counts_on_every_path(dtype, setting):
+    def run(watch):
+        net = a_net(dtype)
+        a_fit(net, seed=0, optimizer=watch(fb.Adam(0.01, epsilon=0.01)), epochs=3,
+              callbacks=[lambda run: vars(run.optimizer).update(setting)])
+        return net.parameters.tobytes()
+
+    plain = a_net(dtype)
+    a_fit(plain, seed=0, optimizer=fb.Adam(0.01, epsilon=0.01), epochs=3)
+    assert run(lambda optimizer: optimizer) == run(record) != plain.parameters.tobytes()
 
 
 def test_trainings_in_threads_do_not_disturb_each_other():
@@ -261,6 +280,99 @@ def test_every_row_once_in_each_epoch(n, batch_size, shuffle):
         rows = flat(batches)
         assert sorted(rows) == list(range(n))
         assert shuffle or rows == list(range(n))
+
+
+def an_order(n):
+    """With repeats, and not in the order of the rows."""
+    return (7 * np.arange(n)) % (n - n // 4)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, ">i2", list, "reversed"])
+def test_an_order_of_ones_own(kind):
+    recorder, asked = Recorder(), []
+
+    def order(n):
+        asked.append(n)
+        places = (an_order(n) + len(asked)) % n
+        if kind == "reversed":
+            return places[::-1].copy()[::-1]
+        return places.tolist() if kind is list else places.astype(kind)
+
+    X, y = classes()
+    X[:, 0] = np.arange(23)
+    history = a_fit(fb.Sequential([recorder, fb.Dense(4, 3)]), X, y, shuffle=order, epochs=3)
+    assert asked == [23] * 3
+    assert flat(recorder.trained) == [(row + i) % 23 for i in (1, 2, 3) for row in an_order(23)]
+    assert len(history["loss"]) == 3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fraction", [0, 0.3])
+def test_an_order_of_ones_own_on_both_paths(dtype, weighted, fraction):
+    X, y = classes()
+    w = np.arange(23.0) if weighted else None
+
+    def run(watch, order):
+        net = a_net(dtype)
+        history = a_fit(net, X, y, seed=0, shuffle=order, sample_weight=w, epochs=3,
+                        optimizer=watch(fb.Adam(0.01)), validation_fraction=fraction)
+        return timeless(history), net.parameters.tobytes()
+
+    assert run(record, an_order) == run(lambda optimizer: optimizer, an_order)
+    if not fraction:
+        same = run(lambda optimizer: optimizer, lambda n: np.arange(n))
+        assert same == run(lambda optimizer: optimizer, False)
+
+
+def test_an_order_is_one_of_the_rows_that_are_not_set_aside():
+    recorder, asked = Recorder(), []
+    X, y = classes(40)
+    X[:, 0] = np.arange(40)
+
+    def order(n):
+        asked.append(n)
+        return np.zeros(n, int) if len(asked) == 1 else np.arange(n)
+
+    a_fit(fb.Sequential([recorder, fb.Dense(4, 3)], seed=0), X, y, shuffle=order,
+          validation_fraction=0.3)
+    assert asked == [28, 28]
+    seen, aside = flat(recorder.trained), set(flat(recorder.predicted))
+    assert len(set(seen[:28])) == 1
+    assert len(aside) == 12
+    assert set(seen[28:]) == set(range(40)) - aside
+
+
+def test_an_order_that_is_the_callers_own_array_is_left_alone():
+    places = np.arange(23)[::-1].copy()
+    places.setflags(write=False)
+    a_fit(a_net(), shuffle=lambda n: places)
+    assert places.tolist() == list(range(23))[::-1]
+
+
+@pytest.mark.parametrize("order", [
+    lambda n: np.arange(n - 1), lambda n: np.arange(n + 1), lambda n: np.arange(n)[None],
+    lambda n: np.arange(n, dtype=float), lambda n: np.ones(n, bool), lambda n: None,
+    lambda n: 3, lambda n: [], lambda n: ["a"] * n, lambda n: np.arange(n) - 1,
+    lambda n: np.arange(n) + 1, lambda n: np.full(n, 2**64 - 1, np.uint64),
+    lambda n: np.full(n, -(2**63)), lambda n: [*range(n - 1), n], lambda n: [2**70] * n,
+    lambda n: [[0], [1, 2]],
+], ids=range(16))
+@pytest.mark.parametrize("own", [False, True])
+def test_an_order_that_is_none(order, own):
+    net = a_net()
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match=r"^shuffle: expected .*callable"):
+        a_fit(net, shuffle=order, optimizer=record(fb.SGD(1)) if own else fb.SGD(1))
+    assert net.parameters.tobytes() == before
+
+
+def test_an_order_that_is_none_later_on():
+    net, twin, orders = a_net(), a_net(), iter([np.arange(23), np.arange(23), np.arange(22)])
+    with pytest.raises(ValueError, match=r"^shuffle: expected 23 whole numbers"):
+        a_fit(net, shuffle=lambda n: next(orders), epochs=5, seed=0)
+    a_fit(twin, shuffle=False, epochs=2, seed=0)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    assert len(net.history["loss"]) == 2
 
 
 def test_targets_and_weights_go_with_their_rows():
@@ -358,6 +470,460 @@ def test_validation_data_is_evaluated_after_each_epoch_and_not_learned_from():
     assert history["val_loss"] == [score["loss"] for score in scores]
     assert history["val_accuracy"] == [score["accuracy"] for score in scores]
     assert net.parameters.tobytes() == plain.parameters.tobytes()
+
+
+# The penalty on weights
+
+
+def a_numpy_network(shapes, parameters):
+    """W and b of each layer, out of a flat array."""
+    start = 0
+    for n_in, n_out in shapes:
+        yield parameters[start : start + n_in * n_out].reshape(n_in, n_out), \
+            parameters[start + n_in * n_out : start + (n_in + 1) * n_out]
+        start += (n_in + 1) * n_out
+
+
+def numpy_objective(parameters, shapes, X, T, w, l2):
+    """Cross-entropy of a tanh network, with the penalty, and its gradient, in float64."""
+    layers = list(a_numpy_network(shapes, parameters))
+    outputs = [X]
+    for W, b in layers[:-1]:
+        outputs.append(np.tanh(outputs[-1] @ W + b))
+    W, b = layers[-1]
+    Z = outputs[-1] @ W + b
+    loss = (w * (scipy.special.logsumexp(Z, axis=1) - (T * Z).sum(axis=1))).sum()
+    penalty = l2 / 2 * sum((W**2).sum() for W, _ in layers)
+    dZ, gradient = w[:, None] * (scipy.special.softmax(Z, axis=1) - T), []
+    for (W, _), A in zip(layers[::-1], outputs[::-1], strict=True):
+        gradient[:0] = [(A.T @ dZ + l2 * W).ravel(), dZ.sum(axis=0)]
+        dZ = (dZ @ W.T) * (1 - A**2)
+    return (loss + penalty) / w.sum(), np.concatenate(gradient) / w.sum()
+
+
+SHAPES = [(4, 6), (6, 3)]
+
+
+def penalized(seed=0, rows=23):
+    """A network in float64, data, targets as rows, and weights."""
+    X, y = classes(rows, seed)
+    w = np.random.default_rng(seed).random(rows) + 0.1
+    return fb.mlp([4, 6, 3], "tanh", dtype="float64", seed=seed), X, y, np.eye(3)[y], w
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("l2", [0.0, 0.3, 20.0])
+@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+def test_a_penalty_is_that_of_a_loop_in_numpy(weighted, l2, watch):
+    net, X, y, T, w = penalized()
+    P, w = net.parameters.copy(), w if weighted else np.ones(23)
+    history = a_fit(net, X, y, optimizer=watch(fb.SGD(0.1)), shuffle=False, l2=l2, epochs=3,
+                    sample_weight=w if weighted else None)
+    losses = []
+    for _ in range(3):
+        total = 0
+        for start in range(0, 23, 5):
+            rows = slice(start, start + 5)
+            value, gradient = numpy_objective(P, SHAPES, X[rows], T[rows], w[rows], l2)
+            P -= 0.1 * gradient
+            total += value * w[rows].sum()
+        losses.append(total / w.sum())
+    np.testing.assert_allclose(net.parameters, P, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_penaltys_gradient_agrees_with_central_differences(weighted):
+    net, X, y, _, w = penalized()
+    w, l2, h = w if weighted else None, 0.7, 1e-5
+    start = net.parameters.copy()
+
+    def objective(P):
+        net.parameters[:] = P
+        weights = sum((layer.W**2).sum() for layer in net.layers[::2])
+        total = 23 if w is None else w.sum()
+        return net.evaluate(X, y, loss=CROSS_ENTROPY, sample_weight=w)["loss"] \
+            + l2 / 2 * weights / total
+
+    history = a_fit(net, X, y, optimizer=fb.SGD(1), epochs=1, batch_size=23, sample_weight=w,
+                    l2=l2)
+    gradient = start - net.parameters
+    assert history["loss"] == pytest.approx([objective(start)], rel=1e-12)
+    for i in range(start.size):
+        nudge = np.zeros(start.size)
+        nudge[i] = h
+        slope = (objective(start + nudge) - objective(start - nudge)) / (2 * h)
+        assert gradient[i] == pytest.approx(slope, abs=1e-8)
+
+
+def test_a_penalty_on_weights_of_several_blocks(dtype):
+    """Of 8192 numbers each: the sum is that of all, and the layers' is the engine's."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(6, 130)), rng.normal(size=(6, 90))
+    found = []
+    for describe in (training.describe, lambda run: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "describe", describe)
+            net = fb.mlp([130, 200, 90], dtype=dtype, seed=0)
+            plain = net.evaluate(X, Y, loss=SQUARED)["loss"]
+            squares = math.fsum(float(x) ** 2 for layer in net.layers[::2] for x in layer.W.flat)
+            history = net.fit(X, Y, loss=SQUARED, optimizer=fb.SGD(0.01), epochs=1, batch_size=6,
+                              l2=0.5, seed=0)
+            assert history["loss"][0] == pytest.approx(plain + 0.5 / 2 * squares / 6, rel=1e-6)
+            found.append((history["loss"], net.parameters.tobytes()))
+    assert found[0] == found[1]
+
+
+class Bilinear(fb.Layer):
+    """A layer of one's own whose parameters have one, two and three dimensions."""
+
+    def __init__(self):
+        super().__init__(3, 2, one=(2,), two=(3, 2), three=(2, 2, 2))
+
+    def initialize(self, rng):
+        for name in self.parameter_shapes:
+            getattr(self, name)[...] = rng.normal(size=getattr(self, name).shape)
+
+    def forward(self, X, training=True):
+        self.X = X
+        return X @ self.two + self.one + self.three.sum(axis=(0, 1))
+
+    def backward(self, dZ):
+        self.dtwo[...] = self.X.T @ dZ
+        self.done[...] = dZ.sum(axis=0)
+        self.dthree[...] = dZ.sum(axis=0)
+        return dZ @ self.two.T
+
+
+def test_parameters_of_two_dimensions_alone_are_penalized(dtype):
+    X, Y = np.zeros((5, 3)), np.zeros((5, 2))
+    net = fb.Sequential([Bilinear()], dtype, seed=0)
+    layer, start = net.layers[0], net.parameters.copy()
+    layer.one, layer.three = 0, 0
+    squares = float((layer.two.astype(float) ** 2).sum())
+    history = net.fit(X, Y, loss=SQUARED, optimizer=fb.SGD(0.5), epochs=1, batch_size=5, l2=2)
+    assert history["loss"] == pytest.approx([2 / 2 * squares / 5], rel=1e-6)
+    twin = fb.Sequential([Bilinear()], dtype, seed=0)
+    np.testing.assert_array_equal(twin.parameters, start)
+    np.testing.assert_allclose(layer.two, twin.layers[0].two * (1 - 0.5 * 2 / 5), rtol=1e-6)
+    assert not layer.one.any()
+    assert not layer.three.any()
+
+
+def test_a_penalty_is_no_part_of_validation(dtype):
+    X, y = classes()
+    net = fb.mlp([4, 3], dtype=dtype, seed=0)
+    history = a_fit(net, X, y, l2=5.0, validation_data=(X, y), optimizer=fb.SGD(0), epochs=1,
+                    batch_size=23)
+    squares = float((net.layers[0].W.astype(float) ** 2).sum())
+    assert history["val_loss"] == [net.evaluate(X, y, loss=CROSS_ENTROPY)["loss"]]
+    assert history["loss"][0] - history["val_loss"][0] == pytest.approx(
+        5 / 2 * squares / 23, rel=1e-5)
+
+
+def test_a_penalty_where_a_batch_has_no_weight(dtype):
+    X, Y = numbers(8)
+
+    def run(watch):
+        net = fb.mlp([2, 3, 2], dtype=dtype, seed=0)
+        start = net.parameters.copy()
+        history = net.fit(X, Y, loss=SQUARED, optimizer=watch(fb.SGD(0.1)), batch_size=4,
+                          shuffle=lambda n: [*range(4)] * 2, sample_weight=[0] * 4 + [1] * 4,
+                          epochs=2, l2=3.0)
+        assert net.parameters.tobytes() == start.tobytes()
+        return timeless(history)
+
+    for history in (run(record), run(lambda optimizer: optimizer)):
+        assert np.isnan(history["loss"]).all()
+
+
+@pytest.mark.parametrize("l2", [1e39, 1e300])
+@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+def test_a_penalty_that_is_too_strong(dtype, l2, watch):
+    net = a_net(dtype)
+    with pytest.raises(FloatingPointError, match="diverged at step"):
+        a_fit(net, l2=l2, optimizer=watch(fb.SGD(1.0)), epochs=200)
+    assert np.isfinite(net.parameters).all()
+
+
+def test_a_callback_can_change_the_penalty(dtype):
+    def run(watch):
+        net = a_net(dtype)
+        history = a_fit(net, seed=0, l2=0.1, epochs=3, optimizer=watch(fb.Adam(0.01)),
+                        callbacks=[lambda run: setattr(run, "l2", 2.0 * run.epoch)])
+        return timeless(history), net.parameters.tobytes()
+
+    assert run(record) == run(lambda optimizer: optimizer)
+
+
+# Sparse rows
+
+
+def sparse(X, form, kind=scipy.sparse.csr_array, index=None, dtype=None):
+    rows = kind(X.astype(dtype or X.dtype))
+    if index is not None:
+        rows.indices, rows.indptr = rows.indices.astype(index), rows.indptr.astype(index)
+    return rows.asformat(form)
+
+
+def some_zeros(n=23):
+    X, y = classes(n)
+    X = np.round(4 * X)
+    X[np.random.default_rng(1).random(X.shape) < 0.6] = 0
+    X[[0, 5, 6, n - 1]] = 0
+    return X, y
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+def test_sparse_rows_give_the_bits_of_dense_ones(dtype, form, kind, watch):
+    X, y = some_zeros()
+    w = np.arange(23.0)
+
+    def run(X, **options):
+        net = a_net(dtype)
+        history = a_fit(net, X, y, seed=0, optimizer=watch(fb.Adam(0.01)), **options)
+        return timeless(history), net.parameters.tobytes(), net.predict(X).tobytes(), \
+            net.evaluate(X, y, loss=CROSS_ENTROPY)
+
+    for options in ({}, {"sample_weight": w, "validation_fraction": 0.3, "l2": 0.1},
+                    {"validation_data": (sparse(X, form, kind), y, w)}):
+        expected = run(X, **options)
+        assert run(sparse(X, form, kind), **options) == expected
+        for other in ("f4", "f8", "i1", "i8", "g"):
+            assert run(sparse(X, form, kind, dtype=other), **options) == expected, other
+        if form == "csr":
+            for index in ("i4", "i8"):
+                assert run(sparse(X, form, kind, index), **options) == expected, index
+    assert run(sparse(X > 1, form, kind)) == run((X > 1).astype(dtype))
+
+
+@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+def test_sparse_rows_without_a_number(dtype, watch):
+    y = classes()[1]
+    results = []
+    for X in (np.zeros((23, 4)), scipy.sparse.csr_array((23, 4)), scipy.sparse.coo_matrix((23, 4))):
+        net = a_net(dtype)
+        results.append((timeless(a_fit(net, X, y, seed=0, optimizer=watch(fb.Adam()))),
+                        net.parameters.tobytes(), net.predict(X).tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i1", "u1", "?"])
+@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+def test_sparse_rows_with_duplicates_in_any_order(dtype, kind, watch):
+    """They are summed as SciPy sums them, whatever their dtype, by `fit` as by `predict`."""
+    rng = np.random.default_rng(0)
+    starts = np.r_[0, np.cumsum(rng.integers(0, 9, 23) * np.r_[9, [1] * 21, 9])]
+    values = rng.normal(size=starts[-1]) if kind[0] == "f" else rng.integers(0, 99, starts[-1])
+    X = scipy.sparse.csr_array((values.astype(kind), rng.integers(0, 4, starts[-1]), starts),
+                               shape=(23, 4))
+    assert not X.has_canonical_format
+    y, kept, results = classes()[1], X.copy(), []
+    for rows in (X, X.toarray()):
+        net = a_net(dtype)
+        history = a_fit(net, rows, y, seed=0, optimizer=watch(fb.SGD(0.1)),
+                        validation_fraction=0.2)
+        results.append((timeless(history), net.parameters.tobytes(), net.predict(rows).tobytes(),
+                        net.evaluate(rows, y, loss=CROSS_ENTROPY)))
+    assert results[0] == results[1]
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(X, name), getattr(kept, name))
+
+
+def broken(**parts):
+    """Rows of compressed columns, whose arrays are changed behind their back."""
+    X = scipy.sparse.csr_array(np.ones((12, 4)))
+    for name, (place, value) in parts.items():
+        getattr(X, name)[place] = value
+    return X
+
+
+@pytest.mark.parametrize("parts", [
+    {"indices": (5, 4)}, {"indices": (5, 10**9)}, {"indices": (5, -1)}, {"indptr": (3, 10**9)},
+    {"indptr": (3, -1)}, {"indptr": (12, 10**6)}, {"indptr": (0, 1)}, {"indptr": (3, 40)},
+    {"data": (7, math.nan)}, {"data": (7, -math.inf)}, {"data": (7, 1e39)},
+], ids=str)
+@pytest.mark.parametrize("prefix", ["", "validation_data "])
+def test_sparse_rows_that_are_broken(parts, prefix):
+    X, y, net = broken(**parts), np.arange(12) % 3, a_net()
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match=f"^{prefix}X[.:]"):
+        if prefix:
+            a_fit(net, np.ones((12, 4)), y, validation_data=(X, y))
+        else:
+            a_fit(net, X, y)
+    assert net.parameters.tobytes() == before
+    with pytest.raises(ValueError, match=r"^X"):
+        net.evaluate(X, y, loss=CROSS_ENTROPY)
+
+
+@pytest.mark.parametrize(("X", "error", "message"), [
+    (scipy.sparse.csr_array(np.ones((12, 3))), ValueError, "X: expected 4 columns.*got 3"),
+    (scipy.sparse.csr_array((0, 4)), ValueError, r"X: expected at least one row.*\(0, 4\)"),
+    (scipy.sparse.coo_array(np.ones(4)), ValueError, "X: expected 2 dimensions.*got 1"),
+    (scipy.sparse.csr_array(np.ones((12, 4), complex)), TypeError, "X.*real numbers.*complex"),
+    (scipy.sparse.csr_array(np.ones((11, 4))), ValueError, "y: expected 11 rows"),
+])
+def test_sparse_rows_that_do_not_fit(X, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        a_fit(a_net(), X, np.arange(12) % 3)
+
+
+@pytest.mark.parametrize("index", ["i4", "i8"])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_sparse_rows_are_left_alone(index, kind):
+    X = sparse(some_zeros()[0], "csr", index=index, dtype=kind)
+    kept = X.copy()
+    a_fit(a_net(), X, some_zeros()[1], validation_fraction=0.3)
+    a_net().predict(X)
+    for name in ("data", "indices", "indptr"):
+        after, before = getattr(X, name), getattr(kept, name)
+        assert (after.dtype, after.tobytes()) == (before.dtype, before.tobytes())
+
+
+# L-BFGS
+
+
+def minimum(shapes, X, T, w, l2, start):
+    """Of the objective in NumPy, by SciPy alone."""
+    return scipy.optimize.minimize(
+        numpy_objective, start, (shapes, X, T, w, l2), method="L-BFGS-B", jac=True,
+        options={"gtol": 1e-9, "ftol": 0, "maxiter": 5000, "maxfun": 50000})
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("l2", [0.5, 5.0])
+@pytest.mark.parametrize("own", [False, True], ids=["engine", "layers"])
+def test_lbfgs_finds_the_minimum_of_a_convex_loss(dtype, weighted, l2, own):
+    """There is only one, up to a number that softmax ignores."""
+    class Own(fb.SoftmaxCrossEntropy):
+        pass
+
+    X, y = classes(60)
+    w = np.random.default_rng(0).random(60) + 0.1 if weighted else np.ones(60)
+    net = fb.mlp([4, 3], dtype=dtype, seed=0)
+    expected = minimum([(4, 3)], X, np.eye(3)[y], w, l2, net.parameters.astype(float))
+    result = training.lbfgs(net, X, y, loss=Own() if own else CROSS_ENTROPY, l2=l2, tol=1e-6,
+                            sample_weight=w if weighted else None)
+    close = 3e-3 if dtype == "f4" else 1e-4
+    assert result.fun == pytest.approx(expected.fun, rel=3e-7 if dtype == "f4" else 1e-8)
+    W, b = next(a_numpy_network([(4, 3)], expected.x))
+    np.testing.assert_allclose(net.layers[0].W, W, atol=close)
+    np.testing.assert_allclose(net.layers[0].b - net.layers[0].b.mean(), b - b.mean(), atol=close)
+
+
+def test_lbfgs_goes_as_far_down_as_scipy_does():
+    """Of several minima they find the same: float64 and the same steps."""
+    net, X, y, T, w = penalized(seed=3, rows=40)
+    expected = minimum(SHAPES, X, T, w, 0.3, net.parameters.copy())
+    result = training.lbfgs(net, X, y, loss=CROSS_ENTROPY, sample_weight=w, l2=0.3, tol=1e-7,
+                            max_iter=5000)
+    assert result.fun == pytest.approx(expected.fun, rel=1e-6)
+    value, gradient = numpy_objective(net.parameters, SHAPES, X, T, w, 0.3)
+    assert value == pytest.approx(result.fun, rel=1e-12)
+    assert abs(gradient).max() < 1e-3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lbfgs_has_the_same_bits_on_every_path(dtype, weighted):
+    class Own(fb.SoftmaxCrossEntropy):
+        pass
+
+    X, y = some_zeros()
+    w, used, found = np.arange(23.0) if weighted else None, dispatch.isa(), set()
+    try:
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            for loss in (fb.SoftmaxCrossEntropy(), Own()):
+                for rows in (X, scipy.sparse.csr_array(X)):
+                    net = fb.mlp([4, 6, 3], dtype=dtype, seed=0)
+                    result = training.lbfgs(net, rows, y, loss=loss, sample_weight=w, l2=0.1,
+                                            max_iter=8)
+                    found.add((result.fun, result.nit, net.parameters.tobytes()))
+    finally:
+        dispatch.use(used)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("loss", [SQUARED, fb.MeanAbsoluteError(), fb.PoissonDeviance(),
+                                  fb.SigmoidCrossEntropy()], ids=repr)
+def test_lbfgs_lowers_every_loss(dtype, loss):
+    X, y = classes(40)
+    Y = np.eye(3)[y]
+    net = fb.mlp([4, 8, 3], "tanh", dtype=dtype, seed=0)
+    before = net.evaluate(X, Y, loss=loss)["loss"]
+    result = training.lbfgs(net, X, Y, loss=loss, max_iter=60)
+    assert net.evaluate(X, Y, loss=loss)["loss"] == pytest.approx(result.fun, rel=1e-5)
+    assert result.fun < 0.8 * before
+
+
+def test_what_lbfgs_returns(dtype):
+    X, y = classes(60)
+    net, seen = fb.mlp([4, 3], dtype=dtype, seed=0), []
+
+    def callback(intermediate_result):
+        seen.append(float(intermediate_result.fun))
+
+    result = training.lbfgs(net, X, y, loss=CROSS_ENTROPY, l2=1.0, callback=callback)
+    assert result.success
+    assert result.status == 0
+    assert isinstance(result.message, str)
+    assert len(seen) == result.nit > 1
+    assert result.nfev >= result.nit
+    assert seen[-1] == pytest.approx(result.fun)
+    assert seen == sorted(seen, reverse=True)
+    squares = float((net.layers[0].W.astype(float) ** 2).sum())
+    assert result.fun == pytest.approx(
+        net.evaluate(X, y, loss=CROSS_ENTROPY)["loss"] + squares / 2 / 60, rel=1e-6)
+    assert net.history is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_lbfgs_stops_where_it_is_told_to(limit):
+    X, y = classes(60)
+    net = fb.mlp([4, 6, 3], dtype="float64", seed=0)
+    result = training.lbfgs(net, X, y, loss=CROSS_ENTROPY, max_iter=limit)
+    assert (result.nit, result.status, result.success) == (limit, 1, False)
+    again = training.lbfgs(fb.mlp([4, 6, 3], dtype="float64", seed=0), X, y, loss=CROSS_ENTROPY,
+                           max_evaluations=limit)
+    assert limit <= again.nfev <= limit + 25
+    assert again.status == 1
+    twin = fb.mlp([4, 6, 3], dtype="float64", seed=0)
+    assert training.lbfgs(twin, X, y, loss=CROSS_ENTROPY, tol=1e9).nit == 0
+    np.testing.assert_array_equal(
+        twin.parameters, fb.mlp([4, 6, 3], dtype="float64", seed=0).parameters)
+
+
+def test_a_callback_can_stop_lbfgs():
+    def callback(intermediate_result):
+        raise StopIteration
+
+    X, y = classes()
+    result = training.lbfgs(fb.mlp([4, 3]), X, y, loss=CROSS_ENTROPY, callback=callback)
+    assert result.nit == 1
+
+
+def test_lbfgs_refuses_dropout():
+    net = a_net()
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match=r"^network: expected .*without dropout"):
+        training.lbfgs(net, *classes(), loss=CROSS_ENTROPY)
+    assert net.parameters.tobytes() == before
+
+
+@pytest.mark.parametrize("arguments", [{"X": np.ones((12, 2))}, {"y": np.full(12, 3)},
+                                       {"loss": None}, {"sample_weight": [1]},
+                                       {"X": np.full((12, 4), np.nan)}, {"l2": -1.0},
+                                       {"l2": math.nan}, {"l2": "1"}])
+def test_lbfgs_refuses_what_fit_refuses(arguments):
+    net = fb.mlp([4, 6, 3], seed=0)
+    before = net.parameters.tobytes()
+    good = {"X": np.ones((12, 4)), "y": np.arange(12) % 3, "loss": CROSS_ENTROPY}
+    with pytest.raises((ValueError, TypeError), match=f"^{next(iter(arguments))}: "):
+        training.lbfgs(net, **good | arguments)
+    assert net.parameters.tobytes() == before
 
 
 # History
@@ -663,6 +1229,12 @@ FAMILIES = {
         ({"seed": -1}, ValueError, "seed: .*at least 0, got -1"),
         ({"seed": 1.5}, TypeError, "seed: .*got 1.5"),
     ],
+    "penalty": [
+        *(({"l2": value}, ValueError, f"l2: expected a finite number and at least 0, got {value}")
+          for value in (-1, nan, inf)),
+        ({"l2": "1"}, TypeError, "l2: expected a number, got '1'"),
+        ({"l2": None}, TypeError, "l2: expected a number, got None"),
+    ],
     "shares": [
         *(({"validation_fraction": value}, ValueError, f"validation_fraction: .*got {value}")
           for value in (1, -0.1, nan, 0.01, 0.99)),
@@ -789,8 +1361,10 @@ def test_divergence_stops_with_the_last_finite_weights(dtype, case):
 @pytest.mark.parametrize("make", [lambda: fb.SGD(1e39), lambda: fb.Adam(1e39),
                                   lambda: fb.SGD(0.1, weight_decay=1e39),
                                   lambda: fb.AdamW(0.1, weight_decay=1e41),
-                                  lambda: fb.Adam(epsilon=1e-50)],
-                         ids=["SGD", "Adam", "L2", "decay", "epsilon"])
+                                  lambda: fb.Adam(epsilon=1e-50),
+                                  lambda: fb.Adam(epsilon=1e-50, epsilon_hat=True),
+                                  lambda: fb.Adam(epsilon=1e300, epsilon_hat=True)],
+                         ids=["SGD", "Adam", "L2", "decay", "epsilon", "epsilon hat", "enormous"])
 def test_settings_beyond_float32_make_no_nan(make):
     """They round to infinity or 0, and 0 times infinity, or 0 / 0, is NaN."""
     net = fb.Sequential([fb.Dense(2, 2, init=lambda rng, n_in, n_out: np.zeros((n_in, n_out)))])
@@ -1054,14 +1628,28 @@ def bars(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("verbose", [0, 1, 2])
-def test_a_bar_over_the_steps_while_verbose_is_1(bars, verbose):
+@pytest.mark.parametrize("verbose", [0, 1, 2, 3])
+def test_a_bar_over_the_steps_while_verbose_is_1_or_3(bars, verbose, capsys):
     history = a_fit(a_net(), verbose=verbose)
-    assert len(bars) == (2 if verbose == 1 else 0)
+    assert len(capsys.readouterr().out.splitlines()) == (2 if verbose in (1, 2) else 0)
+    assert len(bars) == (2 if verbose in (1, 3) else 0)
     for i, bar in enumerate(bars):
         assert (bar.options["total"], bar.updates, bar.closed) == (5, 5, True)
         assert bar.options["desc"] == f"epoch {i + 1}/2"
         assert bar.text == f"loss {history['loss'][i]:.4f}"
+
+
+@pytest.mark.parametrize("verbose", [4, -1, 1.0, "1", None])
+def test_verbose_is_one_of_four(verbose):
+    with pytest.raises(ValueError, match=rf"^verbose: expected 0, 1, 2 or 3, got {verbose!r}"):
+        a_fit(a_net(), verbose=verbose)
+
+
+def test_the_bar_alone_without_tqdm(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    a_fit(a_net(), verbose=3)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_bar_is_closed_when_training_fails(bars):

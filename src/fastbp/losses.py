@@ -250,6 +250,8 @@ class Scaled(Loss):
     limits = {"value": checks.positive, "gradient": checks.positive}
 
     def __init__(self, loss, value, gradient):
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss: expected a Loss such as SigmoidCrossEntropy(), got {loss!r}")
         self.loss = loss
         self.value = value
         self.gradient = gradient
@@ -260,14 +262,14 @@ class Scaled(Loss):
 
     @property
     def operation(self):
-        if not checks.has_compiled_form(self.loss):
+        if not checks.has_compiled_form(self.loss) or isinstance(self.loss, Scaled):
             return None
         return *self.loss.operation, self.value, self.gradient
 
     def __call__(self, Z, y, sample_weight=None):
         value, dZ = self.loss(Z, y, sample_weight)
         if self.gradient != 1:
-            dZ *= dZ.dtype.type(self.gradient)
+            dZ = dZ * dZ.dtype.type(self.gradient)
         return value * self.value, dZ
 
     def targets(self, y, n_out, dtype):

@@ -134,7 +134,10 @@ class Dataset:
     def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
         rows = self.places(order)
-        X = checks.dense(self.X[rows], self.dtype)
+        if checks.is_sparse(self.X):
+            X = engine.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
+        else:
+            X = np.ascontiguousarray(self.X[rows], self.dtype)
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return X, self.y[rows], weights
 
@@ -620,7 +623,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     tol : float, default 1e-4
         It stops where no component of the gradient is larger.
     callback : callable, optional
-        Called after each iteration with SciPy's ``intermediate_result``.
+        Called after each iteration with SciPy's result so far, which has `x` and `fun`.
 
     Returns
     -------
@@ -664,10 +667,14 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         value = run.loss_and_gradients().sum()
         return value, network.gradients[order].astype(np.float64)
 
+    def call_back(intermediate_result):  # SciPy goes by the name
+        callback(intermediate_result)
+
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
     with network._training():
         result = minimize(objective, network.parameters[order].astype(np.float64),
-                          method="L-BFGS-B", jac=True, callback=callback, options=options)
+                          method="L-BFGS-B", jac=True, options=options,
+                          callback=None if callback is None else call_back)
         network.parameters[order] = result.x
     return result
 

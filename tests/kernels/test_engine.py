@@ -2,15 +2,20 @@
 tier and number of threads."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
 from fastbp import training
 from fastbp.kernels import dispatch, engine, threads
+from fastbp.losses import Scaled
+from fastbp.metrics import SubsetAccuracy
 
 ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
 
@@ -41,6 +46,12 @@ def networks(draw):
     return layers, n_in, n_out
 
 
+def subsets():
+    loss = fb.SigmoidCrossEntropy()
+    loss.metric = SubsetAccuracy
+    return loss
+
+
 LOSSES = {
     "labels": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(0.1), rng.integers(0, n, rows)),
     "shares": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(), rng.dirichlet(np.ones(n), rows)),
@@ -48,6 +59,14 @@ LOSSES = {
     "squared": lambda rng, rows, n: (fb.MeanSquaredError(), rng.normal(size=(rows, n))),
     "absolute": lambda rng, rows, n: (fb.MeanAbsoluteError(), rng.normal(size=(rows, n))),
     "huber": lambda rng, rows, n: (fb.Huber(0.7), rng.normal(size=(rows, n))),
+    "counts": lambda rng, rows, n: (fb.PoissonDeviance(), rng.poisson(2, (rows, n))),
+    "subsets": lambda rng, rows, n: (subsets(), rng.integers(0, 2, (rows, n))),
+    "scaled labels": lambda rng, rows, n: (
+        Scaled(fb.SoftmaxCrossEntropy(0.1), 0.3, 1 / 3), rng.integers(0, n, rows)),
+    "scaled signs": lambda rng, rows, n: (
+        Scaled(fb.SigmoidCrossEntropy(), n, n), rng.integers(0, 2, (rows, n))),
+    "scaled squares": lambda rng, rows, n: (
+        Scaled(fb.MeanSquaredError(), 0.5, 0.7), rng.normal(size=(rows, n))),
 }
 OPTIMIZERS = {
     "sgd": lambda: fb.SGD(0.05, weight_decay=0.01),
@@ -55,6 +74,8 @@ OPTIMIZERS = {
     "clipped": lambda: fb.SGD(0.05, 0.5, clip_norm=0.1),
     "adam": lambda: fb.Adam(0.01, weight_decay=0.01, clip_norm=1.0),
     "adamw": lambda: fb.AdamW(fb.schedules.Step(0.01, 1)),
+    "undamped": lambda: fb.SGD(0.01, 1.0),
+    "adam with epsilon hat": lambda: fb.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
 }
 
 
@@ -89,7 +110,7 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
     network=([lambda: fb.Dense(1, 5), lambda: fb.Dropout(0.3), lambda: fb.Dense(5, 2),
               lambda: fb.Dense(2, 3), lambda: fb.Dropout(0.3)], 1, 3),
     dtype="float32", loss="labels", optimizer="nesterov", kind="i8", rows=37, batch_size=1,
-    weighted=False, validation_fraction=0.0, n_threads=2,
+    weighted=False, validation_fraction=0.0, n_threads=2, l2=0.0, sparse=None,
 )
 @given(
     network=networks(),
@@ -102,20 +123,25 @@ def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
     weighted=st.booleans(),
     validation_fraction=st.sampled_from([0.0, 0.5]),
     n_threads=st.integers(2, 4),
+    l2=st.sampled_from([0.0, 0.01, 3.0]),
+    sparse=st.sampled_from([None, None, "csr", "csc", "coo"]),
 )
 def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size, weighted,
-                         validation_fraction, n_threads):
+                         validation_fraction, n_threads, l2, sparse):
     layers, n_in, n_out = network
     rng = np.random.default_rng(0)
     X = (3 * rng.normal(size=(rows, n_in)) + 4 * (kind == "u1")).clip(-9, 99).astype(kind)
+    X = np.where(rng.random(X.shape) < (0.5 if sparse else 0), X.dtype.type(0), X)
+    given_X = X if sparse is None else scipy.sparse.csr_array(X).asformat(sparse)
     loss, y = LOSSES[loss](rng, rows, n_out)
     options = {
         "batch_size": batch_size,
         "sample_weight": rng.integers(0, 3, rows) + (np.arange(rows) < 1) if weighted else None,
         "validation_fraction": validation_fraction,
+        "l2": l2,
     }
 
-    def run(isa, n_threads=1):
+    def run(isa, n_threads=1, X=given_X):
         return train(layers, dtype, X, y, loss, OPTIMIZERS[optimizer](), isa,
                      n_threads=n_threads, **options)
 
@@ -123,7 +149,7 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "describe", lambda run: None)
-            by_layers = run("scalar")
+            by_layers = run("scalar", X=X)
             assert run(dispatch.isa(), n_threads) == by_layers
         for isa in dispatch.available():
             assert run(isa) == by_layers, isa
@@ -133,13 +159,14 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("sizes", "batch_size"), [
-    ([300, 517, 10], 300),  # past the blocks of k, forward and for the weights
-    ([576, 512, 640, 3], 60),  # rows whose distance shares sets of a cache
-    ([101, 257, 263, 1], 31),
-    ([1, 1024, 3], 258),
+@pytest.mark.parametrize(("sizes", "batch_size", "l2"), [
+    ([300, 517, 10], 300, 0.0),  # past the blocks of k, forward and for the weights
+    ([576, 512, 640, 3], 60, 0.1),  # rows whose distance shares sets of a cache
+    ([101, 257, 263, 1], 31, 2.0),
+    ([1, 1024, 3], 258, 0.0),
+    ([64, 128, 128, 1], 5, 0.5),  # weights of one and of two blocks of squares, and no more
 ])
-def test_wide_networks_have_the_same_bits(sizes, batch_size, dtype):
+def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(batch_size + 1, sizes[0])).astype(dtype)
     y = rng.normal(size=(batch_size + 1, sizes[-1]))
@@ -149,9 +176,12 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, dtype):
         for n_in, n_out in itertools.pairwise(sizes[1:]):
             layers += [fb.ReLU, lambda a=n_in, b=n_out: fb.Dense(a, b)]
         return train(layers, dtype, X, y, fb.MeanSquaredError(), fb.Adam(clip_norm=0.1), isa,
-                     batch_size=batch_size, n_threads=n_threads)
+                     batch_size=batch_size, n_threads=n_threads, l2=l2)
 
     expected = run("scalar", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "describe", lambda run: None)
+        assert run(dispatch.isa(), 1) == expected
     paid = threads.set_work_per_thread(0)
     try:
         for isa in dispatch.available():
@@ -309,6 +339,107 @@ class TestWhatACallbackChanges:
         optimizer = fb.SGD(0.1)
         self.fit(lambda run: setattr(run.optimizer, "momentum", 0.9), optimizer=optimizer)
         assert optimizer.state["velocity"].any()
+
+
+class TestSparseRows:
+    """What an engine reads of rows of compressed columns, and what it leaves to SciPy."""
+
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype("f4")
+    X[np.random.default_rng(1).random(X.shape) < 0.6] = 0
+    X[[0, 7, 39]] = 0
+    y = np.arange(40) % 3
+    loss = fb.SoftmaxCrossEntropy()
+
+    @pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+    @pytest.mark.parametrize("index", ["i4", "i8"])
+    def test_are_read(self, make, index):
+        X = make(self.X)
+        X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+        assert engine.readable(X, np.float32)
+        assert not engine.readable(X, np.float64)
+        nets = fb.mlp([5, 4, 3], seed=0), fb.mlp([5, 4, 3], seed=0)
+        assert lowered(nets[0], X, self.y, self.loss)
+        assert lowered(nets[1], self.X, self.y, self.loss)
+        assert nets[0].parameters.tobytes() == nets[1].parameters.tobytes()
+        assert X.indices.dtype == X.indptr.dtype == np.dtype(index)
+
+    def test_indices_of_two_kinds_are_left_to_scipy(self):
+        X = scipy.sparse.csr_array(self.X)
+        X.indices, X.indptr = X.indices.astype("i8"), X.indptr.astype("i4")
+        assert not engine.readable(X, np.float32)
+
+    @pytest.mark.parametrize("change", [
+        lambda X: setattr(X, "data", X.data[::-1]),
+        lambda X: setattr(X, "indices", X.indices[:-1]),
+        lambda X: setattr(X, "indptr", X.indptr[:-1]),
+        lambda X: setattr(X, "indptr", X.indptr.astype("u4")),
+        lambda X: setattr(X, "indices", X.indices.astype(">i4")),
+    ])
+    def test_what_does_not_fit_is_not(self, change):
+        X = scipy.sparse.csr_array(self.X)
+        change(X)
+        assert not engine.readable(X, np.float32)
+
+    @pytest.mark.parametrize("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
+    def test_other_forms_become_rows(self, form):
+        X = scipy.sparse.coo_array(self.X).asformat(form)
+        assert lowered(fb.mlp([5, 4, 3]), X, self.y, self.loss)
+        assert X.format == form
+
+    @pytest.mark.parametrize("by_layers", [False, True])
+    def test_order_and_duplicates(self, by_layers, monkeypatch):
+        """The entries of a row in any order; those of one place add up."""
+        if by_layers:
+            monkeypatch.setattr(training, "describe", lambda run: None)
+        X = scipy.sparse.csr_array(
+            (np.array([1, 2, 4, 8, 16, 0, 32], "f4"), [4, 0, 4, 2, 0, 1, 4], [0, 3, 3, 7]),
+            shape=(3, 5))
+        assert X.toarray().tolist() == [[2, 0, 0, 0, 5], [0] * 5, [16, 0, 8, 0, 32]]
+        kept = X.copy()
+        results = []
+        for rows in (X, X.toarray()):
+            net = fb.mlp([5, 4, 3], seed=0)
+            net.fit(rows, [0, 1, 2], loss=self.loss, batch_size=2, seed=0)
+            results.append(net.parameters.tobytes())
+        assert results[0] == results[1]
+        for name in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(getattr(X, name), getattr(kept, name))
+
+
+CORRUPTED = """
+import sys
+import numpy as np, scipy.sparse, fastbp as fb
+from fastbp import training
+
+where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if path == "layers":
+    training.describe = lambda run: None
+X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
+                              dtype="f4")
+y = np.arange(300) % 4
+
+def corrupt(run):
+    getattr(X, where)[7:-1:3] = value
+
+net = fb.mlp([60, 8, 4], seed=0)
+try:
+    net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=4, seed=0, callbacks=[corrupt],
+            validation_fraction=0.3 if path == "validation" else 0)
+except (ValueError, IndexError):
+    pass
+assert np.isfinite(net.parameters).all()
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("path", ["engine", "layers", "validation"])
+@pytest.mark.parametrize("where", ["indices", "indptr"])
+@pytest.mark.parametrize("value", [10**9, -(10**9)])
+def test_a_callback_that_corrupts_sparse_rows(where, value, path):
+    """In a process of its own, whose memory it may spoil."""
+    run = subprocess.run([sys.executable, "-c", CORRUPTED, where, str(value), path],
+                         capture_output=True, text=True, check=False)
+    assert run.stdout == "alive\n", f"ended with {run.returncode}: {run.stderr}"
 
 
 def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):

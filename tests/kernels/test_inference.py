@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp import kernels
 from fastbp.kernels import dispatch, inference
 
 ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
@@ -48,6 +49,39 @@ def test_the_layers_bits(sizes, kinds, rows, dtype, first):
             assert net.predict(X).tobytes() == expected.tobytes()
             out = np.full((rows, sizes[-1]), np.nan, dtype)
             assert net.predict(X, out=out) is out
+            assert out.tobytes() == expected.tobytes()
+    finally:
+        dispatch.use(used)
+
+
+ENDS = {"softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.exp}
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.sampled_from([1, 3, 17, 60]), min_size=2, max_size=3),
+    last=st.sampled_from([None, *ACTIVATIONS, lambda: fb.Dropout(0.5)]),
+    rows=st.sampled_from([0, 1, 7, 257, 600]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    end=st.sampled_from(sorted(ENDS)),
+)
+def test_the_bits_of_what_is_made_of_the_outputs(sizes, last, rows, dtype, end):
+    assert set(inference.ENDS) == set(ENDS)
+    stack = [fb.Dense(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)]
+    net = fb.Sequential([*stack, *([last()] if last else [])], dtype=dtype, seed=0)
+    X = np.random.default_rng(0).normal(size=(rows, sizes[0])).astype(dtype)
+    used = dispatch.isa()
+    try:
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            Z = by_layers(net, X)
+            expected = ENDS[end](Z) if rows else Z
+            predictor = inference.Predictor(
+                [*(layer.operation for layer in net.layers), (end, 0.0)], net.parameters,
+                net.n_in)
+            assert predictor(X).tobytes() == expected.tobytes()
+            out = np.full(expected.shape, np.nan, dtype)
+            assert predictor(X, out) is out
             assert out.tobytes() == expected.tobytes()
     finally:
         dispatch.use(used)

@@ -16,6 +16,7 @@ from fastbp.kernels import (
     huber,
     mean_absolute_error,
     mean_squared_error,
+    poisson_deviance,
     sigmoid_cross_entropy,
     softmax,
     softmax_cross_entropy,
@@ -49,12 +50,19 @@ def huber_rows(Z, Y, delta=1.0):
             np.clip(Z - Y, -delta, delta) / Z.shape[1])
 
 
+def poisson_rows(Z, Y):
+    with np.errstate(over="ignore"):
+        rates = np.exp(Z)
+    return (rates - Y - Y * Z + special.xlogy(Y, Y)).mean(axis=1), (rates - Y) / Z.shape[1]
+
+
 ROWS = {
     softmax_cross_entropy: softmax_rows,
     sigmoid_cross_entropy: sigmoid_rows,
     mean_squared_error: squared_rows,
     mean_absolute_error: absolute_rows,
     huber: huber_rows,
+    poisson_deviance: poisson_rows,
 }
 LOSSES = list(ROWS)
 ROW_MEANS = LOSSES[1:]
@@ -315,6 +323,69 @@ class TestAccuracyNearZero:
             assert math.isnan(value)
             assert np.isnan(dZ[1, j])
             np.testing.assert_array_equal(dZ[[0, 2]], loss(Z, Y)[1][[0, 2]])
+
+
+class TestPoisson:
+    """Beyond what `TestFormula` asks of every loss."""
+
+    @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+    def test_scikit_learn_agrees(self, weighted):
+        rng = np.random.default_rng(0)
+        Z, Y = rng.normal(1, 1.5, (60, 1)), rng.poisson(3, (60, 1)).astype(float)
+        Y[::7] = 0
+        weights = rng.random(60) if weighted else None
+        expected = metrics.mean_poisson_deviance(Y[:, 0], np.exp(Z[:, 0]), sample_weight=weights)
+        assert poisson_deviance(Z, Y, weights)[0] == pytest.approx(expected / 2, rel=1e-13)
+
+    def test_worked_by_hand(self, dtype):
+        # Rates of 2 for counts of 0, 2 and 1: 2, 0 and 2 - 1 - log 2.
+        Z = np.full((1, 3), math.log(2), dtype)
+        value, dZ = poisson_deviance(Z, np.array([[0, 2, 1]], dtype))
+        eps = float(np.finfo(dtype).eps)
+        assert value == pytest.approx((3 - math.log(2)) / 3, rel=8 * eps)
+        np.testing.assert_allclose(dZ, [[2 / 3, 0, 1 / 3]], rtol=8 * eps, atol=eps)
+
+    @pytest.mark.parametrize("z", [-1e4, -50.0, -1.0, 0.0, 3.0, 40.0])
+    def test_a_count_of_0_costs_its_rate(self, z, dtype):
+        value, dZ = poisson_deviance(np.array([[z]], dtype), np.zeros((1, 1), dtype))
+        true = math.exp(z) if z > np.log(LEAST_GRADIENT[dtype.name]) else 0
+        eps = float(np.finfo(dtype).eps)
+        assert value == pytest.approx(true, rel=4 * eps, abs=0)
+        assert dZ[0, 0] == pytest.approx(true, rel=4 * eps, abs=0)
+
+    @pytest.mark.parametrize("n", [1, 5, 16, 19])
+    def test_the_rest_of_a_vector_costs_nothing(self, n, dtype):
+        assert poisson_deviance(np.full((2, n), -1e4, dtype), np.zeros((2, n), dtype))[0] == 0
+
+    @pytest.mark.parametrize("y", [0, 1e-3, 5, 1e30])
+    @pytest.mark.parametrize("z", [1e3, 1e30])
+    def test_huge_rates_are_infinite(self, z, y, dtype):
+        value, dZ = poisson_deviance(np.array([[0, z]], dtype), np.array([[0, y]], dtype))
+        assert value == np.inf
+        assert dZ.tolist() == [[0.5, np.inf]]
+
+    def test_the_smallest_counts(self, dtype):
+        info = np.finfo(dtype)
+        for y in (info.smallest_subnormal, info.smallest_normal, dtype.type(1e-30)):
+            value, dZ = poisson_deviance(np.zeros((1, 1), dtype), np.full((1, 1), y))
+            assert (value, dZ.tolist()) == (1, [[1]])
+
+    @pytest.mark.parametrize("y", [3.0, 1e3, 1e6])
+    def test_close_to_the_counts(self, y, dtype):
+        """Nothing is left but the rounding of numbers as large as y·z."""
+        z = dtype.type(math.log(y) + 1e-2)
+        value, dZ = poisson_deviance(np.full((1, 1), z), np.full((1, 1), y, dtype))
+        off = float(z) - math.log(y)
+        bound = 4 * float(np.finfo(dtype).eps) * y * math.log(y)
+        assert abs(value - y * (math.expm1(off) - off)) <= bound
+        assert abs(dZ[0, 0] - y * math.expm1(off)) <= bound
+
+    @pytest.mark.parametrize("bad", [-1.0, -1e-30, np.nan, -np.inf])
+    def test_counts_are_not_negative(self, bad, dtype):
+        Z, Y, _ = example((4, 3), dtype)
+        Y[2, 1] = bad
+        with pytest.raises(ValueError, match=r"^y: expected .*at least 0.* in row 2, column 1"):
+            poisson_deviance(Z, Y)
 
 
 class TestWeights:

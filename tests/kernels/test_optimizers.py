@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp.kernels import adam_step, norm, sgd_step
+from fastbp.kernels import adam_step, dispatch, norm, penalize, sgd_step
 
 SIZES = [1, 2, 7, 16, 17, 64, 101, 1000]
+LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 
 
 def sgd_loop(p, gradients, learning_rate, momentum=0.0, nesterov=False, weight_decay=0.0):
@@ -23,8 +24,11 @@ def sgd_loop(p, gradients, learning_rate, momentum=0.0, nesterov=False, weight_d
 
 
 def adam_loop(p, gradients, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-              weight_decay=0.0, decoupled=False):
-    """The parameters and both means after a step with each of the gradients."""
+              weight_decay=0.0, decoupled=False, epsilon_hat=False):
+    """The parameters and both means after a step with each of the gradients.
+
+    With `epsilon_hat` as at the end of the paper's section 2.
+    """
     p, m, v = p.astype(np.float64), np.zeros(p.shape), np.zeros(p.shape)
     for step, gradient in enumerate(gradients.astype(np.float64), start=1):
         g = gradient if decoupled else gradient + weight_decay * p
@@ -32,8 +36,12 @@ def adam_loop(p, gradients, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon
         v = beta2 * v + (1 - beta2) * g**2
         if decoupled:
             p = p - learning_rate * weight_decay * p
-        p = p - learning_rate * (m / (1 - beta1**step)) / (
-            np.sqrt(v / (1 - beta2**step)) + epsilon)
+        if epsilon_hat:
+            rate = learning_rate * np.sqrt(1 - beta2**step) / (1 - beta1**step)
+            p = p - rate * m / (np.sqrt(v) + epsilon)
+        else:
+            p = p - learning_rate * (m / (1 - beta1**step)) / (
+                np.sqrt(v / (1 - beta2**step)) + epsilon)
     return p, m, v
 
 
@@ -61,6 +69,8 @@ class TestSGD:
             {"momentum": 0.9, "weight_decay": 0.1},
             {"momentum": 0.5, "nesterov": True},
             {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+            {"momentum": 1.0},
+            {"momentum": 1, "nesterov": True, "weight_decay": 0.1},
         ],
         ids=lambda options: "-".join(options) or "plain",
     )
@@ -137,6 +147,9 @@ class TestAdam:
         {"epsilon": 0.1},
         {"weight_decay": 0.1, "learning_rate": 0.01},
         {"weight_decay": 0.1, "learning_rate": 0.01, "decoupled": True},
+        {"epsilon_hat": True},
+        {"epsilon_hat": True, "epsilon": 0.1, "beta1": 0.5, "beta2": 0.9},
+        {"epsilon_hat": True, "epsilon": 0.1, "weight_decay": 0.1, "decoupled": True},
     )
 
     @pytest.mark.parametrize("n", SIZES)
@@ -176,6 +189,22 @@ class TestAdam:
         second = (0.999 * 0.125 + 0.001 * 0.25) / -math.expm1(step * math.log(0.999))
         expected = 1 - 0.1 * first / (math.sqrt(second) + 1e-8)
         np.testing.assert_allclose(p, expected, rtol=20 * np.finfo(dtype).eps)
+
+    def test_epsilon_hat_worked_by_hand(self, dtype):
+        # √v is |g| / 2, and the step 0.5 · √0.25 / 0.25 = 1 · m / (|g| / 2 + 1), where m = g / 4.
+        p, g = np.array([1.0, 1.0, 1.0], dtype), np.array([2.0, -6.0, 0.0], dtype)
+        m, v = np.zeros_like(p), np.zeros_like(p)
+        adam_step(p, g, m, v, 1, learning_rate=0.5, beta1=0.75, beta2=0.75, epsilon=1.0,
+                  epsilon_hat=True)
+        np.testing.assert_allclose(p, [1 - 0.25, 1 + 1.5 / 4, 1], rtol=4 * np.finfo(dtype).eps)
+
+    def test_epsilon_hat_makes_no_difference_late(self, dtype, same_bits):
+        results = []
+        for hat in (False, True):
+            p, g, m, v = (np.full(3, x, dtype) for x in (1.0, 0.5, 0.25, 0.125))
+            adam_step(p, g, m, v, 10**6, learning_rate=0.1, epsilon=0.3, epsilon_hat=hat)
+            results.append(p)
+        same_bits(*results)
 
     def test_tiny_results_become_zero(self, dtype):
         least = float(np.finfo(dtype).smallest_normal)
@@ -364,6 +393,105 @@ class TestBoth:
 def test_decay_rates_out_of_range(function, argument, bad):
     with pytest.raises(ValueError, match=rf"^{argument}: expected a finite number"):
         run(function, np.ones((len(names(function)), 3)), **{argument: bad})
+
+
+class TestPenalize:
+    @pytest.mark.parametrize("n", [*SIZES, 8191, 8192, 8193, 20000])
+    def test_against_an_exact_sum(self, n, dtype):
+        (p, (g,)), strength = example(n, dtype, 1), 0.3
+        kept, expected = p.copy(), g + np.longdouble(dtype.type(strength)) * p
+        squares = penalize(p, g, strength)
+        assert type(squares) is float
+        assert squares == pytest.approx(math.fsum(x * x for x in p.tolist()), rel=1e-14)
+        np.testing.assert_array_equal(p, kept)
+        # One fused multiply-add, so rounded once.
+        np.testing.assert_allclose(g, expected, rtol=np.finfo(dtype).eps, atol=1e-18)
+
+    def test_worked_by_hand(self, dtype):
+        p, g = np.array([[1, -2], [0, 4]], dtype), np.array([[0, 1], [-1, 3]], dtype)
+        assert penalize(p, g, 0.5) == 21
+        assert g.tolist() == [[0.5, 0], [-1, 5]]
+
+    def test_gradient_by_central_differences(self):
+        p, (g,) = example(30, np.float64, 1)
+        before, h = g.copy(), 1e-4
+        penalize(p, g, 0.7)
+        for i in range(30):
+            nudge = np.zeros(30)
+            nudge[i] = h
+            above, below = (penalize(p + d, np.zeros(30), 0.0) for d in (nudge, -nudge))
+            assert g[i] - before[i] == pytest.approx(0.35 * (above - below) / (2 * h), abs=1e-9)
+
+    def test_strength_of_zero(self, dtype, same_bits):
+        p, (g,) = example(50, dtype, 1)
+        kept = g.copy()
+        assert penalize(p, g, 0) == pytest.approx(norm(p) ** 2, rel=1e-14)
+        same_bits(g, kept)
+
+    def test_nothing_to_do(self, dtype):
+        assert penalize(np.empty((0, 3), dtype), np.empty((0, 3), dtype), 1.0) == 0
+
+    def test_parameters_may_be_read_only_and_strided(self, dtype, same_bits):
+        p, (g,) = example(40, dtype, 1)
+        expected = g.copy()
+        squares = penalize(p, expected, 0.1)
+        frozen = p.copy()
+        frozen.flags.writeable = False
+        for other in (frozen, np.repeat(p, 2)[::2], p[::-1].copy()[::-1]):
+            got = g.copy()
+            assert penalize(other, got, 0.1) == squares
+            same_bits(got, expected)
+
+    def test_every_tier_has_the_same_bits(self, dtype, same_bits):
+        p, (g,) = example(16401, dtype, 1)
+        used, found = dispatch.isa(), []
+        try:
+            for isa in dispatch.available():
+                dispatch.use(isa)
+                got = g.copy()
+                found.append((penalize(p, got, 1 / 3), got))
+        finally:
+            dispatch.use(used)
+        for squares, got in found:
+            assert squares == found[0][0]
+            same_bits(got, found[0][1])
+
+    def test_tiny_results_become_zero(self, dtype):
+        least = LEAST_GRADIENT[dtype.name]
+        p, g = np.array([0.5, 1, -0.5, -1], dtype), np.zeros(4, dtype)
+        penalize(p, g, least)
+        assert g.tolist() == [0, least, 0, -least]
+
+    def test_nan_shows(self, dtype):
+        p, g = np.ones(20, dtype), np.ones(20, dtype)
+        p[7] = np.nan
+        assert math.isnan(penalize(p, g, 0.5))
+        assert np.isnan(g).nonzero()[0].tolist() == [7]
+
+    @pytest.mark.parametrize("bad, error", [(-0.1, ValueError), (np.nan, ValueError),
+                                            (np.inf, ValueError), ("1", TypeError),
+                                            (None, TypeError)])
+    def test_strength_out_of_range(self, bad, error):
+        with pytest.raises(error, match=r"^strength: expected"):
+            penalize(np.ones(3), np.ones(3), bad)
+
+    def test_arrays_that_do_not_fit(self, dtype):
+        other = np.float32 if dtype == np.float64 else np.float64
+        frozen = np.ones(4, dtype)
+        frozen.flags.writeable = False
+        for bad, error in ((frozen, ValueError), (np.ones(8, dtype)[::2], ValueError),
+                           (np.ones(5, dtype), ValueError), (np.ones((4, 1), dtype), ValueError),
+                           (np.ones(4, other), TypeError), ([1.0] * 4, TypeError),
+                           (None, TypeError)):
+            with pytest.raises(error, match=r"^gradients: expected"):
+                penalize(np.ones(4, dtype), bad, 0.1)
+        with pytest.raises(TypeError, match=r"^parameters: expected"):
+            penalize(np.ones(4, int), np.ones(4, dtype), 0.1)
+        memory = np.ones(8, dtype)
+        for shift in (0, 1, 3):
+            with pytest.raises(ValueError, match="gradients overlaps parameters"):
+                penalize(memory[:4], memory[shift : shift + 4], 0.1)
+        assert (memory == 1).all()
 
 
 class TestNorm:

@@ -101,7 +101,7 @@ def sparse_rows(name, X):
     except ValueError as error:
         raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
     if not X.has_canonical_format:
-        X = X.copy()
+        X = X.tocsc().tocsr()  # sorted, with duplicates in the order they had
         X.sum_duplicates()
     return X
 

@@ -416,6 +416,27 @@ def readable(X, dtype):
                     for array in arrays))
 
 
+def dense_rows(X, const int64_t[::1] rows, dtype):
+    """Some rows of a sparse array that `readable` accepts, as an array.
+
+    SciPy would not ask whether the places are in the row.
+    """
+    if not readable(X, dtype):
+        raise ValueError("X: expected a sparse array as it was when it was checked")
+    cdef Engine gatherer = Engine.__new__(Engine)
+    cdef Plan *plan = &gatherer.plan
+    out = np.empty((rows.shape[0], X.shape[1]), dtype)
+    cdef void *to = <void *><size_t>out.ctypes.data
+    gatherer.arrays = []
+    gatherer._take(X)
+    plan.n_in = X.shape[1]
+    if rows.shape[0] > 0 and dtype == np.float32:
+        read_rows(plan, &rows[0], rows.shape[0], <float *>to)
+    elif rows.shape[0] > 0:
+        read_rows(plan, &rows[0], rows.shape[0], <double *>to)
+    return out
+
+
 def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, sample_weight,
               rows):
     """Raise unless the arrays are what the compiled code, which cannot ask, takes them for."""

@@ -74,6 +74,8 @@ cdef void add_squares(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
     cdef double weight, residual, deviation
     for i in range(m):
         weight = 1.0 if weights is NULL else weights[i]
+        if weight == 0:  # times what may be infinite
+            continue
         for j in range(n):
             residual = <double>Z[i * n + j] - <double>Y[i * n + j]
             deviation = <double>Y[i * n + j] - mean[j]

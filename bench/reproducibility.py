@@ -1,0 +1,165 @@
+"""Same bits: three networks trained in every way there is, and their hashes.
+
+    python bench/reproducibility.py
+
+Each is trained in float32 and float64 with every instruction set of this machine, 1 to 4 threads,
+by the compiled engine and layer by layer, and predicts in batches of several sizes.  What a
+training leaves (parameters, optimizer state, history, predictions) is hashed, and the hashes have
+to be those in reproducibility.json, which were made on another day and maybe another machine.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import fastbp as fb
+from fastbp.kernels import dispatch, threads
+
+STORED = Path(__file__).with_suffix(".json")
+
+
+def numbers(rows, columns, seed):
+    """Rows between -1 and 1 that are the same everywhere: whole numbers, divided by 512."""
+    i, j = np.ogrid[1 : rows + 1, 1 : columns + 1]
+    return (i * 7919 + j * 104729 + i * j * (31 + seed)) % 1021 / 512 - 1
+
+
+def classification(dtype):
+    """Rows of unequal weight, Adam along a cosine, a penalty on the weights."""
+    X = numbers(500, 20, 1)
+    y = (4 * abs(X[:, 0] + X[:, 1] * X[:, 2])).astype(int) % 5
+    net = fb.mlp([20, 64, 33, 5], dtype=dtype, seed=1)
+    return net, X, {
+        "y": y, "loss": fb.SoftmaxCrossEntropy(0.1), "sample_weight": 1 + abs(X[:, 3]), "l2": 0.1,
+        "optimizer": fb.Adam(fb.schedules.Cosine(0.01, 4, 1)), "epochs": 4, "batch_size": 32,
+        "validation_fraction": 0.2,
+    }
+
+
+def regression(dtype):
+    """Two outputs, tanh and GELU, Nesterov's momentum, clipped gradients."""
+    X = numbers(400, 13, 2)
+    y = np.stack([X[:, 0] * X[:, 1], X[:, 2] - X[:, 3]], axis=1)
+    net = fb.mlp([13, 48, 300, 2], ("tanh", "gelu"), dtype=dtype, seed=2)
+    return net, X, {
+        "y": y, "loss": fb.Huber(0.5),
+        "optimizer": fb.SGD(0.05, 0.9, nesterov=True, weight_decay=1e-3, clip_norm=0.5),
+        "epochs": 3, "batch_size": 50, "validation_data": (X[:77], y[:77]),
+    }
+
+
+def deep(dtype):
+    """Five hidden layers, each with another activation and dropout, and AdamW."""
+    X = numbers(300, 30, 3)
+    y = (X[:, :3] > X[:, 3:6]).astype(float)
+    names = ("elu", "silu", "leaky_relu", "sigmoid", "relu")
+    net = fb.mlp([30, 64, 40, 40, 64, 17, 3], names, dropout=0.2, dtype=dtype, seed=3)
+    return net, X, {
+        "y": y, "loss": fb.SigmoidCrossEntropy(), "optimizer": fb.AdamW(0.005), "epochs": 3,
+        "batch_size": 37, "gradient_norms": True,
+    }
+
+
+NETWORKS = {"classification": classification, "regression": regression, "deep": deep}
+
+
+def by_layers(network):
+    """Hold the engine off the network: it does not know what a derived class does."""
+    first = network.layers[0]
+    first.__class__ = type("Dense", (type(first),), {"__module__": "somewhere.else"})
+
+
+def fingerprint(name, dtype, engine=True, chunk=None):
+    """The hash of all that a training leaves.
+
+    Parameters
+    ----------
+    name : str
+        One of `NETWORKS`.
+    dtype : str
+    engine : bool, default True
+        Whether the compiled engine may train it.
+    chunk : int, optional
+        Rows to predict at a time; without it all at once.
+    """
+    network, X, settings = NETWORKS[name](dtype)
+    if not engine:
+        by_layers(network)
+    history = network.fit(X, **settings)
+    optimizer = settings["optimizer"]
+    chunks = range(0, len(X), chunk or len(X))
+    outputs = [network.predict(X[i : i + (chunk or len(X))]) for i in chunks]
+    hashed = hashlib.sha256()
+    for array in (network.parameters, *optimizer.state.values(), np.concatenate(outputs)):
+        hashed.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    for key, values in history.items():
+        if key != "seconds":
+            hashed.update(key.encode() + np.asarray(values, "<f8").tobytes())
+    return hashed.hexdigest()[:32]
+
+
+def ways():
+    """Instruction set, threads, whether by the engine, and rows to predict at a time."""
+    for isa in dispatch.available():
+        for n_threads in (1, 2, 3, 4):
+            yield isa, n_threads, True, None
+        yield isa, 1, False, None
+        for chunk in (1, 7, 64):
+            yield isa, 1, True, chunk
+
+
+def check(names=NETWORKS):
+    """Train in every way; a list of (name, dtype, way, hash), and those stored.
+
+    Returns
+    -------
+    found : list of tuple
+    """
+    found, tier = [], dispatch.isa()
+    work = threads.set_work_per_thread(0)  # so small a network would get one thread
+    try:
+        for name in names:
+            for dtype in ("float32", "float64"):
+                for way in ways():
+                    isa, n_threads, engine, chunk = way
+                    dispatch.use(isa)
+                    fb.set_num_threads(n_threads)
+                    found.append((name, dtype, way, fingerprint(name, dtype, engine, chunk)))
+    finally:
+        threads.set_work_per_thread(work)
+        fb.set_num_threads(None)
+        dispatch.use(tier)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--store", action="store_true",
+                        help=f"write the hashes to {STORED.name} (a change of results!)")
+    arguments = parser.parse_args()
+    print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}, "
+          f"instruction sets {', '.join(dispatch.available())}")
+    found = check()
+    if arguments.store:
+        hashes = {f"{name} {dtype}": value for name, dtype, _, value in found}
+        STORED.write_text(json.dumps(hashes, indent=1) + "\n")
+    stored = json.loads(STORED.read_text())
+    wrong = [each for each in found if each[3] != stored[f"{each[0]} {each[1]}"]]
+    for key, value in stored.items():
+        name, dtype = key.split()
+        same = [each[3] == value for each in found if each[:2] == (name, dtype)]
+        print(f"{key:<24} {value}  {sum(same)} of {len(same)} ways")
+    for name, dtype, (isa, n_threads, engine, chunk), value in wrong:
+        print(f"DIFFERENT: {name} {dtype}, {isa}, {n_threads} threads, "
+              f"{'engine' if engine else 'layers'}, {chunk or 'all'} rows at a time: {value}")
+    print(f"{len(found) - len(wrong)} of {len(found)} hashes are those stored")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
