@@ -14,7 +14,7 @@ import numpy as np
 
 try:
     from sklearn import neural_network
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import LabelBinarizer
@@ -73,6 +73,7 @@ class Record(Callback):
 
     def on_train_begin(self, training):
         self.plateau.on_train_begin(training)
+        self.estimator._begun = True
 
     def on_epoch_end(self, training):
         estimator, plateau, history = self.estimator, self.plateau, training.history
@@ -86,14 +87,15 @@ class Record(Callback):
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if "val_loss" in history:
-            score = history["val_" + training.loss.metric.name][-1]
+            scores = history["val_" + training.loss.metric.name]
+            score = scores[-1] = estimator._score_of(scores[-1])
             estimator.validation_scores_.append(score)
             estimator.validation_loss_curve_.append(history["val_loss"][-1])
             estimator.best_validation_score_ = max(score, estimator.best_validation_score_)
             self.say(f"Validation score: {score:f}")
-        if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
-            rate = estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t
-            training.optimizer.learning_rate = rate
+        kind, first_rate, power = estimator._rule
+        if estimator.solver == "sgd" and kind == "invscaling":
+            training.optimizer.learning_rate = first_rate / (estimator.t_ + 1) ** power
         rate = training.optimizer.learning_rate
         plateau.on_epoch_end(training)
         if not estimator.early_stopping:
@@ -171,18 +173,23 @@ class BaseMLP(BaseEstimator):
         """`epochs` is None in `fit`."""
         incremental = epochs is not None
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        if not (incremental and hasattr(self, "coefs_")):
-            self._validate_params()
-        self._check_together(validation)
-        X, y, sample_weight = self._validated(X, y, sample_weight, first, incremental)
-        random_state = check_random_state(self.random_state)
-        self._initialize(X, y, random_state, first)
-        if validation is not None:
-            validation = self._validated(*validation, first=False, incremental=True)
-        if self.solver == "lbfgs":
-            self._fit_lbfgs(X, y, sample_weight)
-        else:
-            self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs)
+        before = self.__dict__.copy()
+        self._begun = False
+        try:
+            self._check_together(validation)
+            X, y, sample_weight = self._validated(X, y, sample_weight, first, incremental)
+            if validation is not None:
+                validation = self._validated(*validation, first=False, incremental=True)
+            random_state = check_random_state(self.random_state)
+            self._initialize(X, y, random_state, first)
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(X, y, sample_weight)
+            else:
+                self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs)
+        except Exception:
+            if not self._begun:  # a fit that is refused changes nothing
+                self.__dict__ = before
+            raise
         if not np.isfinite(self._network().parameters).all():
             raise ValueError(NOT_FINITE)
         return self
@@ -213,7 +220,7 @@ class BaseMLP(BaseEstimator):
             raise ValueError(f"activation: expected a name or {n_hidden} names, one for each "
                              f"hidden layer, got {len(names)}")
         for name in names:
-            if name not in ACTIVATIONS:
+            if not (isinstance(name, str) and name in ACTIVATIONS):
                 raise ValueError(f"activation: expected each one of {', '.join(ACTIVATIONS)}, "
                                  f"got {name!r}")
         return tuple(names)
@@ -249,15 +256,13 @@ class BaseMLP(BaseEstimator):
         dtype = X.dtype if self.dtype is None else np.dtype(self.dtype)
         weights, biases = [], []
         # The output layer's weights are spread as those of the last hidden layer.
-        for n_in, n_out, name in zip(
-            sizes, sizes[1:], (*activations, activations[-1] if activations else None),
-            strict=False,
-        ):
+        spread = (*activations, activations[-1] if activations else self.activation)
+        for n_in, n_out, name in zip(sizes, sizes[1:], spread, strict=False):
             bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (n_in + n_out))
             weights.append(random_state.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
             biases.append(random_state.uniform(-bound, bound, n_out).astype(dtype))
         self.coefs_, self.intercepts_ = weights, biases
-        self._net = self._optimizer = self._plateau = None
+        self._built = self._optimizer = self._plateau = None
         if self.solver != "lbfgs":
             self.loss_curve_ = []
             self.best_loss_ = None if self.early_stopping else np.inf
@@ -277,13 +282,14 @@ class BaseMLP(BaseEstimator):
                 l2=self.alpha, max_iter=self.max_iter, max_evaluations=self.max_fun, tol=self.tol,
                 callback=say,
             )
+        self._begun = True
         self.n_iter_ = min(result.nit, self.max_iter)
         self.loss_ = result.fun
         if result.status != 0:
             warnings.warn(
-                f"lbfgs did not converge after {self.n_iter_} iterations (status "
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status="
                 f"{result.status}): {result.message}. Increase max_iter or max_fun, or scale "
-                f"the data, for example with StandardScaler", ConvergenceWarning, stacklevel=4,
+                f"the data, for example with StandardScaler", ConvergenceWarning, stacklevel=5,
             )
 
     def _fit_stochastic(self, X, y, sample_weight, validation, random_state, epochs):
@@ -291,17 +297,21 @@ class BaseMLP(BaseEstimator):
         incremental = epochs is not None
         if self._optimizer is None or not incremental:
             self._optimizer, self._epochs = self._new_optimizer(), 0
+            self._rule = self.learning_rate, self.learning_rate_init, self.power_t
+        elif self._optimizer.state:
+            self._take_along(self._optimizer, network)
         if callable(self.learning_rate):
             # Each call of Network.fit counts its epochs from 0.
             schedule = functools.partial(_later, self.learning_rate, self._epochs)
             self._optimizer.learning_rate = schedule
-        seed = int(random_state.randint(2**31)) if self.dropout > 0 else 0
+        # An int as random_state draws the same in each call, but t_ goes on.
+        seed = int(random_state.randint(2**31)) + self.t_ if self.dropout > 0 else 0
         if self.early_stopping and validation is None:
             X, y, sample_weight, validation = self._split(X, y, sample_weight, random_state)
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_, self.validation_loss_curve_ = [], []
             self.best_validation_score_ = -np.inf
-        plateau = self._plateau = self._plateau or self._new_plateau()
+        plateau = self._plateau = self._new_plateau(self._plateau)
         n_rows = X.shape[0]
         batch_size = self._batch_size(n_rows)
         self.n_iter_ = 0
@@ -315,19 +325,19 @@ class BaseMLP(BaseEstimator):
                 n_threads=self.n_threads, verbose=3 if self.verbose else 0,
             )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
         except FloatingPointError as error:
             if not self.early_stopping:
                 raise ValueError(f"{NOT_FINITE} {error}") from error
             self.validation_scores_.append(np.nan)
             self.validation_loss_curve_.append(np.nan)
             warnings.warn(f"{error}. The weights are those with the best validation score",
-                          ConvergenceWarning, stacklevel=4)
+                          ConvergenceWarning, stacklevel=5)
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self.history_.stopped:
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
-                    f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=4,
+                    f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=5,
                 )
         self._epochs += self.n_iter_
         patience_is_over = plateau.count > plateau.patience
@@ -345,20 +355,25 @@ class BaseMLP(BaseEstimator):
             return optimizers.AdamW(rate, *betas, self.weight_decay, clip)
         return optimizers.Adam(rate, *betas, clip_norm=clip, epsilon_hat=True)
 
-    def _new_plateau(self):
+    def _new_plateau(self, before):
+        """One that goes on counting where that of the call before was."""
         monitor = "loss"
         if self.early_stopping:
             monitor = "val_loss" if self.monitor == "loss" else f"val_{self._loss().metric.name}"
-        turns_down = self.solver == "sgd" and self.learning_rate == "adaptive"
-        return Plateau(self.n_iter_no_change, self.tol, monitor,
-                       factor=0.2 if turns_down else None, keep_best=bool(self.early_stopping))
+        turns_down = self.solver == "sgd" and self._rule[0] == "adaptive"
+        plateau = Plateau(self.n_iter_no_change, self.tol, monitor,
+                          factor=0.2 if turns_down else None, keep_best=bool(self.early_stopping))
+        if before is not None and before.monitor == monitor:
+            for name in Plateau.kept:
+                setattr(plateau, name, getattr(before, name))
+        return plateau
 
     def _batch_size(self, n_rows):
         if self.batch_size == "auto":
             return min(200, n_rows)
         if self.batch_size > n_rows:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going "
-                          "to be clipped", stacklevel=5)
+                          "to be clipped", stacklevel=6)
         return min(self.batch_size, n_rows)
 
     def _split(self, X, y, sample_weight, random_state):
@@ -383,31 +398,41 @@ class BaseMLP(BaseEstimator):
         They are views of its parameters; if somebody has put other arrays in their place, or
         it was left behind in a pickle, it is made of them anew.
         """
-        network = self.__dict__.get("_net")
-        if network is not None:
-            parts = iter((*self.coefs_, *self.intercepts_))
-            dense = self._dense
-            if (all(layer.W is next(parts) for layer in dense)
-                    and all(layer.b is next(parts) for layer in dense)):
-                return network
+        weights, biases = self.coefs_, self.intercepts_
+        built = self.__dict__.get("_built")
+        if built is not None and len(built[1]) == len(weights) == len(biases) and all(
+            layer.W is W and layer.b is b
+            for layer, W, b in zip(built[1], weights, biases, strict=True)
+        ):
+            return built[0]
+        weights, biases = [*map(np.asarray, weights)], [*map(np.asarray, biases)]
+        single = all(array.dtype == np.float32 for array in (*weights, *biases))
         stack, dense = [], []
-        for W, b, name in zip(self.coefs_, self.intercepts_, (*self._activations, "identity"),
-                              strict=True):
+        for W, b, name in zip(weights, biases, (*self._activations, "identity"), strict=True):
             layer = layers.Dense(*W.shape)
             layer.W, layer.b = W, b
             dense.append(layer)
             stack.append(layer)
             if ACTIVATIONS[name] is not None:
                 stack.append(ACTIVATIONS[name]())
-            if self.dropout > 0 and len(dense) < len(self.coefs_):
+            if self.dropout > 0 and len(dense) < len(weights):
                 stack.append(layers.Dropout(self.dropout))
-        network = Sequential(stack, dtype=np.asarray(self.coefs_[0]).dtype)
+        network = Sequential(stack, dtype="float32" if single else "float64")
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
-        self._dense, self._net = dense, network
-        optimizer = self.__dict__.get("_optimizer")
-        if optimizer is not None and optimizer.state:
-            optimizer.resume(network.parameters, optimizer.state, optimizer.steps)
+        self._built = network, dense
         return network
+
+    @staticmethod
+    def _take_along(optimizer, network):
+        """Let the optimizer go on with a network that was made anew."""
+        parameters = network.parameters
+        if all((array.shape, array.dtype) == (parameters.shape, parameters.dtype)
+               for array in optimizer.state.values()):
+            optimizer.resume(parameters, optimizer.state, optimizer.steps)
+
+    def _score_of(self, score):
+        """A score as scikit-learn's rules have it."""
+        return score
 
     def _outputs(self, X):
         """The network's outputs through the output activation, for X as users give it."""
@@ -424,8 +449,7 @@ class BaseMLP(BaseEstimator):
     def __getstate__(self):
         """The weights are kept once, in coefs_ and intercepts_."""
         state = dict(super().__getstate__())
-        for name in ("_net", "_dense"):
-            state.pop(name, None)
+        state.pop("_built", None)
         optimizer = state.get("_optimizer")
         if optimizer is not None:
             state["_optimizer_state"] = optimizer.state, optimizer.steps
@@ -467,6 +491,8 @@ def _checked_epochs(epochs):
 def _pair(X_val, y_val, sample_weight_val):
     """Validation data, or None without."""
     if X_val is None and y_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val: expected None without X_val and y_val")
         return None
     if X_val is None or y_val is None:
         raise ValueError("X_val and y_val: expected both or neither, got only "
@@ -604,6 +630,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags.classifier_tags.multi_label = True
         return tags
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train on X and y.
 
@@ -628,6 +655,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._fit(X, y, sample_weight, _pair(X_val, y_val, sample_weight_val))
 
     @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None, *, epochs=1, X_val=None,
                     y_val=None, sample_weight_val=None):
         """Go on training, with the optimizer as it is.
@@ -736,8 +764,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if len(np.setdiff1d(present, self.classes_)):
                 raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has "
                                  f"{self.classes_}. 'y' has {present}.")
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        if type_of_target(y).startswith("multilabel") != several:
+            raise ValueError(f"y: expected {'rows of zeros and ones' if several else 'labels'} as "
+                             f"before, got {type_of_target(y)} targets")
         if self.class_weight is not None:
-            by_class = compute_sample_weight(self.class_weight, y)
+            by_class = self._class_weights(y)
             sample_weight = by_class if sample_weight is None else sample_weight * by_class
         self.out_activation_ = "logistic"
         if self._label_binarizer.y_type_ == "multiclass":
@@ -748,13 +780,29 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         smoothing = self.label_smoothing
         return X, (1 - smoothing) * targets + smoothing / 2, sample_weight
 
+    def _class_weights(self, y):
+        """A weight for each row."""
+        if self.class_weight == "balanced" or y.ndim == 2:
+            return compute_sample_weight(self.class_weight, y)
+        unknown = set(self.class_weight) - set(self.classes_.tolist())
+        if unknown:
+            raise ValueError(f"class_weight: expected classes of y, {self.classes_}, got "
+                             f"{', '.join(map(repr, unknown))} besides")
+        weights = np.array([self.class_weight.get(label, 1.0) for label in self.classes_.tolist()])
+        return weights[np.searchsorted(self.classes_, y)]
+
+    def _score_of(self, score):
+        return 1.0 if len(self.classes_) == 1 else score  # it can predict nothing else
+
     def _loss(self):
         n = self.n_outputs_
+        # scikit-learn takes no probability to be smaller than this in the loss.
+        cap = np.inf if self.label_smoothing else -np.log(np.finfo(self.coefs_[0].dtype).eps)
         if self.out_activation_ == "softmax":
-            return losses.SoftmaxCrossEntropy(self.label_smoothing)
+            return losses.SoftmaxCrossEntropy(self.label_smoothing, cap)
+        loss = losses.SigmoidCrossEntropy(cap)
         if n == 1:
-            return losses.SigmoidCrossEntropy()
-        loss = losses.SigmoidCrossEntropy()
+            return loss
         loss.metric = metrics.SubsetAccuracy
         return losses.Scaled(loss, n, n)  # the sum over the outputs
 
@@ -814,6 +862,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
     ):
         super().__init__(locals())
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train on X and y.
 
@@ -837,6 +886,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
         return self._fit(X, y, sample_weight, _pair(X_val, y_val, sample_weight_val))
 
     @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, *, epochs=1, X_val=None, y_val=None,
                     sample_weight_val=None):
         """Go on training, with the optimizer as it is.

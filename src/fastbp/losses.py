@@ -4,6 +4,8 @@ A loss is called with the network's output and the targets, ``value, dZ = loss(Z
 and gives its mean over the batch and the gradient by Z.
 """
 
+import math
+
 import numpy as np
 
 from . import kernels
@@ -89,6 +91,10 @@ class Loss(checks.Settings):
         return f"{type(self).__name__}({arguments})"
 
 
+def _cap(name, value):
+    return value if value == math.inf else checks.positive(name, value)
+
+
 class SoftmaxCrossEntropy(Loss):
     """Classification into one of n_out classes; the network returns scores (logits).
 
@@ -99,24 +105,27 @@ class SoftmaxCrossEntropy(Loss):
     ----------
     label_smoothing : float in [0, 1), default 0.0
         ``T = (1 - label_smoothing)·onehot(y) + label_smoothing / n_out``.
+    cap : float above 0, default infinity
+        What a row counts at most in the value; the gradient knows nothing of it.
     """
 
-    limits = {"label_smoothing": checks.share}
+    limits = {"label_smoothing": checks.share, "cap": _cap}
     metric = Accuracy
 
-    def __init__(self, label_smoothing=0.0):
+    def __init__(self, label_smoothing=0.0, cap=math.inf):
         self.label_smoothing = label_smoothing
+        self.cap = cap
 
     @property
     def operation(self):
-        return "softmax_cross_entropy", self.label_smoothing
+        return "softmax_cross_entropy", self.label_smoothing, self.cap
 
     def __call__(self, Z, y, sample_weight=None):
         y = np.asarray(y)
         targets = y if y.ndim == 1 else _like(Z, "y", y)
         weights = _like(Z, "sample_weight", sample_weight)
         return kernels.softmax_cross_entropy(Z, targets, weights,
-                                             label_smoothing=self.label_smoothing)
+                                             label_smoothing=self.label_smoothing, cap=self.cap)
 
     def targets(self, y, n_out, dtype):
         y = checks.data("y", y)
@@ -153,7 +162,7 @@ class Elementwise(Loss):
 
     @property
     def operation(self):
-        return self.kernel.__name__, getattr(self, "delta", 0.0)
+        return self.kernel.__name__, getattr(self, "delta", 0.0), getattr(self, "cap", math.inf)
 
     def __call__(self, Z, y, sample_weight=None):
         weights = _like(Z, "sample_weight", sample_weight)
@@ -165,10 +174,22 @@ class SigmoidCrossEntropy(Elementwise):
 
     ``l = log(1 + exp(z)) - y·z`` for an output, ``dZ = (sigmoid(Z) - Y) / (batch·n_out)``.
     The network returns scores (logits); targets are between 0 and 1.
+
+    Parameters
+    ----------
+    cap : float above 0, default infinity
+        What an output counts at most in the value; the gradient knows nothing of it.
     """
 
+    limits = {"cap": _cap}
     metric = BinaryAccuracy
     kernel = staticmethod(kernels.sigmoid_cross_entropy)
+
+    def __init__(self, cap=math.inf):
+        self.cap = cap
+
+    def settings(self):
+        return {"cap": self.cap}
 
     def targets(self, y, n_out, dtype):
         targets = super().targets(y, n_out, dtype)

@@ -128,7 +128,7 @@ cdef struct Plan:
     void *gradients
 
     int loss, metric
-    double loss_parameter, value_scale, gradient_scale, l2
+    double loss_parameter, loss_cap, value_scale, gradient_scale, l2
 
     int optimizer
     bint nesterov, decoupled, epsilon_hat
@@ -189,7 +189,7 @@ cdef class Engine:
     parameters, gradients : ndarray of shape (n,)
         The network's flat arrays.
     loss : tuple
-        ``(name, parameter)``, or ``(name, parameter, value_scale, gradient_scale)``.
+        ``(name, parameter, cap)``, or with ``value_scale, gradient_scale`` besides.
     metric : str or None
         One of `METRICS`.
     optimizer : dict
@@ -236,7 +236,7 @@ cdef class Engine:
         if y.ndim == 2 and y.shape[1] != plan.n_out:
             raise ValueError(f"y: expected {plan.n_out} columns, got {y.shape[1]}")
 
-        name, plan.loss_parameter, *scales = loss
+        name, plan.loss_parameter, plan.loss_cap, *scales = loss
         plan.loss = LOSSES[name]
         plan.value_scale, plan.gradient_scale = scales or (1.0, 1.0)
         plan.l2 = l2
@@ -679,7 +679,7 @@ cdef bint lose(Run *run, fbp_member *me, Py_ssize_t m, const real *Z) noexcept n
     fbp_share(me, m, 1, &first, &stop)
     fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
              &labels[first] if labels else labels, &weights[first] if weights else weights,
-             scale, plan.loss_parameter, dZ + first * n, plan.row_losses + first)
+             scale, plan.loss_parameter, plan.loss_cap, dZ + first * n, plan.row_losses + first)
     if plan.gradient_scale != 1:
         for i in range(first * n, stop * n):
             dZ[i] *= <real>plan.gradient_scale

@@ -11,6 +11,7 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None,
     *,
     label_smoothing: float = 0.0,
+    cap: float = ...,
     out: _Floats | None = None,
 ) -> tuple[float, _Floats]: ...
 def sigmoid_cross_entropy(
@@ -18,6 +19,7 @@ def sigmoid_cross_entropy(
     y: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
+    cap: float = ...,
     out: _Floats | None = None,
 ) -> tuple[float, _Floats]: ...
 def mean_squared_error(

@@ -5,6 +5,8 @@ L = Σᵢ wᵢ·lᵢ / Σᵢ wᵢ, summed in float64 in the order of the rows.  
 the mean over its outputs, except for softmax, where a row is one answer.
 """
 
+from libc.math cimport INFINITY
+
 import numpy as np
 
 from . import checks
@@ -12,7 +14,7 @@ from . import checks
 
 cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
                       const int64_t[::1] labels, const real[::1] weights, double parameter,
-                      real[:, ::1] dZ, double[::1] row_losses) except? -1:
+                      double cap, real[:, ::1] dZ, double[::1] row_losses) except? -1:
     """The mean loss; one of Y and labels is None, and weights may be."""
     cdef const real *Y_data = <const real *>NULL if Y is None else &Y[0, 0]
     cdef const int64_t *label_data = <const int64_t *>NULL if labels is None else &labels[0]
@@ -22,7 +24,7 @@ cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
     with nogil:
         scale = loss_scale(m, weight_data)
         fbp_loss(tier, which, m, Z.shape[1], &Z[0, 0], Y_data, label_data, weight_data, scale,
-                 parameter, &dZ[0, 0], &row_losses[0])
+                 parameter, cap, &dZ[0, 0], &row_losses[0])
         return sum_of_losses(m, weight_data, &row_losses[0]) * scale
 
 
@@ -52,15 +54,22 @@ cdef double sum_of_losses(Py_ssize_t m, const real *weights,
     return total
 
 
-cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out):
+cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out,
+           double cap=INFINITY):
     dZ = checks.output(out, Z.shape, Z.dtype, in_place=[Z], y=labels if Y is None else Y,
                        sample_weight=sample_weight)
     row_losses = np.empty(Z.shape[0], np.float64)
     if Z.dtype == "f4":
-        value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+        value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, cap, dZ,
+                                 row_losses)
     else:
-        value = mean_loss[double](which, Z, Y, labels, sample_weight, parameter, dZ, row_losses)
+        value = mean_loss[double](which, Z, Y, labels, sample_weight, parameter, cap, dZ,
+                                  row_losses)
     return value, dZ
+
+
+def _cap(cap):
+    return cap if cap == INFINITY else checks.number("cap", cap, 0, low_open=True)
 
 
 def _scores(Z):
@@ -117,7 +126,8 @@ def _distributions(y, Z):
     return y
 
 
-def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, out=None):
+def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=INFINITY,
+                          out=None):
     """Cross-entropy of softmax(Z) with the targets, and its gradient, in one pass.
 
     ``lᵢ = log Σⱼ exp(Zᵢⱼ) - Σⱼ Tᵢⱼ·Zᵢⱼ`` and ``dZ = (softmax(Z) - T) / batch``, where the
@@ -133,6 +143,8 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, out=
     sample_weight : ndarray of shape (batch,), optional
         How much each row counts, Z's dtype.
     label_smoothing : float in [0, 1), default 0.0
+    cap : float above 0, default infinity
+        What a row counts at most in the loss; the gradient knows nothing of it.
     out : ndarray of shape (batch, classes), optional
         Where to write dZ; may be `Z`.
 
@@ -160,12 +172,13 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, out=
     weights = _weights(sample_weight, Z)
     y = checks.real_numbers("y", y)
     if y.ndim == 1:
-        return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, None, _labels(y, Z), weights, smoothing, out)
+        return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, None, _labels(y, Z), weights, smoothing, out,
+                     _cap(cap))
     return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, _distributions(y, Z), None, weights, smoothing,
-                 out)
+                 out, _cap(cap))
 
 
-def sigmoid_cross_entropy(Z, y, sample_weight=None, *, out=None):
+def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=INFINITY, out=None):
     """Cross-entropy of sigmoid(Z) with targets in [0, 1]: binary and multi-label.
 
     ``lᵢⱼ = log(1 + exp(Zᵢⱼ)) - Yᵢⱼ·Zᵢⱼ`` and ``dZ = (sigmoid(Z) - Y) / (batch · outputs)``.
@@ -178,6 +191,8 @@ def sigmoid_cross_entropy(Z, y, sample_weight=None, *, out=None):
         Targets between 0 and 1; of shape (batch,) where there is one output.
     sample_weight : ndarray of shape (batch,), optional
         How much each row counts, same dtype.
+    cap : float above 0, default infinity
+        What an output counts at most in the loss; the gradient knows nothing of it.
     out : ndarray of shape (batch, outputs), optional
         Where to write dZ; may be `Z`.
 
@@ -202,7 +217,7 @@ def sigmoid_cross_entropy(Z, y, sample_weight=None, *, out=None):
         raise ValueError(f"y: expected targets between 0 and 1, "
                          f"got {Y[i, j]} in row {i}, column {j}")
     return _loss(FBP_SIGMOID_CROSS_ENTROPY, Z, Y, None, _weights(sample_weight, Z),
-                 0.0, out)
+                 0.0, out, _cap(cap))
 
 
 def mean_squared_error(Z, y, sample_weight=None, *, out=None):

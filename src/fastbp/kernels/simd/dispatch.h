@@ -107,11 +107,12 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
                         uint64_t step, ptrdiff_t first);                                     \
         void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                   \
         /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not    \
-         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss. \
+         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss, \
+         * of which a row (softmax) or an element (the others) counts `cap` at most.         \
          * weights (m,) may be NULL: all 1. */                                               \
         void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,     \
                                  const int64_t *labels, const real *weights, double scale,   \
-                                 real parameter, real *dZ, double *row_losses);              \
+                                 real parameter, real cap, real *dZ, double *row_losses);    \
         /* gradients += strength * parameters */                                              \
         void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients,               \
                          real strength);                                                     \

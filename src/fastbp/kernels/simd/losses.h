@@ -88,7 +88,7 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
 #define ROWS 16 /* whose logarithms are taken together */
 static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
                                   const int64_t *labels, const real *weights, double scale,
-                                  real smoothing, real *dZ, double *row_losses)
+                                  real smoothing, real cap, real *dZ, double *row_losses)
 {
     const real keep = (real)1 - smoothing, spread = smoothing / (real)n;
     for (ptrdiff_t first = 0; first < m; first += ROWS) {
@@ -115,7 +115,8 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
         for (ptrdiff_t i = first; i < stop; i++) {
             real *dz = dZ + i * n;
             if (left_out(weights, i, n, dz, row_losses)) continue;
-            row_losses[i] = (double)(log_sum[i - first] - target_score[i - first]);
+            const real loss = log_sum[i - first] - target_score[i - first];
+            row_losses[i] = (double)(cap < loss ? cap : loss); /* a NaN stays one */
             const real row_scale = (real)(weights ? scale * (double)weights[i] : scale);
             const vec inverse_sum = v_splat(inverse[i - first]);
             const real *e = is_short ? e_short[i - first] : dz;
@@ -190,7 +191,7 @@ static inline void poisson_element(vec z, vec y, vec unused, vec *value, vec *sl
 #define ROW_MEAN_LOSS(name, element, idle)                                                     \
     static void name(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,                   \
                      const int64_t *labels, const real *weights, double scale, real parameter, \
-                     real *dZ, double *row_losses)                                             \
+                     real cap, real *dZ, double *row_losses)                                   \
     {                                                                                          \
         (void)labels;                                                                          \
         for (ptrdiff_t i = 0; i < m; i++) {                                                    \
@@ -204,6 +205,7 @@ static inline void poisson_element(vec z, vec y, vec unused, vec *value, vec *sl
                 const vec y = v_load_part(Y + i * n + j, n - j, 0);                            \
                 vec value, slope;                                                              \
                 element(z, y, v_splat(parameter), &value, &slope);                             \
+                value = v_select(v_lt(v_splat(cap), value), v_splat(cap), value);              \
                 lanes[LANE(j)] = lanes[LANE(j)] + value;                                       \
                 v_store_part(dZ + i * n + j, n - j,                                            \
                              v_zero_below(row_scale * slope, FBP_LEAST_GRADIENT));             \
