@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import common
 import numpy as np
@@ -29,7 +30,7 @@ def data():
     y = (10 * abs(X[:, 0] + X[:, 1] * X[:, 2])).astype(np.int64) % 10
     weights = [
         (numbers(n_in, n_out, 2).astype(np.float32) / n_in**0.5, np.zeros(n_out, np.float32))
-        for n_in, n_out in zip(SIZES, SIZES[1:], strict=False)
+        for n_in, n_out in pairwise(SIZES)
     ]
     return X, y, weights
 

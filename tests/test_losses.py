@@ -308,9 +308,9 @@ def test_metrics_and_representations():
     assert [loss.metric.name for loss in losses] == ["accuracy"] * 2 + ["r2"] * 4 + ["accuracy"]
     assert [loss.metric for loss in losses[-2:]] == [RateR2, BinaryAccuracy]
     assert [repr(loss) for loss in losses] == [
-        "SoftmaxCrossEntropy(label_smoothing=0.1)", "SigmoidCrossEntropy()",
+        "SoftmaxCrossEntropy(label_smoothing=0.1, cap=None)", "SigmoidCrossEntropy(cap=None)",
         "MeanSquaredError()", "MeanAbsoluteError()", "Huber(delta=2.0)", "PoissonDeviance()",
-        "Scaled(loss=SigmoidCrossEntropy(), value=2.0, gradient=0.5)",
+        "Scaled(loss=SigmoidCrossEntropy(cap=None), value=2.0, gradient=0.5)",
     ]
 
 

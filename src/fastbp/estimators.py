@@ -797,7 +797,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _loss(self):
         n = self.n_outputs_
         # scikit-learn takes no probability to be smaller than this in the loss.
-        cap = np.inf if self.label_smoothing else -np.log(np.finfo(self.coefs_[0].dtype).eps)
+        cap = None if self.label_smoothing else -np.log(np.finfo(self.coefs_[0].dtype).eps)
         if self.out_activation_ == "softmax":
             return losses.SoftmaxCrossEntropy(self.label_smoothing, cap)
         loss = losses.SigmoidCrossEntropy(cap)

@@ -92,7 +92,7 @@ class Loss(checks.Settings):
 
 
 def _cap(name, value):
-    return value if value == math.inf else checks.positive(name, value)
+    return None if value is None else checks.positive(name, value)
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -105,20 +105,20 @@ class SoftmaxCrossEntropy(Loss):
     ----------
     label_smoothing : float in [0, 1), default 0.0
         ``T = (1 - label_smoothing)·onehot(y) + label_smoothing / n_out``.
-    cap : float above 0, default infinity
+    cap : float above 0, optional
         What a row counts at most in the value; the gradient knows nothing of it.
     """
 
     limits = {"label_smoothing": checks.share, "cap": _cap}
     metric = Accuracy
 
-    def __init__(self, label_smoothing=0.0, cap=math.inf):
+    def __init__(self, label_smoothing=0.0, cap=None):
         self.label_smoothing = label_smoothing
         self.cap = cap
 
     @property
     def operation(self):
-        return "softmax_cross_entropy", self.label_smoothing, self.cap
+        return "softmax_cross_entropy", self.label_smoothing, self.cap or math.inf
 
     def __call__(self, Z, y, sample_weight=None):
         y = np.asarray(y)
@@ -162,7 +162,8 @@ class Elementwise(Loss):
 
     @property
     def operation(self):
-        return self.kernel.__name__, getattr(self, "delta", 0.0), getattr(self, "cap", math.inf)
+        cap = getattr(self, "cap", None) or math.inf
+        return self.kernel.__name__, getattr(self, "delta", 0.0), cap
 
     def __call__(self, Z, y, sample_weight=None):
         weights = _like(Z, "sample_weight", sample_weight)
@@ -177,7 +178,7 @@ class SigmoidCrossEntropy(Elementwise):
 
     Parameters
     ----------
-    cap : float above 0, default infinity
+    cap : float above 0, optional
         What an output counts at most in the value; the gradient knows nothing of it.
     """
 
@@ -185,7 +186,7 @@ class SigmoidCrossEntropy(Elementwise):
     metric = BinaryAccuracy
     kernel = staticmethod(kernels.sigmoid_cross_entropy)
 
-    def __init__(self, cap=math.inf):
+    def __init__(self, cap=None):
         self.cap = cap
 
     def settings(self):

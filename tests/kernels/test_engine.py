@@ -56,6 +56,7 @@ LOSSES = {
     "labels": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(0.1), rng.integers(0, n, rows)),
     "shares": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(), rng.dirichlet(np.ones(n), rows)),
     "signs": lambda rng, rows, n: (fb.SigmoidCrossEntropy(), rng.integers(0, 2, (rows, n))),
+    "capped": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(cap=0.8), rng.integers(0, n, rows)),
     "squared": lambda rng, rows, n: (fb.MeanSquaredError(), rng.normal(size=(rows, n))),
     "absolute": lambda rng, rows, n: (fb.MeanAbsoluteError(), rng.normal(size=(rows, n))),
     "huber": lambda rng, rows, n: (fb.Huber(0.7), rng.normal(size=(rows, n))),

@@ -325,6 +325,33 @@ class TestAccuracyNearZero:
             np.testing.assert_array_equal(dZ[[0, 2]], loss(Z, Y)[1][[0, 2]])
 
 
+class TestCap:
+    """Terms count `cap` at most in the loss, and the gradient is what it was."""
+
+    def test_rows_of_softmax(self, dtype, same_bits):
+        Z = np.array([[0, 9, 0], [0, 0, 0], [np.nan, 0, 0]], dtype)
+        y = np.array([0, 1, 2])
+        value, dZ = softmax_cross_entropy(Z[:2], y[:2], cap=2.5)
+        assert value == pytest.approx((2.5 + np.log(3)) / 2, rel=1e-6)
+        same_bits(dZ, softmax_cross_entropy(Z[:2], y[:2])[1])
+        assert np.isnan(softmax_cross_entropy(Z, y, cap=2.5)[0])
+
+    def test_elements_of_sigmoid(self, dtype, same_bits):
+        rng = np.random.default_rng(0)
+        Z, Y = (10 * rng.normal(size=(7, 33))).astype(dtype), rng.integers(0, 2, (7, 33))
+        value, dZ = sigmoid_cross_entropy(Z, Y.astype(dtype), cap=3.0)
+        terms = np.logaddexp(0, np.where(Y, -Z, Z).astype("f8"))
+        assert value == pytest.approx(np.minimum(terms, 3).mean(), rel=1e-5)
+        assert (terms > 3).any()
+        same_bits(dZ, sigmoid_cross_entropy(Z, Y.astype(dtype))[1])
+
+    @pytest.mark.parametrize("bad", [0, -1, np.nan, "1", [1]])
+    def test_no_cap(self, bad):
+        for loss in (softmax_cross_entropy, sigmoid_cross_entropy):
+            with pytest.raises((TypeError, ValueError), match=r"^cap: expected"):
+                loss(np.ones((1, 1)), np.ones((1, 1)), cap=bad)
+
+
 class TestPoisson:
     """Beyond what `TestFormula` asks of every loss."""
 

@@ -11,7 +11,7 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None,
     *,
     label_smoothing: float = 0.0,
-    cap: float = ...,
+    cap: float | None = None,
     out: _Floats | None = None,
 ) -> tuple[float, _Floats]: ...
 def sigmoid_cross_entropy(
@@ -19,7 +19,7 @@ def sigmoid_cross_entropy(
     y: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
-    cap: float = ...,
+    cap: float | None = None,
     out: _Floats | None = None,
 ) -> tuple[float, _Floats]: ...
 def mean_squared_error(

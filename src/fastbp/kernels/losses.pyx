@@ -69,7 +69,7 @@ cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out,
 
 
 def _cap(cap):
-    return cap if cap == INFINITY else checks.number("cap", cap, 0, low_open=True)
+    return INFINITY if cap is None else checks.number("cap", cap, 0, low_open=True)
 
 
 def _scores(Z):
@@ -126,7 +126,7 @@ def _distributions(y, Z):
     return y
 
 
-def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=INFINITY,
+def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=None,
                           out=None):
     """Cross-entropy of softmax(Z) with the targets, and its gradient, in one pass.
 
@@ -143,7 +143,7 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
     sample_weight : ndarray of shape (batch,), optional
         How much each row counts, Z's dtype.
     label_smoothing : float in [0, 1), default 0.0
-    cap : float above 0, default infinity
+    cap : float above 0, optional
         What a row counts at most in the loss; the gradient knows nothing of it.
     out : ndarray of shape (batch, classes), optional
         Where to write dZ; may be `Z`.
@@ -178,7 +178,7 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
                  out, _cap(cap))
 
 
-def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=INFINITY, out=None):
+def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=None, out=None):
     """Cross-entropy of sigmoid(Z) with targets in [0, 1]: binary and multi-label.
 
     ``lᵢⱼ = log(1 + exp(Zᵢⱼ)) - Yᵢⱼ·Zᵢⱼ`` and ``dZ = (sigmoid(Z) - Y) / (batch · outputs)``.
@@ -191,7 +191,7 @@ def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=INFINITY, out=None):
         Targets between 0 and 1; of shape (batch,) where there is one output.
     sample_weight : ndarray of shape (batch,), optional
         How much each row counts, same dtype.
-    cap : float above 0, default infinity
+    cap : float above 0, optional
         What an output counts at most in the loss; the gradient knows nothing of it.
     out : ndarray of shape (batch, outputs), optional
         Where to write dZ; may be `Z`.

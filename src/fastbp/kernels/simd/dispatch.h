@@ -93,38 +93,37 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
     if (p->gate) p->gate = (const char *)p->gate + first * bytes;
 }
 
-#define FBP_DECLARE_TABLE(real, dtype)                                                       \
-    typedef struct {                                                                         \
-        /* workspace may be NULL, which makes a large product slower */                      \
-        void (*matmul)(const fbp_product *product, real *workspace);                         \
-        void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);          \
-        /* dZ from dA and Z; for sigmoid and tanh from dA and A */                           \
-        void (*map_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *Z,    \
-                                              real *dZ, real parameter);                     \
-        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of  \
-         * the generator's sequence, a multiple of 4 */                                      \
-        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,      \
-                        uint64_t step, ptrdiff_t first);                                     \
-        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                   \
-        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not    \
-         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss, \
-         * of which a row (softmax) or an element (the others) counts `cap` at most.         \
-         * weights (m,) may be NULL: all 1. */                                               \
-        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,     \
-                                 const int64_t *labels, const real *weights, double scale,   \
-                                 real parameter, real cap, real *dZ, double *row_losses);    \
-        /* gradients += strength * parameters */                                              \
-        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients,               \
-                         real strength);                                                     \
-        /* velocity may be NULL: no momentum */                                              \
-        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,    \
-                    real learning_rate, real momentum, int nesterov, real weight_decay);     \
-        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v, \
-                     const double *constants);                                               \
-        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                \
-        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */     \
-        /* floating-point operations made in some chains of this length: peak.h */           \
-        double (*fma_chains)(ptrdiff_t length);                                              \
+#define FBP_DECLARE_TABLE(real, dtype)                                                         \
+    typedef struct {                                                                           \
+        /* workspace may be NULL, which makes a large product slower */                        \
+        void (*matmul)(const fbp_product *product, real *workspace);                           \
+        void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);            \
+        /* dZ from dA and Z; for sigmoid and tanh from dA and A */                             \
+        void (*map_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *Z,      \
+                                              real *dZ, real parameter);                       \
+        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of    \
+         * the generator's sequence, a multiple of 4 */                                        \
+        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,        \
+                        uint64_t step, ptrdiff_t first);                                       \
+        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                     \
+        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not      \
+         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,   \
+         * of which a row (softmax) or an element (the others) counts `cap` at most.           \
+         * weights (m,) may be NULL: all 1. */                                                 \
+        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,       \
+                                 const int64_t *labels, const real *weights, double scale,     \
+                                 real parameter, real cap, real *dZ, double *row_losses);      \
+        /* gradients += strength * parameters */                                               \
+        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength); \
+        /* velocity may be NULL: no momentum */                                                \
+        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,      \
+                    real learning_rate, real momentum, int nesterov, real weight_decay);       \
+        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,   \
+                     const double *constants);                                                 \
+        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                  \
+        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */       \
+        /* floating-point operations made in some chains of this length: peak.h */             \
+        double (*fma_chains)(ptrdiff_t length);                                                \
     } fbp_table_##dtype
 
 /* What adam's `constants` holds, in this order. */
