@@ -1482,3 +1482,14 @@ def test_without_scikit_learn():
     assert found.count('pip install "fastbp[sklearn]"') == 2
     with pytest.raises(AttributeError, match="has no attribute 'MLP'"):
         fb.MLP  # noqa: B018
+
+
+def test_a_warm_start_after_lbfgs():
+    X, y = sklearn.datasets.load_iris(return_X_y=True)
+    model = fb.MLPClassifier((7,), solver="lbfgs", max_iter=5, warm_start=True, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 5 iteration"):
+        model.fit(X, y)
+    before = model.score(X, y)
+    model.set_params(solver="adam", max_iter=200, tol=0.01).fit(X, y)
+    assert model.score(X, y) >= before
+    assert len(model.loss_curve_) == model.n_iter_

@@ -264,10 +264,13 @@ class BaseMLP(BaseEstimator):
         self.coefs_, self.intercepts_ = weights, biases
         self._built = self._optimizer = self._plateau = None
         if self.solver != "lbfgs":
-            self.loss_curve_ = []
-            self.best_loss_ = None if self.early_stopping else np.inf
-            self.validation_scores_ = self.validation_loss_curve_ = None
-            self.best_validation_score_ = None
+            self._start_records()
+
+    def _start_records(self):
+        self.loss_curve_ = []
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self.validation_scores_ = self.validation_loss_curve_ = None
+        self.best_validation_score_ = None
 
     def _fit_lbfgs(self, X, y, sample_weight):
         def say(intermediate_result):
@@ -295,6 +298,8 @@ class BaseMLP(BaseEstimator):
     def _fit_stochastic(self, X, y, sample_weight, validation, random_state, epochs):
         network = self._network()
         incremental = epochs is not None
+        if not hasattr(self, "loss_curve_"):  # it was lbfgs before
+            self._start_records()
         if self._optimizer is None or not incremental:
             self._optimizer, self._epochs = self._new_optimizer(), 0
             self._rule = self.learning_rate, self.learning_rate_init, self.power_t
