@@ -40,6 +40,7 @@ def numbers(results):
     ("scaling", ["--peers"]),
     ("memory", []),
     ("estimators", []),
+    ("concurrency", []),
 ])
 def test_a_benchmark(tmp_path, script, arguments):
     printed, results = run(script, tmp_path, *arguments)
