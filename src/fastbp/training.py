@@ -277,7 +277,7 @@ class Training:
                 self._step_by_layers(i + made, order, rates, whole_steps)
                 made += 1
             i += made
-            progress.update(made, self.sums.loss)
+            progress.update(made, self.sums)
         row = {"loss": self.sums.loss, "learning_rate": float(rates[-1])}
         if self.sums.metric is not None:
             row[self.sums.metric.name] = self.sums.metric.result()
@@ -730,8 +730,8 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def update(self, steps, loss):
-        """Some more steps; `loss` is the mean so far."""
+    def update(self, steps, sums):
+        """Some more steps, and the epoch's sums so far."""
         if self.bar is not None and not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self.bar.set_postfix_str(f"loss {sums.loss:.4f}", refresh=False)
             self.bar.update(steps)
