@@ -12,6 +12,7 @@ import json
 import os
 import re
 import warnings
+import zlib
 
 import numpy as np
 
@@ -27,6 +28,19 @@ __all__ = ["Checkpoints"]
 HEAD = b"fastbp checkpoint 1\n"
 NAME = re.compile(r"checkpoint-(\d{8,})\.fastbp")
 KEPT = 2
+
+# Locks that are held.  A forked child would go on holding them.
+claims = set()
+
+
+def _leave_to_parent():
+    for lock in claims:
+        lock.close()
+    claims.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class Checkpoints:
@@ -58,7 +72,7 @@ class Checkpoints:
     """
 
     def __init__(self, path, every, resume, described):
-        self.path = None if path is None else os.fspath(path)
+        self.path = None if path is None else os.path.abspath(os.fsdecode(path))
         self.every = every
         self.resume = resume
         self.described = described
@@ -81,15 +95,21 @@ class Checkpoints:
                     os.unlink(os.path.join(self.path, name))
             self.saved = self._newest()
         except BaseException:
-            self._lock.close()
+            self._give_up()
             raise
         return self
 
     def __exit__(self, *error):
         if self.path is not None:
-            self._lock.close()  # which gives it up, as the end of the process would
+            self._give_up()
+
+    def _give_up(self):
+        """Let others have the folder, as the end of the process would."""
+        claims.discard(self._lock)
+        self._lock.close()
 
     def _claim(self):
+        claims.add(self._lock)
         if fcntl is None:
             return
         try:
@@ -108,7 +128,11 @@ class Checkpoints:
     def restore(self, run, rng, callbacks):
         """Set a training that has just begun to the state that was kept; keep the first one."""
         if self.saved is not None:
-            _restore(run, rng, callbacks, *self.saved)
+            try:
+                _restore(run, rng, callbacks, *self.saved)
+            except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise ValueError(f"checkpoint: the newest in {self.path!r} is whole, but not one "
+                                 f"of this training ({type(error).__name__}: {error})") from None
             self.saved = None
         else:
             self._keep(run, rng, callbacks)
@@ -148,8 +172,8 @@ class Checkpoints:
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "
                           f"training goes on", RuntimeWarning, stacklevel=2)
             return
-        for old in self._epochs()[KEPT:]:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for old in self._epochs()[KEPT:]:
                 os.unlink(self._file(old))
 
     def _newest(self):
@@ -183,7 +207,9 @@ def _state(run, rng, callbacks):
     for i, values in enumerate(kept):
         for name, value in values.items():
             if isinstance(value, np.ndarray):
-                arrays[f"callbacks.{i}.{name}"], values[name] = value, None
+                # safetensors would write a view's memory, whatever its strides.
+                arrays[f"callbacks.{i}.{name}"] = np.array(value, order="C")
+                values[name] = None
     rate = optimizer.learning_rate
     state = {
         "rng": rng.bit_generator.state, "history": dict(run.history),
@@ -216,6 +242,41 @@ def _restore(run, rng, callbacks, state, arrays):
         run.stop(state["stopped"])
 
 
+def describe(data, validation, **settings):
+    """What a training is made of, for comparison: as JSON has it.
+
+    Parameters
+    ----------
+    data, validation : Dataset
+        `validation` may be None.
+    **settings
+        Numbers, texts, layers, losses and optimizers, or lists of them.
+    """
+    described = {name: _describe(value) for name, value in settings.items()}
+    described["shape of X"] = list(data.X.shape)
+    described["rows of validation_data"] = None if validation is None else len(validation)
+    for name, each in (("y", data), ("y of validation_data", validation)):
+        described[name] = None if each is None else zlib.crc32(np.ascontiguousarray(each.y))
+    weights = data.sample_weight
+    described["sample_weight"] = None if weights is None else zlib.crc32(weights)
+    return described
+
+
+def _describe(value):
+    """An object by its class and settings; functions by nothing, since they have no text."""
+    if isinstance(value, list | tuple):
+        return [_describe(each) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    settings = {name: setting for name, setting in sorted(vars(value).items())
+                if isinstance(setting, bool | int | float | str) and name not in COUNTERS}
+    return f"{type(value).__name__} {settings}"
+
+
+# What goes on changing in layers and optimizers; the checkpoint has it.
+COUNTERS = {"steps", "step", "key", "learning_rate"}
+
+
 def _compare(saved, now):
     """Raise unless the checkpoint is one of the same training; its length may differ."""
     for name, value in now.items():
@@ -246,7 +307,11 @@ def _read(path):
     try:
         arrays = load(content)
         length = int.from_bytes(content[:8], "little")
-        state = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][io.FORMAT])
-    except (SafetensorError, KeyError, TypeError, RecursionError) as error:
+        state = dict(json.loads(json.loads(content[8 : 8 + length])["__metadata__"][io.FORMAT]))
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"it cannot be read ({type(error).__name__}: {error})") from None
+    if not isinstance(state.get("fit"), dict) or not all(
+        isinstance(state.get(name), int) for name in ("entropy", "reseeded")
+    ):
+        raise ValueError("it is not one of a training")
     return state, arrays

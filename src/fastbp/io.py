@@ -86,6 +86,8 @@ def read(path, layer_types=()):
         raise FileNotFoundError(f"path: there is no file {path!r}")
     if os.path.isdir(path):
         raise IsADirectoryError(f"path: expected a file, got the directory {path!r}")
+    if not os.path.isfile(path):  # to read a pipe might never end
+        raise ValueError(f"path: {path!r} is no fastbp model: it is a pipe or a device")
     known = built_in.BUILT_IN | _by_name(layer_types)
     try:
         with safe_open(path, framework="numpy") as file:

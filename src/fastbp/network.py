@@ -1,8 +1,6 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
-import contextlib
 import copy
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,7 +92,6 @@ class Sequential:
             layer.bind(self._parameters[part], self._gradients[part])
             start = part.stop
         self._predictors, self._predictors_made = {}, -1
-        self._trained = threading.Lock()  # held by whoever trains
 
     @property
     def parameters(self):
@@ -362,12 +359,12 @@ class Sequential:
         FileExistsError
             If there are checkpoints in the folder and `resume` is false.
         RuntimeError
-            If the network is being trained already, in another thread say, or the folder of
-            checkpoints is in use.
+            If the network or the optimizer is being used by a training already, in another
+            thread say, or the folder of checkpoints is.
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        with self._training(), threads.using(n_threads):
+        with training.alone("network", self), threads.using(n_threads):
             return training.fit(
                 self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
                 batch_size=batch_size, sample_weight=sample_weight, l2=l2,
@@ -376,17 +373,6 @@ class Sequential:
                 seed=seed, verbose=verbose, checkpoint=checkpoint,
                 checkpoint_every=checkpoint_every, resume=resume,
             )
-
-    @contextlib.contextmanager
-    def _training(self):
-        """Be the only one who trains this network."""
-        if not self._trained.acquire(blocking=False):
-            raise RuntimeError("this network is being trained already, in another thread or by "
-                               "the fit that called back; train a copy: copy.deepcopy(network)")
-        try:
-            yield
-        finally:
-            self._trained.release()
 
     def _rows(self, name, X):
         """X as a 2-D array of real numbers that fits the first layer; not copied.
@@ -505,7 +491,7 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_trained"):
+        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made"):
             del state[name]
         return state
 

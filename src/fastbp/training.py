@@ -4,8 +4,10 @@ What `Sequential.fit` does is `fit` below, from top to bottom: check everything,
 each epoch run the steps, evaluate, record, and ask the callbacks.
 """
 
+import contextlib
 import copy
 import math
+import os
 import signal
 import threading
 import time
@@ -17,6 +19,7 @@ import numpy as np
 from . import kernels, layers, losses, optimizers
 from .callbacks import Callback, EachEpoch
 from .checkpoints import Checkpoints
+from .checkpoints import describe as describe_fit
 from .kernels import checks, engine
 
 __all__ = ["History", "Training", "fit", "lbfgs"]
@@ -171,6 +174,37 @@ def batch_weight(weights, n):
     """What a batch of n rows counts in a mean over all rows."""
     # A cumulative sum adds in the order of the rows; NumPy's sum does not.
     return float(n) if weights is None else float(np.cumsum(weights, dtype=np.float64)[-1])
+
+
+# Networks and optimizers that a training uses.
+_in_use = set()
+_in_use_lock = threading.Lock()
+
+
+def _after_fork():
+    """A forked child has none of its parent's trainings."""
+    global _in_use_lock
+    _in_use.clear()
+    _in_use_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def alone(what, piece):
+    """Be the only training that uses a network or an optimizer, for the with statement."""
+    with _in_use_lock:
+        if id(piece) in _in_use:
+            raise RuntimeError(f"this {what} is being used by a training already, in another "
+                               f"thread or by the fit that called back; use a copy: "
+                               f"copy.deepcopy({what})")
+        _in_use.add(id(piece))
+    try:
+        yield
+    finally:
+        _in_use.discard(id(piece))
 
 
 class WholeSteps:
@@ -522,16 +556,16 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         validation_fraction = 0.0
     if validation_fraction > 0:
         data.n_aside(validation_fraction)
-    described = {
-        "layers": [f"{type(layer).__name__} {layer.parameter_shapes}" for layer in network.layers],
-        "dtype": str(network.dtype), "loss": type(loss).__name__, "l2": l2,
-        "optimizer": type(optimizer).__name__, "batch_size": batch_size, "seed": seed,
-        "shuffle": bool(shuffle), "shape of X": list(data.X.shape),
-        "validation_fraction": validation_fraction,
-        "rows of validation_data": None if validation is None else len(validation),
-        "callbacks": [type(callback).__name__ for callback in callbacks],
-    }
-    with Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints:
+    described = describe_fit(
+        data, validation, layers=network.layers, loss=loss, optimizer=optimizer, l2=l2,
+        batch_size=batch_size, shuffle=bool(shuffle), gradient_norms=bool(gradient_norms),
+        seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
+        callbacks=[type(callback).__name__ for callback in callbacks],
+    )
+    with (
+        alone("optimizer", optimizer),
+        Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints,
+    ):
         checkpoints.begin(network)
         streams = network._streams(seed)
         rng = np.random.default_rng(streams[0])
@@ -671,7 +705,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         callback(intermediate_result)
 
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
-    with network._training():
+    with alone("network", network):
         result = minimize(objective, network.parameters[order].astype(np.float64),
                           method="L-BFGS-B", jac=True, options=options,
                           callback=None if callback is None else call_back)
