@@ -147,7 +147,7 @@ def test_two_threads_that_train_one_network():
         if said == ["trained"] * 2:  # one after the other
             continue
         assert "trained" in said
-        assert any("is being trained already" in text and "deepcopy" in text for text in said)
+        assert any("is being used by a training already" in text and "deepcopy" in text for text in said)
         assert net.parameters.tobytes() == alone.parameters.tobytes()
 
 
@@ -164,7 +164,7 @@ def test_while_a_network_is_trained():
         for way in ways:
             for call in (way, lambda way=way: at_once([way])):
                 before = net.parameters.tobytes()
-                with pytest.raises(RuntimeError, match=r"trained already.*copy"):
+                with pytest.raises(RuntimeError, match=r"used by a training already.*copy"):
                     call()
                 assert net.parameters.tobytes() == before
                 refused.append(run.epoch)

@@ -48,6 +48,9 @@ class Sequential:
         If an element of `layers` is no Layer.
     ValueError
         If there are no layers, their sizes do not chain, or a layer is used twice.
+    MemoryError
+        Before anything is allocated, if parameters and gradients are more than this machine's
+        memory.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Sequential:
         self._entropy = np.random.SeedSequence(seed).entropy
         self._reseeded = 0
         fresh = [layer for layer in self.layers if not layer.initialized]
+        self._check_size(fresh)
         try:
             for i, layer in enumerate(self.layers):
                 if layer in fresh:
@@ -77,6 +81,13 @@ class Sequential:
                 layer.clear()
             raise
         self._bind()
+
+    def _check_size(self, fresh):
+        """Raise MemoryError where the parameters and gradients are more than there is memory."""
+        n = sum(layer.n_parameters for layer in self.layers)
+        n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
+        memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
+                     2 * n * self.dtype.itemsize + 8 * n_fresh)
 
     def _stream(self, *spawn_key):
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
@@ -364,15 +375,19 @@ class Sequential:
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        with training.alone("network", self), threads.using(n_threads):
-            return training.fit(
-                self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
-                batch_size=batch_size, sample_weight=sample_weight, l2=l2,
-                validation_data=validation_data, validation_fraction=validation_fraction,
-                callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
-                seed=seed, verbose=verbose, checkpoint=checkpoint,
-                checkpoint_every=checkpoint_every, resume=resume,
-            )
+        used = training.claim("network", self)
+        try:
+            with threads.using(n_threads):
+                return training.fit(
+                    self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
+                    batch_size=batch_size, sample_weight=sample_weight, l2=l2,
+                    validation_data=validation_data, validation_fraction=validation_fraction,
+                    callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
+                    seed=seed, verbose=verbose, checkpoint=checkpoint,
+                    checkpoint_every=checkpoint_every, resume=resume,
+                )
+        finally:
+            used.release()
 
     def _rows(self, name, X):
         """X as a 2-D array of real numbers that fits the first layer; not copied.
@@ -491,8 +506,8 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made"):
-            del state[name]
+        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_claim"):
+            state.pop(name, None)
         return state
 
     def __setstate__(self, state):

@@ -139,13 +139,14 @@ class Optimizer(checks.Settings):
 
     def __getstate__(self):
         """A copy keeps the settings; it is for other parameters, so not the state."""
-        return self.__dict__ | {"state": {}, "steps": 0, "_parameters": None}
+        kept = {name: value for name, value in vars(self).items() if name != "_claim"}
+        return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     def __repr__(self):
         arguments = ", ".join(
             f"{name}={value!r}"
             for name, value in vars(self).items()
-            if name not in ("state", "steps", "_parameters")
+            if name not in ("state", "steps", "_parameters", "_claim")
         )
         return f"{type(self).__name__}({arguments})"
 

@@ -4,7 +4,6 @@ What `Sequential.fit` does is `fit` below, from top to bottom: check everything,
 each epoch run the steps, evaluate, record, and ask the callbacks.
 """
 
-import contextlib
 import copy
 import math
 import os
@@ -176,35 +175,22 @@ def batch_weight(weights, n):
     return float(n) if weights is None else float(np.cumsum(weights, dtype=np.float64)[-1])
 
 
-# Networks and optimizers that a training uses.
-_in_use = set()
-_in_use_lock = threading.Lock()
+def claim(what, piece):
+    """The lock of a network or an optimizer, taken: each serves one training at a time.
 
-
-def _after_fork():
-    """A forked child has none of its parent's trainings."""
-    global _in_use_lock
-    _in_use.clear()
-    _in_use_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextlib.contextmanager
-def alone(what, piece):
-    """Be the only training that uses a network or an optimizer, for the with statement."""
-    with _in_use_lock:
-        if id(piece) in _in_use:
-            raise RuntimeError(f"this {what} is being used by a training already, in another "
-                               f"thread or by the fit that called back; use a copy: "
-                               f"copy.deepcopy({what})")
-        _in_use.add(id(piece))
+    To be released in the end; nothing may come between this and the try statement.
+    """
     try:
-        yield
-    finally:
-        _in_use.discard(id(piece))
+        mine = os.getpid(), threading.Lock()
+    except RuntimeError as error:  # "can't allocate lock"
+        raise MemoryError(str(error)) from None
+    owner, lock = vars(piece).setdefault("_claim", mine)
+    if owner != mine[0]:  # a forked child has none of its parent's trainings
+        _, lock = piece._claim = mine
+    if not lock.acquire(False):
+        raise RuntimeError(f"this {what} is being used by a training already, in another thread "
+                           f"or by the fit that called back; use a copy: copy.deepcopy({what})")
+    return lock
 
 
 class WholeSteps:
@@ -562,34 +548,43 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
         callbacks=[type(callback).__name__ for callback in callbacks],
     )
-    with (
-        alone("optimizer", optimizer),
-        Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints,
-    ):
-        checkpoints.begin(network)
-        streams = network._streams(seed)
-        rng = np.random.default_rng(streams[0])
-        if validation_fraction > 0:
-            data, validation = data.split(data.n_aside(validation_fraction), rng)
-        metric = [] if loss.metric is None else [loss.metric.name]
-        keys = ["loss", *metric]
-        if validation is not None:
-            keys += ["val_" + key for key in keys]
-        keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
-        names = [
-            f"{i} {type(layer).__name__}"
-            for i, layer in enumerate(network.layers) if layer.n_parameters
-        ]
-        history = History(keys, names)
-        run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
-        for callback in callbacks:
-            callback.on_train_begin(run)
-        network._reseed(streams)
-        network.history = history
-        checkpoints.restore(run, rng, callbacks)
-        _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose)
-        for callback in callbacks:
-            callback.on_train_end(run)
+    used = claim("optimizer", optimizer)
+    try:
+        with Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints:
+            return _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2,
+                        validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
+                        checkpoints)
+    finally:
+        used.release()
+
+
+def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, validation_fraction,
+         callbacks, shuffle, gradient_norms, seed, verbose, checkpoints):
+    """As `fit`, with everything checked."""
+    checkpoints.begin(network)
+    streams = network._streams(seed)
+    rng = np.random.default_rng(streams[0])
+    if validation_fraction > 0:
+        data, validation = data.split(data.n_aside(validation_fraction), rng)
+    metric = [] if loss.metric is None else [loss.metric.name]
+    keys = ["loss", *metric]
+    if validation is not None:
+        keys += ["val_" + key for key in keys]
+    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
+    names = [
+        f"{i} {type(layer).__name__}"
+        for i, layer in enumerate(network.layers) if layer.n_parameters
+    ]
+    history = History(keys, names)
+    run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
+    for callback in callbacks:
+        callback.on_train_begin(run)
+    network._reseed(streams)
+    network.history = history
+    checkpoints.restore(run, rng, callbacks)
+    _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose)
+    for callback in callbacks:
+        callback.on_train_end(run)
     return history
 
 
@@ -705,12 +700,15 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         callback(intermediate_result)
 
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
-    with alone("network", network):
+    used = claim("network", network)
+    try:
         result = minimize(objective, network.parameters[order].astype(np.float64),
                           method="L-BFGS-B", jac=True, options=options,
                           callback=None if callback is None else call_back)
         network.parameters[order] = result.x
-    return result
+        return result
+    finally:
+        used.release()
 
 
 def _checked_callbacks(callbacks):

@@ -14,7 +14,7 @@ The functions of typed memoryviews run each operation without the GIL; the Pytho
 below them check and allocate.
 """
 
-from libc.stdlib cimport free, malloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from . import checks
 
@@ -92,12 +92,12 @@ cdef void matmul_part(void *work, fbp_member *me) noexcept nogil:
     cdef Alone *alone = <Alone *>work
     cdef void *workspace = NULL
     if alone.large:
-        workspace = malloc(FBP_WORKSPACE * alone.size)  # NULL only makes it slower
+        workspace = PyMem_RawMalloc(FBP_WORKSPACE * alone.size)  # NULL only makes it slower
     if alone.size == sizeof(float):
         matmul(alone.product, me, <float *>workspace)
     else:
         matmul(alone.product, me, <double *>workspace)
-    free(workspace)
+    PyMem_RawFree(workspace)
 
 
 cdef struct Alone:

@@ -15,6 +15,7 @@ careful way.
 """
 
 cimport cython
+cimport numpy as cnp
 from libc.math cimport isfinite, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
@@ -41,10 +42,12 @@ from fastbp.kernels.optimizers cimport (
     penalize_block, set_adam_constants, sum_of_squares_of,
 )
 from fastbp.kernels.threads cimport (
-    fbp_meet, fbp_member, fbp_share, run_team, threads_for,
+    fbp_meet, fbp_member, fbp_note, fbp_share, run_team, threads_for,
 )
 
 from . import checks, memory
+
+cnp.import_array()
 
 ctypedef fused source:
     float
@@ -230,7 +233,7 @@ cdef class Engine:
         plan.n_in = X.shape[1]
 
         self._take(X)
-        plan.x_batch = self._new(batch_size * plan.n_in, dtype)
+        plan.x_batch = self._new(batch_size, dtype, plan.n_in)
         plan.n_operations = len(operations)
         self.work = self._lower(operations, dtype)
         if y.ndim == 2 and y.shape[1] != plan.n_out:
@@ -246,7 +249,7 @@ cdef class Engine:
             plan.label_batch = <int64_t *>self._new(batch_size, np.int64)
         else:
             plan.Y = self._pointer(y)
-            plan.y_batch = self._new(batch_size * plan.n_out, dtype)
+            plan.y_batch = self._new(batch_size, dtype, plan.n_out)
         if sample_weight is not None:
             plan.weights = self._pointer(sample_weight)
             plan.w_batch = self._new(batch_size, dtype)
@@ -289,11 +292,11 @@ cdef class Engine:
     cdef void *_pointer(self, array) except NULL:
         """Where an array's numbers are; the array lives as long as the engine."""
         self.arrays.append(array)
-        return <void *><size_t>array.ctypes.data
+        return cnp.PyArray_DATA(array)
 
-    cdef void *_new(self, Py_ssize_t n, dtype) except NULL:
-        """n numbers of the workspace."""
-        return self._pointer(memory.aligned(n, dtype))
+    cdef void *_new(self, Py_ssize_t n, dtype, Py_ssize_t columns=1) except NULL:
+        """n rows of so many numbers of the workspace."""
+        return self._pointer(memory.aligned((n, columns), dtype))
 
     cdef double _lower(self, list operations, dtype) except -1:
         """Fill in the operations; the multiply-adds of a step."""
@@ -333,11 +336,11 @@ cdef class Engine:
             in_place = name in IN_PLACE and names[i - 1:i] == ["dense"]
             op.in_product = name == "relu" and in_place
             op.in_gradient = name == "relu" and names[i + 1:i + 2] == ["dense"]
-            op.output = current if in_place else self._new(plan.batch_size * width, dtype)
+            op.output = current if in_place else self._new(plan.batch_size, dtype, width)
             current = op.output
         plan.n_out = width
         for i in range(2):
-            plan.upstream[i] = self._new(plan.batch_size * widest, dtype)
+            plan.upstream[i] = self._new(plan.batch_size, dtype, widest)
         return work
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
@@ -558,7 +561,7 @@ cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t
             plan.label_batch[i] = plan.labels[rows[i]]
             if not 0 <= plan.label_batch[i] < n:
                 plan.label_batch[i] = 0
-                run.no_label = True
+                fbp_note(&run.no_label)
         else:
             memcpy(y + i * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
         if w is not NULL:

@@ -8,8 +8,8 @@ rows among a team of threads.
 
 cimport cython
 cimport numpy as cnp
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport isfinite
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from fastbp.kernels.dense cimport (
@@ -18,7 +18,9 @@ from fastbp.kernels.dense cimport (
 from fastbp.kernels.dispatch cimport (
     FBP_EXP, FBP_SIGMOID, fbp_largest, fbp_map, fbp_softmax, real, tier,
 )
-from fastbp.kernels.threads cimport fbp_member, fbp_share, fbp_task, look, run_team, threads_for
+from fastbp.kernels.threads cimport (
+    fbp_member, fbp_note, fbp_share, fbp_task, look, run_team, threads_for,
+)
 
 from .engine import MAPS as _MAPS
 
@@ -86,9 +88,10 @@ cdef class Predictor:
         self.array = parameters
         self.parameters = cnp.PyArray_DATA(parameters)
         self.typenum = cnp.PyArray_TYPE(parameters)
-        free(self.operations)  # NULL, unless this is called again
+        PyMem_RawFree(self.operations)  # NULL, unless this is called again
         self.n_operations = self.work_per_row = 0
-        self.operations = <Operation *>malloc(max(1, len(operations)) * sizeof(Operation))
+        self.operations = <Operation *>PyMem_RawMalloc(
+            max(1, len(operations)) * sizeof(Operation))
         if self.operations is NULL:
             raise MemoryError("no memory for a list of operations")
         self.n_in = self.widest = n_in
@@ -119,7 +122,7 @@ cdef class Predictor:
         self.n_out = width
 
     def __dealloc__(self):
-        free(self.operations)
+        PyMem_RawFree(self.operations)
 
     def __call__(self, X, out=None):
         """Outputs (rows, n_out) for X (rows, n_in), or None where this is not for X or `out`.
@@ -203,10 +206,10 @@ cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcep
     alone.parts = 1
     cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
     cdef Py_ssize_t room = (chunk * call.widest + 15) // 16 * 16
-    cdef real *memory = <real *>malloc(
+    cdef real *memory = <real *>PyMem_RawMalloc(
         (2 * room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real))
     if memory is NULL:
-        call.no_memory = True
+        fbp_note(&call.no_memory)
         return
     while first < stop:
         rows = min(chunk, stop - first)
@@ -220,7 +223,7 @@ cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcep
             work = 0
             if not look(me):
                 break
-    free(memory)
+    PyMem_RawFree(memory)
 
 
 cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t rows, real *Z,

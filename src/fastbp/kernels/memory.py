@@ -1,8 +1,31 @@
-"""Memory that starts where vectors like it."""
+"""Memory that starts where vectors like it, and no more of it than there is."""
+
+import math
+import os
+import sys
 
 import numpy as np
 
 CACHE_LINE = 64  # bytes, and as many as the widest vector has
+
+
+def physical():
+    """Bytes of memory that this machine has; where it does not say, what can be addressed."""
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else sys.maxsize
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
+def check(what, n_bytes):
+    """Raise MemoryError where this machine has fewer bytes than `what` will need.
+
+    Linux may promise them all the same, and kill the process once it uses them.
+    """
+    if n_bytes > physical():
+        raise MemoryError(f"{what}: {n_bytes >> 20:,} MiB are needed, but this machine has "
+                          f"{physical() >> 20:,} MiB")
 
 
 def aligned(shape, dtype):
@@ -16,8 +39,15 @@ def aligned(shape, dtype):
     Returns
     -------
     ndarray
+
+    Raises
+    ------
+    MemoryError
     """
-    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    # Python's whole numbers: NumPy's product would overflow.
+    n = math.prod(shape) if isinstance(shape, tuple) else int(shape)
+    n_bytes = n * np.dtype(dtype).itemsize
+    check(f"an array of shape {shape}", n_bytes)
     raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + n_bytes].view(dtype).reshape(shape)

@@ -68,6 +68,12 @@ static inline int fbp_interrupted(const fbp_member *me)
     return __atomic_load_n(&me->team->interrupted, __ATOMIC_RELAXED);
 }
 
+/* Set a flag that other members may set at the same time; read it after the next meeting. */
+static inline void fbp_note(int *flag)
+{
+    __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
+}
+
 static inline void fbp_pause(void)
 {
 #if defined(__x86_64__)

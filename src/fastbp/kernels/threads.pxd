@@ -10,6 +10,7 @@ cdef extern from "team.h" nogil:
 
     bint fbp_run_team(int threads, fbp_task task, void *work) noexcept
     bint fbp_interrupted(const fbp_member *me) noexcept
+    void fbp_note(bint *flag) noexcept
     bint fbp_meet(fbp_member *me) noexcept
     void fbp_share(const fbp_member *me, Py_ssize_t n, Py_ssize_t grain,
                    Py_ssize_t *first, Py_ssize_t *stop) noexcept
