@@ -147,7 +147,7 @@ def test_two_threads_that_train_one_network():
         if said == ["trained"] * 2:  # one after the other
             continue
         assert "trained" in said
-        assert any("is being used by a training already" in text and "deepcopy" in text for text in said)
+        assert any("is being used by a training already" in text for text in said)
         assert net.parameters.tobytes() == alone.parameters.tobytes()
 
 

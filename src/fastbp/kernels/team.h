@@ -69,10 +69,7 @@ static inline int fbp_interrupted(const fbp_member *me)
 }
 
 /* Set a flag that other members may set at the same time; read it after the next meeting. */
-static inline void fbp_note(int *flag)
-{
-    __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
-}
+static inline void fbp_note(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
 static inline void fbp_pause(void)
 {
