@@ -173,7 +173,7 @@ def cut_off(folder, at, act=stop, when="end", resume=True, **options):
 
 
 def epochs_in(folder):
-    return sorted(int(name[11:19]) for name in os.listdir(folder) if name != "lock")
+    return sorted(int(name[11:19]) for name in os.listdir(folder) if name != ".fastbp-lock")
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_which_checkpoints_stay(folder):
     seen = []
     job(folder, every=3, cut=(cut := Cut()))
     assert epochs_in(folder) == [6, 7], "the last epoch's is always kept"
-    assert os.listdir(folder).count("lock") == 1
+    assert os.listdir(folder).count(".fastbp-lock") == 1
     shutil.rmtree(folder)
     cut.on_epoch_end = lambda training: seen.append(epochs_in(folder))
     job(folder, every=2, cut=cut)
@@ -600,7 +600,7 @@ def test_a_call_that_fails_before_it_begins(tmp_path):
     for n in range(begun):
         folder = tmp_path / str(n)
         cut_off(folder, 3)
-        (folder / "x.part").touch()
+        (folder / (NAME % 3 + ".0123abcd.part")).touch()
         found, messages, _ = wired(folder, Wire(n, disk_full), resume=True)
         assert isinstance(found, OSError) or (found == job() and messages)
         assert job(folder, resume=True) == job()
@@ -750,11 +750,11 @@ def test_a_folder_in_the_place_of_a_file(folder):
 
 def test_what_a_killed_training_left_unfinished_is_removed(folder):
     cut_off(folder, 3)
-    for name in (NAME % 4 + ".0123abcd.part", "x.part"):
+    for name in (NAME % 4 + ".0123abcd.part", "x.part", "lock"):
         (folder / name).write_bytes(b"half")
     assert job(folder, resume=True) == job()
-    assert sorted(os.listdir(folder)) == [NAME % 6, NAME % 7, "lock"]
-    (folder / "x.part").touch()
+    assert sorted(os.listdir(folder)) == [".fastbp-lock", NAME % 6, NAME % 7, "lock", "x.part"]
+    assert (folder / "lock").read_bytes() == b"half", "other people's files are left alone"
     with pytest.raises(FileExistsError):
         job(folder)
 
@@ -887,7 +887,7 @@ def kill_at_random(folder, loss, dtype, n, seed):
             os.kill(child, rng.choice([signal.SIGKILL] * 5 + [signal.SIGINT]))
         said = answer(child, reader)
         names = os.listdir(place) if os.path.isdir(place) else []
-        found["most files"] = max(found["most files"], len(names) - ("lock" in names))
+        found["most files"] = max(found["most files"], len(names) - (".fastbp-lock" in names))
         found["unfinished files"] += any(name.endswith(".part") for name in names)
         if said is None:
             found["kills"] += 1
@@ -962,10 +962,13 @@ def fork_within(folder, kill):
     reader, writer = os.pipe()
 
     def start_worker():
+        there, here = os.pipe()
         if os.fork() == 0:
             os.close(writer)
+            os.write(here, b"!")
             os.read(reader, 1)  # until its parent's parent has no more to ask
             os._exit(0)
+        os.read(there, 1)  # the worker has begun
         if kill == "1":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -1041,3 +1044,37 @@ if __name__ == "__main__":
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
     print(json.dumps(SCRIPTS[sys.argv[1]](*sys.argv[2:])))
+
+
+def test_another_learning_rate_takes_the_place_of_the_checkpoints(folder):
+    def fit(rate, epochs, **options):
+        net = fb.mlp([4, 6, 3], seed=0)
+        return net.fit(X[:, :4], Y % 3, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.SGD(rate),
+                       epochs=epochs, seed=0, **options)["learning_rate"]
+
+    X, Y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30)
+    fit(0.5, 2, checkpoint=folder)
+    assert fit(0.5, 3, checkpoint=folder, resume=True) == [0.5] * 3
+    assert fit(0.1, 4, checkpoint=folder, resume=True) == [0.5] * 3 + [0.1]
+    last = fit(fb.schedules.Step(0.4, 5), 6, checkpoint=folder, resume=True)
+    assert last == pytest.approx([0.5] * 3 + [0.1, 0.4, 0.04])
+
+
+def test_other_rows_are_another_training(folder):
+    net, X = fb.mlp([4, 6, 3], seed=0), np.random.default_rng(0).normal(size=(30, 4))
+    settings = {"loss": fb.SoftmaxCrossEntropy(), "epochs": 2, "checkpoint": folder}
+    net.fit(X, np.arange(30) % 3, **settings)
+    with pytest.raises(ValueError, match=r"^resume: .* checksum of X"):
+        net.fit(X + 5, np.arange(30) % 3, resume=True, **settings)
+
+
+@pytest.mark.parametrize("bad", ["", b"", True, 5, ["run"]])
+def test_no_folder(bad):
+    with pytest.raises(TypeError, match=r"^checkpoint: expected the path of a folder"):
+        job(bad)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(NotADirectoryError, match=r"^checkpoint: expected a folder, got the file"):
+        job(tmp_path / "run")

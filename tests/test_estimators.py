@@ -1493,3 +1493,32 @@ def test_a_warm_start_after_lbfgs():
     model.set_params(solver="adam", max_iter=200, tol=0.01).fit(X, y)
     assert model.loss_curve_[0] < 1.1 * loss
     assert len(model.loss_curve_) == model.n_iter_
+
+
+def test_another_dropout_in_a_warm_start():
+    X, y = sklearn.datasets.load_iris(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = fb.MLPClassifier((7,), warm_start=True, max_iter=2, random_state=0).fit(X, y)
+        model.set_params(dropout=0.8).fit(X, y)
+        assert any(isinstance(layer, fb.Dropout) for layer in model.to_network().layers)
+        model.set_params(dropout=0.0, solver="lbfgs").fit(X, y)
+    assert not hasattr(model, "history_")
+
+
+def test_a_first_partial_fit_that_is_refused():
+    X, y = sklearn.datasets.load_iris(return_X_y=True)
+    model = fb.MLPClassifier((7,), random_state=0)
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.partial_fit(X * np.nan, y, classes=[0, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert list(model.partial_fit(X, y, classes=[0, 1, 2]).classes_) == [0, 1, 2]
+
+
+def test_validation_data_is_named_where_it_is_wrong():
+    X, y = sklearn.datasets.load_iris(return_X_y=True)
+    for arguments in ({"X_val": X * np.nan, "y_val": y}, {"X_val": X, "y_val": y[:5]},
+                      {"X_val": X, "y_val": y + 1}):
+        with pytest.raises(ValueError, match=r"^X_val, y_val: "):
+            fb.MLPClassifier((7,)).fit(X, y, **arguments)

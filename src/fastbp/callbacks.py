@@ -108,7 +108,7 @@ class Plateau(Callback):
 
     Parameters
     ----------
-    patience : float, default 10
+    patience : int or infinity, default 10
         Epochs in a row that may pass without improvement; infinity for any number.
     tol : float, default 1e-4
     monitor : str, default "loss"

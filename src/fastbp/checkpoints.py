@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 
 from . import io
+from .kernels import checks
 
 try:
     import fcntl
@@ -27,6 +28,8 @@ __all__ = ["Checkpoints"]
 
 HEAD = b"fastbp checkpoint 1\n"
 NAME = re.compile(r"checkpoint-(\d{8,})\.fastbp")
+UNFINISHED = re.compile(NAME.pattern + r"\.[0-9a-f]{8}\.part")
+LOCK = ".fastbp-lock"
 KEPT = 2
 
 # Locks that are held.  A forked child would go on holding them.
@@ -58,6 +61,8 @@ class Checkpoints:
         Whether to go on from a checkpoint in it; without it there may be none.
     described : dict
         What the training is made of; the same for those that may be gone on from.
+    learning_rate : float or callable
+        What the optimizer was made with.
 
     Raises
     ------
@@ -71,18 +76,23 @@ class Checkpoints:
         If the folder cannot be made or written to.
     """
 
-    def __init__(self, path, every, resume, described):
+    def __init__(self, path, every, resume, described, learning_rate):
+        if path is not None and not (isinstance(path, str | bytes | os.PathLike) and path):
+            raise TypeError(f"checkpoint: expected the path of a folder, got {path!r}")
         self.path = None if path is None else os.path.abspath(os.fsdecode(path))
         self.every = every
         self.resume = resume
         self.described = described
+        self.learning_rate = _describe(learning_rate)
         self.saved = None
 
     def __enter__(self):
         if self.path is None:
             return self
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise NotADirectoryError(f"checkpoint: expected a folder, got the file {self.path!r}")
         os.makedirs(self.path, exist_ok=True)
-        self._lock = open(os.path.join(self.path, "lock"), "w")
+        self._lock = open(os.path.join(self.path, LOCK), "a")
         try:
             self._claim()
             if self._epochs() and not self.resume:
@@ -91,7 +101,7 @@ class Checkpoints:
                     f"on from them, or another folder to start afresh"
                 )
             for name in os.listdir(self.path):
-                if name.endswith(".part"):  # what a killed training has left unfinished
+                if UNFINISHED.fullmatch(name):  # what a killed training has left
                     os.unlink(os.path.join(self.path, name))
             self.saved = self._newest()
         except BaseException:
@@ -128,6 +138,8 @@ class Checkpoints:
     def restore(self, run, rng, callbacks):
         """Set a training that has just begun to the state that was kept; keep the first one."""
         if self.saved is not None:
+            if self.saved[0].get("first_rate") != self.learning_rate:
+                self.saved[0]["learning_rate"] = None  # the caller has another in mind
             try:
                 _restore(run, rng, callbacks, *self.saved)
             except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -146,8 +158,8 @@ class Checkpoints:
     def _keep(self, run, rng, callbacks):
         if self.path is not None:
             state, arrays = _state(run, rng, callbacks)
-            self._write(len(run.history["loss"]), self.seeds | {"fit": self.described} | state,
-                        arrays)
+            fit = {"fit": self.described, "first_rate": self.learning_rate}
+            self._write(len(run.history["loss"]), self.seeds | fit | state, arrays)
 
     def _epochs(self):
         """Of the files there are, the newest first."""
@@ -255,11 +267,19 @@ def describe(data, validation, **settings):
     described = {name: _describe(value) for name, value in settings.items()}
     described["shape of X"] = list(data.X.shape)
     described["rows of validation_data"] = None if validation is None else len(validation)
-    for name, each in (("y", data), ("y of validation_data", validation)):
-        described[name] = None if each is None else zlib.crc32(np.ascontiguousarray(each.y))
+    for suffix, each in (("", data), (" of validation_data", validation)):
+        if each is not None:
+            described["checksum of X" + suffix] = _checksum(each.X)
+            described["checksum of y" + suffix] = zlib.crc32(np.ascontiguousarray(each.y))
     weights = data.sample_weight
     described["sample_weight"] = None if weights is None else zlib.crc32(weights)
     return described
+
+
+def _checksum(X):
+    """Of a thousand rows, so that no array has to be read whole."""
+    rows = X.data if hasattr(X, "tocsr") else X
+    return zlib.crc32(np.ascontiguousarray(rows[:: len(rows) // 1000 + 1]))
 
 
 def _describe(value):
@@ -268,13 +288,21 @@ def _describe(value):
         return [_describe(each) for each in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    settings = {name: setting for name, setting in sorted(vars(value).items())
+    if callable(getattr(value, "config", None)):  # a layer, by what saving would write
+        try:
+            settings = value.config()
+        except AttributeError:
+            settings = {}
+    else:
+        settings = {name: _describe(setting) if isinstance(setting, checks.Settings) else setting
+                    for name, setting in sorted(getattr(value, "__dict__", {}).items())}
+    settings = {name: setting for name, setting in settings.items()
                 if isinstance(setting, bool | int | float | str) and name not in COUNTERS}
     return f"{type(value).__name__} {settings}"
 
 
-# What goes on changing in layers and optimizers; the checkpoint has it.
-COUNTERS = {"steps", "step", "key", "learning_rate"}
+# What goes on changing in an optimizer; the checkpoint has it.
+COUNTERS = {"steps", "learning_rate", "_first_rate"}
 
 
 def _compare(saved, now):

@@ -73,6 +73,7 @@ class Record(Callback):
 
     def on_train_begin(self, training):
         self.plateau.on_train_begin(training)
+        self.estimator.history_ = training.history
         self.estimator._begun = True
 
     def on_epoch_end(self, training):
@@ -158,7 +159,7 @@ class BaseMLP(BaseEstimator):
         sklearn.exceptions.NotFittedError
             If there was no `fit`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         return copy.deepcopy(self._network())
 
     def _check_solver(self):
@@ -179,7 +180,10 @@ class BaseMLP(BaseEstimator):
             self._check_together(validation)
             X, y, sample_weight = self._validated(X, y, sample_weight, first, incremental)
             if validation is not None:
-                validation = self._validated(*validation, first=False, incremental=True)
+                try:
+                    validation = self._validated(*validation, first=False, incremental=True)
+                except ValueError as error:
+                    raise ValueError(f"X_val, y_val: {error}") from None
             random_state = check_random_state(self.random_state)
             self._initialize(X, y, random_state, first)
             if self.solver == "lbfgs":
@@ -286,6 +290,7 @@ class BaseMLP(BaseEstimator):
                 callback=say,
             )
         self._begun = True
+        self.__dict__.pop("history_", None)  # that of another solver
         self.n_iter_ = min(result.nit, self.max_iter)
         self.loss_ = result.fun
         if result.status != 0:
@@ -321,7 +326,7 @@ class BaseMLP(BaseEstimator):
         batch_size = self._batch_size(n_rows)
         self.n_iter_ = 0
         try:
-            self.history_ = network.fit(
+            network.fit(
                 X, y, loss=self._loss(), optimizer=self._optimizer,
                 epochs=epochs or self.max_iter, batch_size=batch_size,
                 sample_weight=sample_weight, l2=self.alpha, validation_data=validation,
@@ -405,11 +410,13 @@ class BaseMLP(BaseEstimator):
         """
         weights, biases = self.coefs_, self.intercepts_
         built = self.__dict__.get("_built")
-        if built is not None and len(built[1]) == len(weights) == len(biases) and all(
-            layer.W is W and layer.b is b
-            for layer, W, b in zip(built[1], weights, biases, strict=True)
-        ):
-            return built[0]
+        if built is not None:
+            network, dense, dropout = built
+            if dropout == self.dropout and len(dense) == len(weights) == len(biases) and all(
+                layer.W is W and layer.b is b
+                for layer, W, b in zip(dense, weights, biases, strict=True)
+            ):
+                return network
         weights, biases = [*map(np.asarray, weights)], [*map(np.asarray, biases)]
         single = all(array.dtype == np.float32 for array in (*weights, *biases))
         stack, dense = [], []
@@ -424,7 +431,7 @@ class BaseMLP(BaseEstimator):
                 stack.append(layers.Dropout(self.dropout))
         network = Sequential(stack, dtype="float32" if single else "float64")
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
-        self._built = network, dense
+        self._built = network, dense, self.dropout
         return network
 
     @staticmethod
@@ -442,7 +449,7 @@ class BaseMLP(BaseEstimator):
     def _outputs(self, X):
         """The network's outputs through the output activation, for X as users give it."""
         if "coefs_" not in self.__dict__:
-            check_is_fitted(self)
+            check_is_fitted(self, "coefs_")
         network, activation = self._network(), OUTPUT_ACTIVATIONS[self.out_activation_]
         if self.n_threads is None and "feature_names_in_" not in self.__dict__:
             predictor = network._predictor(activation)
@@ -579,7 +586,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     n_threads : int, optional
         Threads at most; by default this process's share of the cores.
     callbacks : list of Callback or callable, optional
-        See `fastbp.callbacks`: ``callbacks=[lambda training: print(training.epoch)]``.
+        See `fastbp.callbacks`: ``callbacks=[lambda training: print(training.epoch)]``.  They
+        are used as they are: what they count goes on from fit to fit.
 
     Attributes
     ----------
@@ -601,7 +609,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     feature_names_in_ : ndarray
         Where X has names of type str.
     history_ : History
-        Of the last fit, for `fastbp.plot.learning_curves`.
+        Of the last fit, for `fastbp.plot.learning_curves`; lbfgs has none.
 
     Examples
     --------
@@ -646,7 +654,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Labels; or a row of zeros and ones, for several labels at once.
         sample_weight : array_like of shape (rows,), optional
         X_val, y_val, sample_weight_val : array_like, optional
-            What to validate on after each epoch, in place of rows set aside.
+            What to validate on after each epoch, in place of rows set aside.  In a pipeline
+            they come as they are: transform them first.
 
         Returns
         -------
@@ -690,16 +699,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                              "does not see all of y; pass weights by class as a dict, from "
                              "compute_class_weight('balanced', classes=classes, y=y)")
         epochs = _checked_epochs(epochs)
-        if classes is None and not hasattr(self, "classes_"):
+        first = not hasattr(self, "classes_")
+        if classes is None and first:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        if classes is not None:
-            classes = unique_labels(classes)
-            if not hasattr(self, "classes_"):
-                self._set_classes(y if type_of_target(y).startswith("multilabel") else classes)
-            elif not np.array_equal(self.classes_, classes):
-                raise ValueError(f"`classes={classes!r}` is not the same as on last call to "
-                                 f"partial_fit, was: {self.classes_!r}")
-        return self._fit(X, y, sample_weight, _pair(X_val, y_val, sample_weight_val), epochs)
+        try:
+            if classes is not None:
+                classes = unique_labels(classes)
+                if first:
+                    self._set_classes(y if type_of_target(y).startswith("multilabel") else classes)
+                elif not np.array_equal(self.classes_, classes):
+                    raise ValueError(f"`classes={classes!r}` is not the same as on last call to "
+                                     f"partial_fit, was: {self.classes_!r}")
+            return self._fit(X, y, sample_weight, _pair(X_val, y_val, sample_weight_val), epochs)
+        except Exception:
+            if first and not hasattr(self, "coefs_"):  # it was refused
+                for name in ("classes_", "_label_binarizer"):
+                    self.__dict__.pop(name, None)
+            raise
 
     def predict(self, X):
         """The most probable class of each row.
@@ -787,7 +803,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _class_weights(self, y):
         """A weight for each row."""
-        if self.class_weight == "balanced" or y.ndim == 2:
+        if y.ndim == 2 and self.class_weight != "balanced":
+            raise ValueError("class_weight: expected 'balanced' or None where a row may have "
+                             "several labels; use sample_weight")
+        if self.class_weight == "balanced":
             return compute_sample_weight(self.class_weight, y)
         unknown = set(self.class_weight) - set(self.classes_.tolist())
         if unknown:
@@ -877,7 +896,8 @@ out_activation_, n_features_in_, feature_names_in_, history_
         y : array_like of shape (rows,) or (rows, n_outputs)
         sample_weight : array_like of shape (rows,), optional
         X_val, y_val, sample_weight_val : array_like, optional
-            What to validate on after each epoch, in place of rows set aside.
+            What to validate on after each epoch, in place of rows set aside.  In a pipeline
+            they come as they are: transform them first.
 
         Returns
         -------

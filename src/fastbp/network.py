@@ -351,7 +351,9 @@ class Sequential:
         resume : bool, default False
             Whether to go on from the newest checkpoint in the folder that is whole, if there
             is one.  With the same data and arguments, but for `epochs`, the training ends with
-            the same bits as one that was never interrupted.
+            the same bits as one that was never interrupted.  Another learning rate than the
+            one it began with takes its place from there on.  Layers of your own are kept by
+            their parameters alone, callbacks by the attributes they name in `kept`.
 
         Returns
         -------

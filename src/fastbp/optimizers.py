@@ -58,7 +58,7 @@ class Optimizer(checks.Settings):
     operation = None  # what the compiled engine runs in its place; fastbp's own have one
 
     def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
-        self.learning_rate = learning_rate
+        self.learning_rate = self._first_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
         self.state = {}
@@ -146,7 +146,7 @@ class Optimizer(checks.Settings):
         arguments = ", ".join(
             f"{name}={value!r}"
             for name, value in vars(self).items()
-            if name not in ("state", "steps", "_parameters", "_claim")
+            if name != "state" and name != "steps" and not name.startswith("_")
         )
         return f"{type(self).__name__}({arguments})"
 

@@ -542,7 +542,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         validation_fraction = 0.0
     if validation_fraction > 0:
         data.n_aside(validation_fraction)
-    described = describe_fit(
+    described = {} if checkpoint is None else describe_fit(
         data, validation, layers=network.layers, loss=loss, optimizer=optimizer, l2=l2,
         batch_size=batch_size, shuffle=bool(shuffle), gradient_norms=bool(gradient_norms),
         seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
@@ -550,7 +550,8 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
     )
     used = claim("optimizer", optimizer)
     try:
-        with Checkpoints(checkpoint, checkpoint_every, resume, described) as checkpoints:
+        with Checkpoints(checkpoint, checkpoint_every, resume, described,
+                         optimizer._first_rate) as checkpoints:
             return _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2,
                         validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
                         checkpoints)
