@@ -76,7 +76,7 @@ def fits(arguments):
                     start = perf_counter()
                     model.fit(x, y)
                     seconds = perf_counter() - start
-                    losses[which] = model.loss_
+                    losses[which] = float(model.loss_)
                     batch = parameters.get("batch_size", 200)
                     return seconds / (model.n_iter_ * -(-len(x) // batch))
 
