@@ -407,11 +407,8 @@ TOO_LARGE = [
     [10**300, 10**300],
 ]
 
-checks_size = pytest.mark.skipif(not hasattr(memory, "check"),
-                                 reason="fastbp.kernels.memory has no check yet")
 
 
-@checks_size
 class TestNetworksThatAreTooLarge:
     """Refused before anything is allocated: Linux may promise memory that is not there."""
 
@@ -448,7 +445,6 @@ class TestNetworksThatAreTooLarge:
         assert fb.Sequential([layer]).parameters.size == 2000 * 2001
 
 
-@checks_size
 class TestArraysThatAreTooLarge:
     @pytest.mark.parametrize("shape", [2**45, (2**32, 2**32), (2**31, 2**32), (2**62, 2, 3)])
     def test_shapes(self, shape):
