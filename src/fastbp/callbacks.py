@@ -154,7 +154,7 @@ class Plateau(Callback):
             self._best_parameters = training.network.parameters.copy()
 
     def on_epoch_end(self, training):
-        value = self._sign * self.value(training)
+        value = self._sign * training.history[self.monitor][-1]
         best = self._sign * self.best
         self.count = self.count + 1 if value < best + self.tol else 0
         if value > best:
@@ -163,10 +163,6 @@ class Plateau(Callback):
                 self._best_parameters = training.network.parameters.copy()
         if self.count > self.patience:
             self.count = 0 if self.turn_down(training) else self.count
-
-    def value(self, training):
-        """What is watched, after an epoch."""
-        return training.history[self.monitor][-1]
 
     def turn_down(self, training):
         """Lower the learning rate or stop; whether the training goes on."""

@@ -66,8 +66,10 @@ class Checkpoints:
 
     Raises
     ------
-    FileExistsError
-        If there are checkpoints and `resume` is false.
+    TypeError
+        If `path` is none.
+    FileExistsError, NotADirectoryError
+        If there are checkpoints and `resume` is false, or the folder is a file.
     RuntimeError
         If another training uses the folder.
     ValueError
@@ -278,7 +280,7 @@ def describe(data, validation, **settings):
 
 def _checksum(X):
     """Of a thousand rows, so that no array has to be read whole."""
-    rows = X.data if hasattr(X, "tocsr") else X
+    rows = X.data if checks.is_sparse(X) else X
     return zlib.crc32(np.ascontiguousarray(rows[:: len(rows) // 1000 + 1]))
 
 

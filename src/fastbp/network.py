@@ -369,8 +369,8 @@ class Sequential:
             names it and says what was expected.
         FloatingPointError
             If the training diverges.  The network keeps its last finite weights.
-        FileExistsError
-            If there are checkpoints in the folder and `resume` is false.
+        FileExistsError, NotADirectoryError
+            If there are checkpoints in the folder and `resume` is false, or it is a file.
         RuntimeError
             If the network or the optimizer is being used by a training already, in another
             thread say, or the folder of checkpoints is.
