@@ -31,10 +31,7 @@ def floats(name, value, ndim=None, dtype=None):
     ValueError
         If the number of dimensions is wrong.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    array = _as_array(name, value)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype not in FLOATS:
@@ -65,18 +62,48 @@ def real_numbers(name, value):
     TypeError
         If it is made of anything else: text, objects, complex numbers, dates.
     ValueError
-        If it is no array at all, such as rows of different lengths.
+        If it is no array at all, such as rows of different lengths, or some of it is masked.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    array = _as_array(name, value)
     if value is None:
         raise TypeError(f"{name}: expected an array of real numbers, got None")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}"
                         f"{_remedy(name, array.dtype)}")
     return array
+
+
+def _as_array(name, value):
+    """`value` as a NumPy array, unless that would leave something of it out."""
+    if type(value) is np.ndarray:
+        return value
+    if is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got a sparse one; pass "
+                        f"{name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected no masked values, got {np.ma.count_masked(value)}; "
+                         f"remove their rows, or fill them in, as in {name}.filled(0)")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name}: expected an array of numbers, but {error}") from None
+    return _from_extension_types(value) if array.dtype == object else array
+
+
+def _from_extension_types(value):
+    """A pandas object as an array of numbers where its columns are.
+
+    NumPy sees nullable and Arrow-backed columns as Python objects.  Missing values become NaN.
+    """
+    dtypes = getattr(value, "dtypes", getattr(value, "dtype", None))
+    dtypes = [dtypes] if hasattr(dtypes, "kind") else list(() if dtypes is None else dtypes)
+    if not dtypes or not all(getattr(dtype, "kind", "O") in "fiub" for dtype in dtypes):
+        return np.asarray(value)
+    dtype = np.result_type(*(getattr(each, "numpy_dtype", each) for each in dtypes))
+    try:
+        return np.asarray(value.to_numpy(dtype=dtype))
+    except (TypeError, ValueError):  # what is missing has no place among integers
+        return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def is_sparse(value):
@@ -228,6 +255,30 @@ def writable(name, array, dtype=None):
         raise ValueError(f"{name}: expected an array that can be written to, got a read-only one")
 
 
+def read_only(array):
+    """A view of an array that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def layout(array):
+    """What says where an array's numbers are: its address, dtype, shape and strides."""
+    return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
+
+
+def returned(what, array, expected, dtype):
+    """Raise unless what a user's layer or loss returned is an array of this shape and dtype."""
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what}: expected a numpy.ndarray of shape {expected}, got "
+                        f"{type(array).__name__}")
+    if array.dtype != dtype:
+        raise TypeError(f"{what}: expected dtype {dtype}, the network's, got {array.dtype}; "
+                        f"convert it with .astype")
+    if array.shape != expected:
+        raise ValueError(f"{what}: expected shape {expected}, got {array.shape}")
+
+
 class Settings:
     """Base class of objects whose settings are checked whenever they are set.
 
@@ -255,6 +306,19 @@ def has_compiled_form(piece):
     cls = piece if isinstance(piece, type) else type(piece)
     is_own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
     return is_own and piece.operation is not None
+
+
+def boolean(name, value):
+    """`value` as a bool, if it is True or False.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, even what Python would take for one.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
 
 
 def share(name, value):
