@@ -251,7 +251,6 @@ def _restore(run, rng, callbacks, state, arrays):
     for key, values in state["history"].items():
         run.history[key] = [np.array(value) if isinstance(value, list) else value
                             for value in values]
-    run.epoch = len(run.history["loss"]) - 1
     if state["stopped"] is not None:
         run.stop(state["stopped"])
 

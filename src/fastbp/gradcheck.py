@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .kernels import checks
+from .losses import compute_loss
 from .training import Dataset
 
 __all__ = ["GradientCheck", "gradcheck"]
@@ -96,7 +97,7 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
     def value_and_gradient():
         for layer, step in zip(net.layers, steps, strict=True):
             layer.step = step  # so that the random numbers are the same each time
-        return loss(net.forward(X), y, weights)
+        return compute_loss(loss, net.forward(X), y, weights)
 
     def value():
         return value_and_gradient()[0]
@@ -110,9 +111,6 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
 
     worst, by_parameter, checked = None, {}, 0
     for (layer, name), (array, analytic) in arrays.items():
-        if np.shape(analytic) != array.shape:
-            raise ValueError(f"{layer}: backward gave a gradient of shape {np.shape(analytic)} "
-                             f"for {name} of shape {array.shape}")
         floor = max(1e-3 * float(np.abs(analytic).max(initial=0.0)), 1e-12)
         flat = array.reshape(-1)  # a view: writing to it moves the network
         indices = np.unique(np.linspace(0, flat.size - 1, min(samples, flat.size)).astype(int))

@@ -11,6 +11,7 @@ in: the array ``W`` has its gradient beside it as ``dW``.
 import copy
 import inspect
 import math
+from types import MappingProxyType
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Layer(checks.Settings):
 
     A subclass calls ``super().__init__()`` with its sizes and the shapes of its
     parameters, and defines `forward` and `backward`; if it has parameters, `initialize`
-    too.  What `forward` keeps for `backward` belongs in ``self.cache``.
+    too.  What `forward` keeps for `backward` belongs in ``self.cache``.  In a network both
+    are given read-only arrays, and what they return is checked for its shape and dtype.
 
     Parameters
     ----------
@@ -49,7 +51,9 @@ class Layer(checks.Settings):
 
     Attributes
     ----------
-    parameter_shapes : dict of str to tuple of int
+    n_in, n_out : int or None
+        Read-only, like `parameter_shapes`: another size is another layer.
+    parameter_shapes : mapping of str to tuple of int
     cache : object
         What the last `forward` kept for `backward`; None before.
     key, step : int
@@ -82,18 +86,34 @@ class Layer(checks.Settings):
     changes = 0  # of any layer's settings: what was compiled before is out of date
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
-        self.n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
-        self.n_out = self.n_in if n_out is None else checks.whole("n_out", n_out, 1)
-        if self.n_in is None and self.n_out is not None:
+        n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
+        n_out = n_in if n_out is None else checks.whole("n_out", n_out, 1)
+        if n_in is None and n_out is not None:
             raise ValueError("n_in: expected a number of columns since n_out is given, got None")
         for name in parameter_shapes:
-            if "d" + name in parameter_shapes:
-                raise ValueError(f"parameter_shapes: expected no parameter named d{name} beside "
-                                 f"{name}, whose gradient has that name")
-        self.parameter_shapes = {
+            self._check_name(name, parameter_shapes)
+        shapes = {
             name: tuple(checks.whole(name, size, 0) for size in shape)
             for name, shape in parameter_shapes.items()
         }
+        vars(self).update(n_in=n_in, n_out=n_out, _parameter_shapes=shapes)
+
+    def _check_name(self, name, others):
+        """Raise unless a parameter of this name and its gradient can be attributes."""
+        if "d" + name in others:
+            raise ValueError(f"parameter_shapes: expected no parameter named d{name} beside "
+                             f"{name}, whose gradient has that name")
+        for attribute in (name, "d" + name):
+            is_method = callable(getattr(type(self), attribute, None))
+            if is_method or attribute in TAKEN:
+                raise ValueError(f"parameter_shapes: expected a name that is free for a "
+                                 f"parameter and its gradient, got {name!r}, but "
+                                 f"{attribute!r} is an attribute of every layer; choose another")
+
+    @property
+    def parameter_shapes(self):
+        """The shape of each parameter, by name."""
+        return MappingProxyType(self._parameter_shapes)
 
     def initialize(self, rng):
         """Fill the parameters; `rng` is a `numpy.random.Generator`."""
@@ -156,13 +176,28 @@ class Layer(checks.Settings):
 
     def allocate(self, dtype):
         """Parameters of its own, zeros, until it is bound to a network's."""
+        self._check_unbound("allocate")
         for name, shape in self.parameter_shapes.items():
             self.__dict__[name] = np.zeros(shape, dtype)
 
     def clear(self):
         """Forget the parameters it has of its own."""
+        self._check_unbound("clear")
         for name in self.parameter_shapes:
             self.__dict__.pop(name, None)
+
+    def _check_unbound(self, method):
+        if self.bound:
+            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer that is in no "
+                               f"network; the parameters of one that is are the network's")
+
+    def check_values(self):
+        """Raise unless the parameters it has of its own can be copied into a network's."""
+        for name, shape in self.parameter_shapes.items():
+            if name in self.__dict__:
+                values = checks.real_numbers(name, self.__dict__[name])
+                if values.ndim > 0:
+                    checks.shape(name, values, shape, "as parameter_shapes says")
 
     def bind(self, parameters, gradients):
         """Make the parameters views into these flat arrays, keeping values they had."""
@@ -177,15 +212,37 @@ class Layer(checks.Settings):
         self.__dict__.update(views)
         self.__dict__["_views"] = views
 
+    def unbind(self):
+        """Leave the network: the parameters keep their values, in arrays that no network uses."""
+        self.__dict__.pop("_views", None)
+        self.__dict__.pop("cache", None)
+        for name in self.parameter_shapes:
+            self.__dict__.pop("d" + name, None)
+
     def __setattr__(self, name, value):
         """Assigning to a parameter or its gradient writes into the network's arrays."""
         view = self.__dict__.get("_views", {}).get(name)
         if view is None:
+            self._check_writable(name)
             super().__setattr__(name, value)
             if name not in ("cache", "key", "step"):
                 Layer.changes += 1
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
             view[...] = value
+
+    def __delattr__(self, name):
+        self._check_writable(name)
+        super().__delattr__(name)
+
+    def _check_writable(self, name):
+        if name in READ_ONLY:
+            raise AttributeError(
+                f"{type(self).__name__}.{name} is read-only: a layer's sizes are fixed when it is "
+                f"made; make another layer, and assign it to a place in network.layers"
+            )
+        if name in self.__dict__.get("_views", ()):
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted: it is part of "
+                                 f"the network's parameters or gradients")
 
     def __getstate__(self):
         """A copy has arrays of its own; gradients and caches stay behind."""
@@ -207,6 +264,11 @@ class Layer(checks.Settings):
                 f"call forward(X) with training=True first"
             )
         return self.cache
+
+
+READ_ONLY = {"n_in", "n_out", "parameter_shapes"}
+# What no parameter can be named after: it would hide, or be hidden by, what a layer has.
+TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_parameter_shapes"}
 
 
 class Dense(Layer):
@@ -255,6 +317,7 @@ class Dense(Layer):
 
     def backward_parameters(self, dZ):
         X = self._kept()
+        dZ = checks.floats("dZ", dZ, 2)
         checks.shape("dZ", dZ, (len(X), self.n_out), "of what forward returned")
         kernels.dense_backward_weights(X, dZ, out=self.dW)
         kernels.dense_backward_bias(dZ, out=self.db)
@@ -281,7 +344,11 @@ class Dropout(Layer):
     than kept.
     """
 
-    limits = {"rate": checks.share}
+    limits = {
+        "rate": checks.share,
+        "key": lambda name, value: checks.whole(name, value, 0, 2**64 - 1),
+        "step": lambda name, value: checks.whole(name, value, 0, 2**62),
+    }
 
     def __init__(self, rate):
         super().__init__()
@@ -299,7 +366,7 @@ class Dropout(Layer):
         return kernels.dropout(X, *mask)
 
     def backward(self, dZ):
-        return kernels.dropout(dZ, *self._kept())
+        return kernels.dropout(checks.floats("dZ", dZ), *self._kept())
 
 
 class Activation(Layer):
@@ -406,3 +473,8 @@ BUILT_IN = {
     layer.__name__: layer
     for layer in (Dense, Dropout, ELU, GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh)
 }
+
+
+def is_built_in(layer):
+    """Whether a layer is of one of fastbp's own classes, and not of one derived from them."""
+    return BUILT_IN.get(type(layer).__name__) is type(layer)

@@ -289,13 +289,70 @@ class Scaled(Loss):
         return *self.loss.operation, self.value, self.gradient
 
     def __call__(self, Z, y, sample_weight=None):
-        value, dZ = self.loss(Z, y, sample_weight)
+        value, dZ = compute_loss(self.loss, Z, y, sample_weight)
         if self.gradient != 1:
             dZ = dZ * dZ.dtype.type(self.gradient)
         return value * self.value, dZ
 
     def targets(self, y, n_out, dtype):
         return self.loss.targets(y, n_out, dtype)
+
+
+def compute_loss(loss, Z, y, sample_weight=None):
+    """What a loss gives for a batch; that of a loss of the user's own is checked.
+
+    Parameters
+    ----------
+    loss : Loss
+    Z : ndarray of shape (batch, n_out)
+    y : ndarray
+        As `Loss.targets` returned it.
+    sample_weight : ndarray of shape (batch,), optional
+
+    Returns
+    -------
+    value : float
+    dZ : ndarray of shape (batch, n_out)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``loss(Z, y, sample_weight)`` is no pair of a real number, which may be infinite or
+        NaN, and an array of Z's shape and dtype.
+    """
+    if checks.has_compiled_form(loss):
+        return loss(Z, y, sample_weight)
+    arrays = [checks.read_only(each) if isinstance(each, np.ndarray) else each
+              for each in (Z, y, sample_weight)]
+    result = loss(*arrays)
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise TypeError(f"loss {loss!r} returned {result!r}; expected a pair (value, dZ)")
+    value, dZ = result
+    try:
+        if isinstance(value, str | bytes) or np.ndim(value) != 0 or np.iscomplexobj(value):
+            raise TypeError
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"loss {loss!r} returned the value {value!r} ({type(value).__name__}); "
+                        f"expected a real number") from None
+    checks.returned(f"loss {loss!r}", "dZ", dZ, Z.shape, Z.dtype)
+    return value, dZ
+
+
+def checked_loss(loss):
+    """`loss`, if it is one.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, such as the class.
+    """
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise TypeError(f"loss: expected a loss, got the class {loss.__name__}; "
+                        f"make one: {loss.__name__}()")
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss: expected a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
+    return loss
 
 
 def _like(Z, name, value):

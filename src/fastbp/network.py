@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import io, kernels, layers, training
+from . import io, kernels, layers, losses, training
 from .kernels import checks, inference, memory, threads
 
 __all__ = ["Sequential", "load", "mlp"]
@@ -33,7 +33,9 @@ class Sequential:
     Attributes
     ----------
     layers : tuple of Layer
+        Another sequence may be assigned: see `layers`.
     dtype : numpy.dtype
+        Read-only, like `n_in` and `n_out`.
     parameters, gradients : ndarray of shape (n_parameters,)
         All layers' parameters one after the other, and their gradients likewise.  The
         layers' own arrays are views into these: write to them in place.
@@ -59,32 +61,95 @@ class Sequential:
     (2, 3)
     """
 
+    _layers = ()
+    _assigned = 0  # how often other layers took the place of the first ones
+    _shapes = None  # of what each layer was given in the last forward, and of the output
+
     def __init__(self, layers, dtype="float32", seed=None):
-        self.layers = _checked_layers(layers)
-        self.dtype = _checked_dtype(dtype)
-        self.n_in, self.n_out = _chain(self.layers)
+        sequence = self._checked_layers(layers)
+        self._dtype = _checked_dtype(dtype)
         if seed is not None:
             seed = checks.whole("seed", seed, 0)
         self.history = None
-        # The first number of a spawn key says what a stream is for: 0 weights, 1 training.
+        # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
+        # 2 weights of layers that were assigned later.
         self._entropy = np.random.SeedSequence(seed).entropy
         self._reseeded = 0
-        fresh = [layer for layer in self.layers if not layer.initialized]
-        self._check_size(fresh)
+        self._place(sequence, (0,))
+
+    @property
+    def layers(self):
+        """The layers, a tuple.
+
+        Assign another sequence to replace some, a network's head for instance::
+
+            net.layers = [*net.layers[:-1], fb.Dense(128, 5)]
+
+        Layers that stay keep their weights, and new ones draw theirs; those that go may be put
+        into another network.  `parameters` and `gradients` are new arrays then, so an optimizer
+        that was used before starts afresh.
+        """
+        return self._layers
+
+    @layers.setter
+    def layers(self, layers):
+        used = training.claim("network", self)
         try:
-            for i, layer in enumerate(self.layers):
+            self._place(self._checked_layers(layers), (2, self._assigned))
+            self._assigned += 1
+        finally:
+            used.release()
+
+    @property
+    def dtype(self):
+        """The dtype of the parameters."""
+        return self._dtype
+
+    @property
+    def n_in(self):
+        """Columns of the input; None where no layer fixes them."""
+        return self._n_in
+
+    @property
+    def n_out(self):
+        """Columns of the output; None where no layer fixes them."""
+        return self._n_out
+
+    def _checked_layers(self, layers):
+        return _checked_layers(layers, self._layers)
+
+    def _place(self, sequence, stream):
+        """Put these layers into the network, whole or not at all.
+
+        Weights that are not there yet are drawn, for each place from a stream of its own.
+        """
+        n_in, n_out = _chain(sequence)
+        fresh = [layer for layer in sequence if not (layer.bound or layer.initialized)]
+        self._check_size(sequence, fresh)
+        for i, layer in enumerate(sequence):
+            try:
+                layer.check_values()
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"layers: layer {i} ({layer!r}): {error}") from None
+        try:
+            for i, layer in enumerate(sequence):
                 if layer in fresh:
                     layer.allocate(self.dtype)
-                    layer.initialize(np.random.default_rng(self._stream(0, i)))
+                    layer.initialize(np.random.default_rng(self._stream(*stream, i)))
+            flat = self._new_arrays(sequence)
         except BaseException:
             for layer in fresh:
                 layer.clear()
             raise
-        self._bind()
+        for layer in self._layers:
+            if layer not in sequence:
+                layer.unbind()
+        self._n_in, self._n_out, self._layers = n_in, n_out, sequence
+        self._bind(*flat)
 
-    def _check_size(self, fresh):
+    def _check_size(self, sequence, fresh):
         """Raise MemoryError where the parameters and gradients are more than there is memory."""
-        n = sum(layer.n_parameters for layer in self.layers)
+        n = sum(layer.n_parameters for layer in sequence)
         n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
         memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
                      2 * n * self.dtype.itemsize + 8 * n_fresh)
@@ -92,17 +157,21 @@ class Sequential:
     def _stream(self, *spawn_key):
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
-    def _bind(self):
-        """Make the flat arrays, and the layers' arrays views into them."""
-        n = sum(layer.n_parameters for layer in self.layers)
-        self._parameters = memory.aligned(n, self.dtype)
-        self._gradients = memory.aligned(n, self.dtype)
+    def _new_arrays(self, sequence):
+        """Flat arrays for the parameters of these layers, and for their gradients."""
+        n = sum(layer.n_parameters for layer in sequence)
+        return memory.aligned(n, self.dtype), memory.aligned(n, self.dtype)
+
+    def _bind(self, parameters, gradients):
+        """Make these the flat arrays, and the layers' arrays views into them."""
         start = 0
-        for layer in self.layers:
+        for layer in self._layers:
             part = slice(start, start + layer.n_parameters)
-            layer.bind(self._parameters[part], self._gradients[part])
+            layer.bind(parameters[part], gradients[part])
             start = part.stop
+        self._parameters, self._gradients = parameters, gradients
         self._predictors, self._predictors_made = {}, -1
+        self._shapes = None
 
     @property
     def parameters(self):
@@ -131,13 +200,24 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If X is not made of real numbers, or its shape does not fit.
+            If X is not made of real numbers, its shape does not fit, or what a layer's
+            `forward` returns is no array of the shape and dtype that it should be of.
         """
         return self._forward(checks.dense(self._rows("X", X), self.dtype), training)
 
     def _forward(self, X, training):
-        for layer in self.layers:
-            X = layer.forward(X, training=training)
+        shapes = [X.shape]
+        for i, layer in enumerate(self.layers):
+            rows, width = X.shape
+            if layers.is_built_in(layer):
+                X = layer.forward(X, training=training)
+            else:
+                X = layer.forward(checks.read_only(X), training=training)
+                checks.returned(f"layer {i} ({layer!r}): forward", "Z", X,
+                                (rows, layer.n_out or width), self.dtype)
+            shapes.append(X.shape)
+        if training:
+            self._shapes = shapes
         return X
 
     def backward(self, dZ, *, input_gradient=True):
@@ -158,18 +238,25 @@ class Sequential:
         ------
         RuntimeError
             If there was no `forward` to go back from.
-        TypeError
-            If a layer's `backward` returns nothing.
+        TypeError, ValueError
+            If dZ is not made of real numbers, its shape does not fit, or what a layer's
+            `backward` returns is no array of the shape and dtype of its input.
         """
-        for i in range(len(self.layers) - 1, 0, -1):
-            dZ = self.layers[i].backward(dZ)
-            if dZ is None:
-                raise TypeError(f"layer {i} ({self.layers[i]!r}): backward returned None; return "
-                                f"dX, the gradient by what forward was given")
-        if input_gradient:
-            return self.layers[0].backward(dZ)
-        self.layers[0].backward_parameters(dZ)
-        return None
+        dZ = checks.floats("dZ", dZ, dtype=self.dtype)
+        shapes = self._shapes  # None without a forward, of which the layers will speak
+        if shapes is not None:
+            checks.shape("dZ", dZ, shapes[-1], "that of what forward returned")
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[i]
+            given = dZ if layers.is_built_in(layer) else checks.read_only(dZ)
+            if i == 0 and not input_gradient:
+                layer.backward_parameters(given)
+                return None
+            dZ = layer.backward(given)
+            if not layers.is_built_in(layer):
+                checks.returned(f"layer {i} ({layer!r}): backward", "dX", dZ,
+                                shapes and shapes[i], self.dtype)
+        return dZ
 
     def predict(self, X, *, activation=None, out=None, n_threads=None):
         """Outputs of the last layer, a chunk of rows at a time.
@@ -199,8 +286,8 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If X is not made of real numbers, its shape or that of `out` does not fit, or
-            `activation` is none of the three.
+            If X is not made of real numbers, its shape or that of `out` does not fit, `out`
+            overlaps X or the network's parameters, or `activation` is none of the three.
         """
         if n_threads is None:
             return self._predict(X, out, activation)
@@ -215,8 +302,10 @@ class Sequential:
             if Z is not None:
                 return Z
         X = self._rows("X", X)
+        inputs = ({f"X.{name}": getattr(X, name) for name in ("data", "indices", "indptr")}
+                  if checks.is_sparse(X) else {"X": X})
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
-                          X=None if checks.is_sparse(X) else X)
+                          parameters=self._parameters, **inputs)
         for start, chunk in self._chunks(X):
             part = Z[start : start + len(chunk)]
             if predictor is None or predictor(chunk, part) is None:
@@ -271,18 +360,18 @@ class Sequential:
             As `fit`.
         """
         with threads.using(n_threads):
-            return self._evaluate(training.Dataset(self, X, y, loss, sample_weight), loss)
+            return self._evaluate(training.Dataset(self, X, y, loss, sample_weight))
 
-    def _evaluate(self, data, loss):
+    def _evaluate(self, data):
         total = weight = 0.0
-        metric = data.new_metric(loss)
+        metric = data.new_metric()
         n_rows = _chunk_rows(data.X)
         for start in range(0, len(data), n_rows):
             X, y, w = data.batch(slice(start, start + n_rows))
             Z = self._predict(X)
             if metric is not None:
                 metric.update(Z, y, w)
-            value, _ = loss(Z, y, w)
+            value, _ = losses.compute_loss(data.loss, Z, y, w)
             chunk_weight = training.batch_weight(w, len(X))
             total += value * chunk_weight
             weight += chunk_weight
@@ -443,7 +532,8 @@ class Sequential:
         Sequential
         """
         other = Sequential([copy.deepcopy(layer) for layer in self.layers], dtype)
-        other._entropy, other._reseeded = self._entropy, self._reseeded
+        for name in ("_entropy", "_reseeded", "_assigned"):
+            setattr(other, name, getattr(self, name))
         return other
 
     def reseed(self, seed=None):
@@ -508,13 +598,14 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_claim"):
+        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_shapes",
+                     "_claim"):
             state.pop(name, None)
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._bind()
+        self._bind(*self._new_arrays(self._layers))
 
 
 def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
@@ -624,7 +715,8 @@ def _chunk_rows(X):
     return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, X.shape[1])))
 
 
-def _checked_layers(sequence):
+def _checked_layers(sequence, own=()):
+    """A tuple of layers that a network whose layers are `own` can have."""
     if isinstance(sequence, layers.Layer):
         raise TypeError(f"layers: expected a sequence of layers, got {sequence!r} alone; "
                         f"put it in a list")
@@ -642,13 +734,13 @@ def _checked_layers(sequence):
         if not isinstance(layer, layers.Layer):
             raise TypeError(f"layers: expected a layer at {i}, got {layer!r} "
                             f"({type(layer).__name__})")
-        if "parameter_shapes" not in vars(layer):
+        if not hasattr(layer, "parameter_shapes"):
             raise TypeError(f"layers: layer {i} ({type(layer).__name__}) was not set up; its "
                             f"__init__ has to call super().__init__()")
         if first.setdefault(id(layer), i) != i:
             raise ValueError(f"layers: layer {i} is the same object as layer "
                              f"{first[id(layer)]}; make another {type(layer).__name__}")
-        if layer.bound:
+        if layer.bound and not any(layer is each for each in own):
             raise ValueError(f"layers: layer {i} ({layer!r}) is in another network already; "
                              f"use copy.deepcopy(layer), which brings its weights along")
     return sequence

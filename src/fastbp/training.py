@@ -6,6 +6,7 @@ each epoch run the steps, evaluate, record, and ask the callbacks.
 
 import copy
 import math
+import operator
 import os
 import signal
 import threading
@@ -62,11 +63,8 @@ class Dataset:
     """
 
     def __init__(self, network, X, y, loss, sample_weight=None, prefix=""):
-        if isinstance(loss, type) and issubclass(loss, losses.Loss):
-            raise TypeError(f"loss: expected a loss, got the class {loss.__name__}; "
-                            f"make one: {loss.__name__}()")
-        if not isinstance(loss, losses.Loss):
-            raise TypeError(f"loss: expected a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        losses.checked_loss(loss)
+        self.prefix = prefix
         self.dtype = network.dtype
         self.rows = None  # all of them, in their order
         self.X = network._rows(prefix + "X", X)
@@ -76,17 +74,32 @@ class Dataset:
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
         self._given, self._n_out = y, network.n_out or self.X.shape[1]
-        try:
-            self.use(loss)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{prefix}{error}") from None
+        self.sample_weight, self._layouts = None, {}
+        self.use(loss, self.targets(loss))
         if len(self.y) != self.X.shape[0]:
             raise ValueError(f"{prefix}y: expected {self.X.shape[0]} rows like {prefix}X, "
                              f"got {len(self.y)}")
-        self.sample_weight = None
         if sample_weight is not None:
             self.sample_weight = self._checked_weights(prefix + "sample_weight", sample_weight)
         self._check_finite(prefix + "X")
+        self._layouts = {name: checks.layout(array) for name, array in self._arrays()}
+
+    def _arrays(self):
+        """What rows are read from, by names for messages; the caller's own where they will do."""
+        X = {"X": self.X}
+        if checks.is_sparse(self.X):
+            X = {f"X.{name}": getattr(self.X, name) for name in ("data", "indices", "indptr")}
+        for name, array in (X | {"y": self.y, "sample_weight": self.sample_weight}).items():
+            if isinstance(array, np.ndarray):
+                yield self.prefix + name, array
+
+    def check_unchanged(self):
+        """Raise where the caller has turned an array into another since it was checked.
+
+        The numbers may change, and labels are checked again as they are used.
+        """
+        for name, array in self._arrays():
+            checks.unchanged(name, array, self._layouts[name])
 
     def _checked_weights(self, name, sample_weight):
         weights = checks.data(name, sample_weight)
@@ -102,18 +115,26 @@ class Dataset:
                              f"and none above, got at most {weights.max()}")
         return converted
 
-    def use(self, loss):
-        """Bring y into the form that this loss takes."""
-        self.y = loss.targets(self._given, self._n_out, self.dtype)
-        self.loss = loss
+    def targets(self, loss):
+        """y in the form that this loss takes."""
+        try:
+            return loss.targets(self._given, self._n_out, self.dtype)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.prefix}{error}") from None
+
+    def use(self, loss, targets):
+        """From now on go by this loss, with what `targets` made for it."""
+        self.loss, self.y = loss, targets
+        if isinstance(targets, np.ndarray):
+            self._layouts[self.prefix + "y"] = checks.layout(targets)
 
     def _checked_sparse(self, name):
-        """X in the network's dtype."""
+        """X in the network's dtype, in a sparse array of its own over arrays of the caller's."""
         checks.finite(f"{name}.data", self.X.data)
         with np.errstate(over="ignore"):
             converted = self.X.astype(self.dtype, copy=False)
         checks.finite(f"{name}.data as {self.dtype}", converted.data)
-        return converted
+        return copy.copy(converted)
 
     def _check_finite(self, name):
         if checks.is_sparse(self.X):
@@ -135,6 +156,7 @@ class Dataset:
 
     def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
+        self.check_unchanged()
         rows = self.places(order)
         if checks.is_sparse(self.X):
             X = engine.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
@@ -143,15 +165,13 @@ class Dataset:
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return X, self.y[rows], weights
 
-    def new_metric(self, loss):
+    def new_metric(self):
         """The loss's metric, with nothing counted yet; None if it has none."""
-        if loss is not self.loss:
-            self.use(loss)
-        if loss.metric is None:
+        if self.loss.metric is None:
             return None
         rows = slice(None) if self.rows is None else self.rows
         weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return loss.metric(self.y[rows], weights)
+        return self.loss.metric(self.y[rows], weights)
 
     def n_aside(self, fraction):
         """How many rows a validation fraction sets aside."""
@@ -165,6 +185,7 @@ class Dataset:
         """All but n_aside rows, and those, at random; both parts are views of this one."""
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
+        aside._layouts = dict(self._layouts)
         kept.rows, aside.rows = order[n_aside:], order[:n_aside]
         return kept, aside
 
@@ -193,36 +214,45 @@ def claim(what, piece):
     return lock
 
 
-class WholeSteps:
+class DeferInterrupt:
     """Holds Ctrl-C back while parameters are being written, for the with statement.
 
     Anywhere else it is answered at once: what an unfinished step has computed is scratch.
-    Only the main thread can receive signals, so elsewhere this does nothing.
+    Only the main thread can receive signals, so elsewhere this does nothing.  A handler that
+    a callback installs is answered in the same way from the next epoch on, and stays.
     """
 
     def __init__(self):
         self.writing = False
-        self.pending = None
+        self.pending = None  # a handler and its arguments
+        self.handler = self.stand_in = None  # the caller's, and what is installed instead
 
     def __enter__(self):
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if callable(handler):
-                self.previous = handler
-                signal.signal(signal.SIGINT, self._answer)
+        self.install()
         return self
+
+    def install(self):
+        """Stand in for the handler that there is now, unless that is done."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler) or handler is self.stand_in:
+            return
+
+        # A function for each handler: a later handler may call the one that it found.
+        def stand_in(signum, frame):
+            if self.writing:
+                self.pending = handler, signum, frame
+            else:
+                handler(signum, frame)
+
+        self.handler, self.stand_in = handler, stand_in
+        signal.signal(signal.SIGINT, stand_in)
 
     def __exit__(self, *error):
         self.writing = False
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-
-    def _answer(self, signum, frame):
-        if self.writing:
-            self.pending = (signum, frame)
-        else:
-            self.previous(signum, frame)
+        if self.stand_in is not None and signal.getsignal(signal.SIGINT) is self.stand_in:
+            signal.signal(signal.SIGINT, self.handler)
 
     def call(self, function, *arguments):
         """Call a function that writes parameters, then answer what came meanwhile."""
@@ -232,72 +262,156 @@ class WholeSteps:
         finally:
             self.writing = False
         if self.pending is not None:
-            pending, self.pending = self.pending, None
-            self.previous(*pending)
+            (handler, *arguments), self.pending = self.pending, None
+            handler(*arguments)
 
 
 class Training:
     """A running `fit`, as callbacks see it.
 
+    Between epochs, callbacks may set `batch_size`, `l2` and `loss`, settings of the optimizer
+    and of the layers, and the weights; the steps from there on go by them.  Everything else is
+    read-only.
+
     Attributes
     ----------
-    network : Sequential
+    batch_size : int
+    l2 : float
+        Strength of the penalty on the weights.
     loss : Loss
+        Another one is checked against the targets.
+    network : Sequential
     optimizer : Optimizer
     history : History
     epoch : int
         The current epoch, from 0.
     epochs : int
         How many there will be at most.
+    steps_per_epoch : int
+    stopping : bool
+        Whether the training ends after this epoch: see `stop`.
+    sums : EpochSums
+        What the last epoch's steps came to.
+    engine : fastbp.kernels.engine.Engine or None
+        The compiled steps; None where they are made layer by layer.
     """
 
-    def __init__(self, network, data, loss, optimizer, epochs, batch_size, history, l2=0.0):
-        self.network = network
-        self.data = data
-        self.loss = loss
-        self.optimizer = optimizer
-        self.epoch = 0
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.history = history
-        self.l2 = l2
-        self.steps_per_epoch = -(-len(data) // batch_size)
-        self.stopping = False
-        self.engine = self._lowered = None
+    network, optimizer, history, epoch, epochs, stopping, sums, engine = (
+        property(operator.attrgetter(name)) for name in
+        ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums", "_engine")
+    )
+
+    def __init__(self, network, data, optimizer, epochs, batch_size, history, l2=0.0,
+                 validation=None):
+        self._network = network
+        self._data, self._validation = data, validation
+        self._optimizer = optimizer
+        self._epoch, self._epochs = 0, epochs
+        self._history = history
+        self._stopping = self._in_epoch = False
+        self._sums = self._engine = self._lowered = None
+        self._steps = None  # before this epoch
         self._counted = 0  # of the engine's steps
+        self.batch_size, self.l2 = batch_size, l2
+
+    def __setattr__(self, name, value):
+        if not name.startswith("_"):
+            if name not in ("batch_size", "l2", "loss"):
+                raise AttributeError(f"training.{name}: expected one of batch_size, l2 and loss, "
+                                     f"which callbacks may set; everything else is read-only")
+            if self._in_epoch:
+                raise RuntimeError(f"training.{name}: expected to be set between epochs, in "
+                                   f"on_epoch_begin or on_epoch_end, not while one is under way")
+        super().__setattr__(name, value)
+
+    @property
+    def batch_size(self):
+        """Rows of a minibatch; the last of an epoch may have fewer."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, batch_size):
+        self._batch_size = checks.whole("batch_size", batch_size, 1)
+
+    @property
+    def l2(self):
+        """Strength of the penalty on the weights."""
+        return self._l2
+
+    @l2.setter
+    def l2(self, l2):
+        self._l2 = checks.not_negative("l2", l2)
+
+    @property
+    def loss(self):
+        """What is made smaller."""
+        return self._data.loss
+
+    @loss.setter
+    def loss(self, loss):
+        losses.checked_loss(loss)
+        data = [each for each in (self._data, self._validation) if each is not None]
+        targets = [each.targets(loss) for each in data]  # which may refuse it
+        for each, its_targets in zip(data, targets, strict=True):
+            each.use(loss, its_targets)
+
+    @property
+    def steps_per_epoch(self):
+        """Minibatches that the rows make."""
+        return -(-len(self._data) // self.batch_size)
 
     def stop(self, reason="a callback asked for it"):
         """End the training after this epoch."""
-        self.stopping = True
+        self._stopping = True
         self.history.stopped = str(reason)
 
-    def run_epoch(self, order, whole_steps, progress):
-        """All steps of one epoch, through the rows in this order.
+    def begin_epoch(self, epoch):
+        """Count up to an epoch."""
+        self._epoch = epoch
+
+    def run_epoch(self, order, interrupts, progress):
+        """All steps of one epoch, through the rows in this order, and the validation.
 
         Returns
         -------
         dict
-            The epoch's row of the history, without validation.
+            The epoch's row of the history.
         """
+        if self._steps is None:
+            self._steps = self.epoch * self.steps_per_epoch  # of the fit that this one goes on from
+        self._in_epoch = True
+        try:
+            row = self._run_steps(order, interrupts, progress)
+            if self._validation is not None:
+                scores = self.network._evaluate(self._validation)
+                row |= {"val_" + key: value for key, value in scores.items()}
+        finally:
+            self._in_epoch = False
+        return row
+
+    def _run_steps(self, order, interrupts, progress):
         history = self.history
         rates = self._rates()
-        self.sums = EpochSums(
+        self._sums = EpochSums(
+            rows=np.minimum(self.batch_size, len(self._data) - np.arange(
+                0, len(self._data), self.batch_size)),
             figures=np.zeros((self.steps_per_epoch, 3)),
-            metric=self.data.new_metric(self.loss),
+            metric=self._data.new_metric(),
             norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
         )
         self._lower()
-        places = self.data.places(order)
+        places = self._data.places(order)
         i = 0
         while i < self.steps_per_epoch:
             made = 0
             if self.engine is not None:
-                made = self._run_engine(places, i, rates, whole_steps)
+                made = self._run_engine(places, i, rates, interrupts)
             if self.engine is None or self.engine.careful:
-                self._step_by_layers(i + made, order, rates, whole_steps)
+                self._step_by_layers(i + made, order, rates, interrupts)
                 made += 1
             i += made
             progress.update(made, self.sums)
+        self._steps += self.steps_per_epoch
         row = {"loss": self.sums.loss, "learning_rate": float(rates[-1])}
         if self.sums.metric is not None:
             row[self.sums.metric.name] = self.sums.metric.result()
@@ -317,31 +431,31 @@ class Training:
         optimizer = self.optimizer
         if optimizer is not None:
             optimizer.start(self.network.parameters)
+        self._data.check_unchanged()
         description = describe(self)
         if description is None:
-            self.engine = self._lowered = None
+            self._engine = self._lowered = None
             return
         state = [] if optimizer is None else [optimizer.state[name]
                                               for name in optimizer.state_names]
-        lowered = description, [id(array) for array in (self.data.y, *state)]
+        lowered = description, [id(array) for array in (self._data.y, *state)]
         if lowered != self._lowered:
-            self.engine = engine.Engine(
+            self._engine = engine.Engine(
                 **description, parameters=self.network.parameters,
-                gradients=self.network.gradients, state=state, X=self.data.X, y=self.data.y,
-                sample_weight=self.data.sample_weight,
-                batch_size=min(self.batch_size, len(self.data)),
+                gradients=self.network.gradients, state=state, X=self._data.X, y=self._data.y,
+                sample_weight=self._data.sample_weight,
             )
             self._lowered, self._counted = lowered, 0
 
-    def _run_engine(self, places, i, rates, whole_steps):
+    def _run_engine(self, places, i, rates, interrupts):
         """Steps from i on in the compiled engine, as many as it makes."""
         sums, metric = self.sums, self.sums.metric
         made = self.engine.run(
             places, i, self.steps_per_epoch, rates, self.optimizer.steps,
-            self._dropout_steps(), sums.figures, None if metric is None else metric.sums,
+            dropout_step(self.network), sums.figures, None if metric is None else metric.sums,
             None if metric is None else metric.mean, sums.norms,
         )
-        whole_steps.call(self.count_steps)
+        interrupts.call(self.count_steps)
         return made
 
     def count_steps(self):
@@ -355,14 +469,10 @@ class Training:
             if isinstance(layer, layers.Dropout):
                 layer.step += made
 
-    def _dropout_steps(self):
-        return next((layer.step for layer in self.network.layers
-                     if isinstance(layer, layers.Dropout)), 0)
-
-    def _step_by_layers(self, i, order, rates, whole_steps):
+    def _step_by_layers(self, i, order, rates, interrupts):
         """One step through the layers' own methods: gather, forward, loss, backward, update."""
         network, sums = self.network, self.sums
-        X, y, w = self.data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
+        X, y, w = self._data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
         Z, *figures = self._gradients_by_layers(X, y, w)
         gradient_norm = kernels.norm(network.gradients)
         if not np.isfinite(sum(figures)):
@@ -374,13 +484,13 @@ class Training:
             sums.metric.update(Z, y, w)
         if sums.norms is not None:
             sums.norms += [kernels.norm(gradients) for gradients in layer_gradients(network)]
-        whole_steps.call(self._update, i, float(rates[i]), gradient_norm)
+        interrupts.call(self._update, i, float(rates[i]), gradient_norm)
 
     def _gradients_by_layers(self, X, y, w):
         """The batch's output, loss, penalty and weight; the gradients go to the network."""
         network, penalty, weight = self.network, 0.0, batch_weight(w, len(X))
         Z = network._forward(X, training=True)
-        value, dZ = self.loss(Z, y, w)
+        value, dZ = losses.compute_loss(self.loss, Z, y, w)
         network.backward(dZ, input_gradient=False)
         if self.l2 > 0:
             strength = self.l2 * (1 / weight if weight > 0 else 0.0)
@@ -395,13 +505,13 @@ class Training:
 
     def loss_and_gradients(self):
         """The loss of all rows together, and the penalty; the gradients go to the network."""
-        places = np.arange(len(self.data)) if self.data.rows is None else self.data.rows
+        places = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
         figures = np.zeros((1, 3))
         self._lower()
         if self.engine is None or not self.engine.run(
             places, 0, 1, np.zeros(1), 0, 0, figures, None, None, None
         ):
-            figures[0] = self._gradients_by_layers(*self.data.batch(slice(None)))[1:]
+            figures[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
         return figures[0, :2]
 
     def _update(self, i, rate, gradient_norm):
@@ -414,7 +524,7 @@ class Training:
         decay = optimizer.weight_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
-        safe = float(np.finfo(self.data.dtype).max) ** 0.5
+        safe = float(np.finfo(self._data.dtype).max) ** 0.5
         if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
             optimizer.step_at(network.parameters, network.gradients, rate)
             return
@@ -429,10 +539,9 @@ class Training:
             self._diverged(i, "the step makes weights that are not finite")
 
     def _diverged(self, i, what):
-        step = self.epoch * self.steps_per_epoch + i + 1
         raise FloatingPointError(
-            f"training diverged at step {step} (epoch {self.epoch + 1}, batch {i + 1} of "
-            f"{self.steps_per_epoch}): {what}. The network keeps the weights from before this "
+            f"training diverged at step {self._steps + i + 1} (epoch {self.epoch + 1}, batch "
+            f"{i + 1} of {self.steps_per_epoch}): {what}. The network keeps the weights from before this "
             f"step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or inputs "
             f"and targets scaled to a standard deviation of about 1"
         )
@@ -444,6 +553,8 @@ class EpochSums:
 
     Attributes
     ----------
+    rows : ndarray of shape (steps,)
+        How many each step has.
     figures : ndarray of shape (steps, 3)
         The loss, the penalty and the batch's weight of each step; zeros before it is made.
     metric : Accuracy, R2 or None
@@ -451,6 +562,7 @@ class EpochSums:
         The norm of each layer's gradients.
     """
 
+    rows: np.ndarray
     figures: np.ndarray
     metric: object
     norms: np.ndarray | None
@@ -477,7 +589,7 @@ def describe(run):
         pieces.append(run.loss.metric)
     if not all(map(checks.has_compiled_form, pieces)):
         return None
-    if not engine.readable(run.data.X, run.data.dtype) or run.network.parameters.size == 0:
+    if not engine.readable(run._data.X, run._data.dtype) or run.network.parameters.size == 0:
         return None
     metric, optimizer = None, {"name": None}
     if run.optimizer is not None:
@@ -486,13 +598,25 @@ def describe(run):
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
         }
+    # The engine counts dropout's steps once, from those of the first such layer.
+    first = dropout_step(run.network)
+    operations = [
+        (*layer.operation, layer.step - first) if isinstance(layer, layers.Dropout)
+        else layer.operation for layer in run.network.layers
+    ]
     return {
-        "operations": [layer.operation for layer in run.network.layers],
+        "operations": operations,
         "loss": run.loss.operation,
         "metric": metric,
         "optimizer": optimizer,
         "l2": run.l2,
+        "batch_size": min(run.batch_size, len(run._data)),
     }
+
+
+def dropout_step(network):
+    """The step of the first layer that drops out, 0 without one."""
+    return next((layer.step for layer in network.layers if isinstance(layer, layers.Dropout)), 0)
 
 
 def layer_gradients(network):
@@ -521,6 +645,9 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         optimizer = optimizers.Adam()
     if not isinstance(optimizer, optimizers.Optimizer):
         raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
+    shuffle = _checked_shuffle(shuffle)
+    gradient_norms = checks.boolean("gradient_norms", gradient_norms)
+    resume = checks.boolean("resume", resume)
     if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 3:
         raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
     optimizer.rate(0.0)
@@ -544,7 +671,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         data.n_aside(validation_fraction)
     described = {} if checkpoint is None else describe_fit(
         data, validation, layers=network.layers, loss=loss, optimizer=optimizer, l2=l2,
-        batch_size=batch_size, shuffle=bool(shuffle), gradient_norms=bool(gradient_norms),
+        batch_size=batch_size, shuffle=shuffle, gradient_norms=gradient_norms,
         seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
         callbacks=[type(callback).__name__ for callback in callbacks],
     )
@@ -571,44 +698,43 @@ def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, val
     keys = ["loss", *metric]
     if validation is not None:
         keys += ["val_" + key for key in keys]
-    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * bool(gradient_norms)
+    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * gradient_norms
     names = [
         f"{i} {type(layer).__name__}"
         for i, layer in enumerate(network.layers) if layer.n_parameters
     ]
     history = History(keys, names)
-    run = Training(network, data, loss, optimizer, epochs, batch_size, history, l2)
+    run = Training(network, data, optimizer, epochs, batch_size, history, l2, validation)
     for callback in callbacks:
         callback.on_train_begin(run)
     network._reseed(streams)
     network.history = history
     checkpoints.restore(run, rng, callbacks)
-    _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose)
+    run.begin_epoch(max(0, len(history["loss"]) - 1))
+    _run_epochs(run, len(data), shuffle, rng, callbacks, checkpoints, verbose)
     for callback in callbacks:
         callback.on_train_end(run)
     return history
 
 
-def _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose):
+def _run_epochs(run, n_rows, shuffle, rng, callbacks, checkpoints, verbose):
     """The loop."""
-    data, history = run.data, run.history
-    rows = None if shuffle else np.arange(len(data))
-    made, epochs = len(history["loss"]), run.epochs
-    with WholeSteps() as whole_steps:
+    history = run.history
+    rows = None if shuffle else np.arange(n_rows)
+    with DeferInterrupt() as interrupts:
         try:
-            for run.epoch in range(made, epochs):
+            for epoch in range(len(history["loss"]), run.epochs):
                 if run.stopping:
                     break
+                run.begin_epoch(epoch)
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
+                interrupts.install()
                 start = time.perf_counter()
                 order = None  # the last epoch's need not stay
-                order = _order(shuffle, len(data), rng) if shuffle else rows
+                order = _order(shuffle, n_rows, rng) if shuffle else rows
                 with Progress(run, verbose) as progress:
-                    row = run.run_epoch(order, whole_steps, progress)
-                if validation is not None:
-                    scores = run.network._evaluate(validation, run.loss)
-                    row |= {"val_" + key: value for key, value in scores.items()}
+                    row = run.run_epoch(order, interrupts, progress)
                 history.append(seconds=time.perf_counter() - start, **row)
                 if verbose in (1, 2):
                     print(_line(run), flush=True)
@@ -616,7 +742,18 @@ def _run_epochs(run, validation, shuffle, rng, callbacks, checkpoints, verbose):
                     callback.on_epoch_end(run)
                 checkpoints.after_epoch(run, rng, callbacks)
         finally:
-            whole_steps.call(run.count_steps)
+            interrupts.call(run.count_steps)
+
+
+def _checked_shuffle(shuffle):
+    if callable(shuffle):
+        return shuffle
+    if isinstance(shuffle, bool | np.bool_):
+        return bool(shuffle)
+    raise TypeError(f"shuffle: expected True, False or a function that returns an order of the "
+                    f"rows, got {shuffle!r} ({type(shuffle).__name__}); for the same order in "
+                    f"each epoch pass shuffle=lambda n: order, for one that follows from a seed "
+                    f"pass seed")
 
 
 def _order(shuffle, n, rng):
@@ -683,7 +820,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         raise ValueError("network: expected one without dropout, whose loss would be another in "
                          "each evaluation; use fit")
     data = Dataset(network, X, y, loss, sample_weight)
-    run = Training(network, data, loss, None, 1, len(data), History(), l2)
+    run = Training(network, data, None, 1, len(data), History(), l2)
     # Weights before biases, as in scikit-learn, so that SciPy's sums round alike.
     order = np.argsort([
         len(shape) != 2

@@ -267,16 +267,40 @@ def layout(array):
     return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
 
 
-def returned(what, array, expected, dtype):
-    """Raise unless what a user's layer or loss returned is an array of this shape and dtype."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{what}: expected a numpy.ndarray of shape {expected}, got "
-                        f"{type(array).__name__}")
-    if array.dtype != dtype:
-        raise TypeError(f"{what}: expected dtype {dtype}, the network's, got {array.dtype}; "
-                        f"convert it with .astype")
-    if array.shape != expected:
-        raise ValueError(f"{what}: expected shape {expected}, got {array.shape}")
+def unchanged(name, array, before):
+    """Raise unless an array still lies as `layout` said before."""
+    now = layout(array)
+    if now != before:
+        was, got = (f"{dtype} of shape {shape} and strides {strides}"
+                    for _, dtype, shape, strides in (before, now))
+        raise ValueError(f"{name}: expected the array as it was when it was checked, {was}, got "
+                         f"{got}{' elsewhere in memory' * (was == got)}; only its numbers may "
+                         f"change while it is being used")
+
+
+def returned(what, name, array, expected, dtype):
+    """Raise unless what a user's layer or loss returned is an array of this shape and dtype.
+
+    Parameters
+    ----------
+    what, name : str
+        Who returned it, and the name of what was to be returned.
+    array : object
+    expected : tuple of int or None
+        None where any shape will do.
+    dtype : numpy.dtype
+    """
+    is_array = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
+    if is_array and array.dtype == dtype and expected in (None, array.shape):
+        return
+    error, got = TypeError, f"a {type(array).__name__}"
+    if array is None:
+        got = "None"
+    elif is_array:
+        error = ValueError if array.dtype == dtype else TypeError
+        got = f"{array.dtype} of shape {array.shape}"
+    raise error(f"{what} returned {got}; expected {name}, a numpy.ndarray of {dtype}"
+                + (f" and shape {expected}" if expected else ""))
 
 
 class Settings:

@@ -31,6 +31,7 @@ from fastbp.kernels.dispatch cimport (
     FBP_ELU, FBP_EXP, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
     fbp_dropout, fbp_largest, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
 )
+from fastbp.kernels.guards cimport Layout, check_chain, layout_of, same_layout
 from fastbp.kernels.losses cimport (
     FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_POISSON_DEVIANCE,
     FBP_SIGMOID_CROSS_ENTROPY, FBP_SOFTMAX_CROSS_ENTROPY,
@@ -64,6 +65,11 @@ ctypedef fused source:
 ctypedef fused index:
     int32_t
     int64_t
+
+# Arrays of others that an engine points into: parameters, gradients, state, X or the three of a
+# sparse one, y and the weights.
+cdef enum:
+    MOST_LENT = 9
 
 cdef enum:
     DENSE = -1
@@ -116,6 +122,7 @@ cdef struct Operation:
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat arrays
     double parameter       # a map's parameter, or the rate of dropout
     uint64_t key           # of dropout
+    int64_t steps_ahead    # of dropout: how far its count is from that of the run
     bint in_product        # a ReLU that the dense layer before it applies
     bint in_gradient       # a ReLU whose backward the dense layer after it applies
     void *input
@@ -127,6 +134,7 @@ cdef struct Plan:
     Operation *operations
     int n_operations, first_dense
     Py_ssize_t n_parameters, n_in, n_out, batch_size
+    Py_ssize_t n_rows           # of X, the targets and the weights
     void *parameters
     void *gradients
 
@@ -176,7 +184,7 @@ cdef struct Run:
     const double *metric_mean
     double *layer_norms
     double loss, penalty
-    bint careful, no_label, in_time
+    bint careful, no_label, no_row, in_time
     Py_ssize_t made
 
 
@@ -187,7 +195,7 @@ cdef class Engine:
     Parameters
     ----------
     operations : list of tuple
-        ``("dense", n_in, n_out)``, ``("dropout", rate, key)`` or
+        ``("dense", n_in, n_out)``, ``("dropout", rate, key, steps ahead of the run's)`` or
         ``(activation, parameter)``, in the order of the layers.
     parameters, gradients : ndarray of shape (n,)
         The network's flat arrays.
@@ -208,36 +216,47 @@ cdef class Engine:
     batch_size : int
     l2 : float
         Strength of the penalty on the weights.
+
+    Raises
+    ------
+    ValueError
+        If the operations do not chain from X's columns to those of y, their parameters are
+        not as many as there are, or an array is not what the compiled code takes it for.
     """
 
     cdef readonly bint careful     # the next step is to be made the careful way
     cdef readonly Py_ssize_t made  # steps of all runs
     cdef list arrays               # what the plan's pointers point into
+    cdef dict lent                 # those of them that are not the engine's own, by name
+    cdef Layout[MOST_LENT] layouts  # of these
     cdef Plan plan
     cdef bint is_double
     cdef double work               # of a step, in multiply-adds
+    cdef Py_ssize_t n_dense
     cdef readonly int threads      # that a run may have
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
                  y, sample_weight, batch_size, l2):
-        self.arrays = []
+        self.arrays, self.lent = [], {}
         dtype = parameters.dtype
         check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
                   sample_weight, X.shape[0])
+        if dtype not in checks.FLOATS or not readable(X, dtype):
+            raise ValueError("X: expected an array or a sparse one that `readable` accepts")
         cdef Plan *plan = &self.plan
         self.is_double = dtype == np.float64
-        plan.parameters = self._pointer(parameters)
-        plan.gradients = self._pointer(gradients)
+        plan.parameters = self._borrow("parameters", parameters)
+        plan.gradients = self._borrow("gradients", gradients)
         plan.n_parameters = parameters.size
-        plan.batch_size = batch_size
-        plan.n_in = X.shape[1]
+        plan.batch_size = checks.whole("batch_size", batch_size, 1)
+        plan.n_rows, plan.n_in = X.shape
 
         self._take(X)
         plan.x_batch = self._new(batch_size, dtype, plan.n_in)
         plan.n_operations = len(operations)
         self.work = self._lower(operations, dtype)
-        if y.ndim == 2 and y.shape[1] != plan.n_out:
-            raise ValueError(f"y: expected {plan.n_out} columns, got {y.shape[1]}")
+        if y.ndim != 1 and y.shape != (plan.n_rows, plan.n_out):
+            raise ValueError(f"y: expected shape {(plan.n_rows, plan.n_out)}, got {y.shape}")
 
         name, plan.loss_parameter, plan.loss_cap, *scales = loss
         plan.loss = LOSSES[name]
@@ -245,13 +264,13 @@ cdef class Engine:
         plan.l2 = l2
         plan.metric = METRICS[metric]
         if y.ndim == 1:
-            plan.labels = <const int64_t *>self._pointer(y)
+            plan.labels = <const int64_t *>self._borrow("y", y)
             plan.label_batch = <int64_t *>self._new(batch_size, np.int64)
         else:
-            plan.Y = self._pointer(y)
+            plan.Y = self._borrow("y", y)
             plan.y_batch = self._new(batch_size, dtype, plan.n_out)
         if sample_weight is not None:
-            plan.weights = self._pointer(sample_weight)
+            plan.weights = self._borrow("sample_weight", sample_weight)
             plan.w_batch = self._new(batch_size, dtype)
         plan.row_losses = <double *>self._new(batch_size, np.float64)
 
@@ -266,7 +285,7 @@ cdef class Engine:
         plan.weight_decay = optimizer.get("weight_decay", 0)
         plan.clip_norm = optimizer.get("clip_norm") or 0
         for i, array in enumerate(state):
-            plan.state[i] = self._pointer(array)
+            plan.state[i] = self._borrow(f"state[{i}]", array)
 
         self.threads = threads_for(self.work)
         plan.for_products = self._new(self.threads * FBP_WORKSPACE, dtype)
@@ -280,19 +299,37 @@ cdef class Engine:
         cdef Plan *plan = &self.plan
         plan.sparse = checks.is_sparse(X)
         if plan.sparse:
-            plan.starts, plan.columns = self._pointer(X.indptr), self._pointer(X.indices)
-            plan.values, plan.n_values = self._pointer(X.data), X.data.size
+            plan.starts = self._borrow("X.indptr", X.indptr)
+            plan.columns = self._borrow("X.indices", X.indices)
+            plan.values, plan.n_values = self._borrow("X.data", X.data), X.data.size
             plan.wide = X.indices.dtype == np.int64
         else:
             plan.x_kind = ord(X.dtype.char)
             plan.x_row, plan.x_column = X.strides
-            plan.X = <const char *>self._pointer(X)
+            plan.X = <const char *>self._borrow("X", X)
         return 0
 
     cdef void *_pointer(self, array) except NULL:
         """Where an array's numbers are; the array lives as long as the engine."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
+
+    cdef void *_borrow(self, name, array) except NULL:
+        """Where the numbers of somebody else's array are; see `_check_lent`."""
+        self.layouts[len(self.lent)] = layout_of(array)
+        self.lent[name] = array
+        return self._pointer(array)
+
+    cdef int _check_lent(self) except -1:
+        """Raise unless every array lies where it did, with the dtype and shape that it had."""
+        cdef int i = 0
+        for name, array in self.lent.items():
+            if not same_layout(&self.layouts[i], array):
+                raise ValueError(f"{name}: expected the array as it was when it was checked, got "
+                                 f"{array.dtype} of shape {array.shape}; only its numbers may "
+                                 f"change while it is being used")
+            i += 1
+        return 0
 
     cdef void *_new(self, Py_ssize_t n, dtype, Py_ssize_t columns=1) except NULL:
         """n rows of so many numbers of the workspace."""
@@ -312,20 +349,22 @@ cdef class Engine:
         for i, (name, *details) in enumerate(operations):
             op = &plan.operations[i]
             op.n_in = op.n_out = width
-            op.parameter, op.key = 0, 0
+            op.parameter, op.key, op.steps_ahead = 0, 0, 0
             op.input = current
             if name == "dense":
                 op.kind = DENSE
                 op.n_in, op.n_out = details
+                check_chain(i, op.n_in, op.n_out, width, offset, plan.n_parameters)
                 op.parameters = offset
                 offset += op.n_in * op.n_out + op.n_out
                 # Its product, and the two of its gradients, or one where nobody asks for dX.
                 work += <double>plan.batch_size * op.n_in * op.n_out * (
                     3 if plan.first_dense < i else 2)
                 plan.first_dense = min(plan.first_dense, i)
+                self.n_dense += 1
             elif name == "dropout":
                 op.kind = DROPOUT
-                op.parameter, op.key = details
+                op.parameter, op.key, op.steps_ahead = details
             else:
                 op.kind = MAPS[name]
                 op.parameter, = details
@@ -338,6 +377,9 @@ cdef class Engine:
             op.in_gradient = name == "relu" and names[i + 1:i + 2] == ["dense"]
             op.output = current if in_place else self._new(plan.batch_size, dtype, width)
             current = op.output
+        if offset != plan.n_parameters:
+            raise ValueError(f"operations: expected {plan.n_parameters} parameters, as many as "
+                             f"there are, got {offset}")
         plan.n_out = width
         for i in range(2):
             plan.upstream[i] = self._new(plan.batch_size, dtype, widest)
@@ -374,13 +416,16 @@ cdef class Engine:
             then, when the next step has to be made the careful way.
         """
         cdef Run run
-        if self.plan.metric != NO_METRIC and metric_sums is None:
-            raise ValueError("metric_sums: expected an array for the metric's sums, got None")
-        if self.plan.metric >= SQUARES and metric_mean is None:
-            raise ValueError("metric_mean: expected the mean of the targets for R², got None")
-        if not 0 <= first <= stop <= min(figures.shape[0], rates.shape[0]):
-            raise ValueError(f"stop: expected at most {min(figures.shape[0], rates.shape[0])} "
-                             f"steps, as figures and rates have rows, got {first} to {stop}")
+        cdef Py_ssize_t batches = (rows.shape[0] + self.plan.batch_size - 1) // self.plan.batch_size
+        cdef Py_ssize_t most = min(figures.shape[0], rates.shape[0], batches)
+        if not 0 <= first < stop <= most or figures.shape[1] != FIGURES:
+            raise ValueError(f"stop: expected at most {most} steps, as there are minibatches and "
+                             f"rows of figures and rates, got {first} to {stop}")
+        check_sums(self.plan.metric, self.plan.n_out, metric_sums, metric_mean)
+        if layer_norms is not None and layer_norms.shape[0] != self.n_dense:
+            raise ValueError(f"layer_norms: expected {self.n_dense} numbers, one for each dense "
+                             f"layer, got {layer_norms.shape[0]}")
+        self._check_lent()
         run.plan = &self.plan
         run.rows, run.n_rows = &rows[0], rows.shape[0]
         run.first, run.stop = first, stop
@@ -393,7 +438,7 @@ cdef class Engine:
             run.metric_mean = &metric_mean[0]
         run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
         run.penalty = 0
-        run.careful = run.no_label = False
+        run.careful = run.no_label = run.no_row = False
         run.made = 0
         # Fewer, if that is what somebody wants by now, or this is a fork.
         cdef int threads = min(self.threads, threads_for(self.work))
@@ -430,14 +475,31 @@ def dense_rows(X, const int64_t[::1] rows, dtype):
     cdef Plan *plan = &gatherer.plan
     out = np.empty((rows.shape[0], X.shape[1]), dtype)
     cdef void *to = <void *><size_t>out.ctypes.data
-    gatherer.arrays = []
+    gatherer.arrays, gatherer.lent = [], {}
     gatherer._take(X)
-    plan.n_in = X.shape[1]
+    plan.n_rows, plan.n_in = X.shape
+    cdef Py_ssize_t i
+    for i in range(rows.shape[0]):
+        if not 0 <= rows[i] < plan.n_rows:
+            raise IndexError(f"rows: expected numbers from 0 to {plan.n_rows - 1}, got {rows[i]}")
     if rows.shape[0] > 0 and dtype == np.float32:
         read_rows(plan, &rows[0], rows.shape[0], <float *>to)
     elif rows.shape[0] > 0:
         read_rows(plan, &rows[0], rows.shape[0], <double *>to)
     return out
+
+
+cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
+                    const double[::1] metric_mean) except -1:
+    """Raise unless the metric's arrays are as long as its kind needs."""
+    cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
+    if metric != NO_METRIC and (metric_sums is None or metric_sums.shape[0] != n):
+        raise ValueError(f"metric_sums: expected an array of {n} numbers for the metric's sums, "
+                         f"got {None if metric_sums is None else metric_sums.shape[0]}")
+    if metric >= SQUARES and (metric_mean is None or metric_mean.shape[0] != n_out):
+        raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
+                         f"{None if metric_mean is None else metric_mean.shape[0]}")
+    return 0
 
 
 def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, sample_weight,
@@ -507,7 +569,7 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
         if not fbp_meet(me):
             return
-        if run.no_label:
+        if run.no_label or run.no_row:
             if leads:
                 run.careful = True
             return
@@ -548,13 +610,17 @@ cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t
                  real *x) noexcept nogil:
     """The batch's rows of X to `x`, and those of the targets and weights to their places.
 
-    A label may be none, if somebody has changed y since it was checked.
+    A row or label may be none, if somebody has changed the order or y since it was checked.
     """
     cdef const Plan *plan = run.plan
     cdef real *y = <real *>plan.y_batch
     cdef real *w = <real *>plan.w_batch
     cdef Py_ssize_t i, first, stop, n = plan.n_out
     fbp_share(me, m, 1, &first, &stop)
+    for i in range(first, stop):
+        if not 0 <= rows[i] < plan.n_rows:
+            fbp_note(&run.no_row)
+            return
     read_rows(plan, rows + first, stop - first, x + first * plan.n_in)
     for i in range(first, stop):
         if plan.labels is not NULL:
@@ -662,7 +728,7 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
             matmul(product, me, workspace)
         elif op.kind == DROPOUT:
             fbp_dropout(tier, stop - first, X + first, Z + first, op.parameter, op.key,
-                        dropout_step, first)
+                        dropout_step + <uint64_t>op.steps_ahead, first)
         else:
             fbp_map(tier, op.kind, stop - first, X + first, Z + first, op.parameter)
         if not fbp_meet(me):
@@ -727,7 +793,7 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
                 dZ, dX = dX, dZ
         elif op.kind == DROPOUT:
             fbp_dropout(tier, stop - first, dZ + first, dZ + first, op.parameter, op.key,
-                        dropout_step, first)
+                        dropout_step + <uint64_t>op.steps_ahead, first)
         else:
             saved = <real *>op.input
             if op.kind == FBP_SIGMOID or op.kind == FBP_TANH:

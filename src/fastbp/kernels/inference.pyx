@@ -18,10 +18,12 @@ from fastbp.kernels.dense cimport (
 from fastbp.kernels.dispatch cimport (
     FBP_EXP, FBP_SIGMOID, fbp_largest, fbp_map, fbp_softmax, real, tier,
 )
+from fastbp.kernels.guards cimport Layout, check_chain, layout_of, same_layout
 from fastbp.kernels.threads cimport (
     fbp_member, fbp_note, fbp_share, fbp_task, look, run_team, threads_for,
 )
 
+from . import checks
 from .engine import MAPS as _MAPS
 
 cnp.import_array()
@@ -76,7 +78,8 @@ cdef class Predictor:
         Columns of the input.
     """
 
-    cdef object array
+    cdef cnp.ndarray array
+    cdef Layout layout
     cdef const void *parameters
     cdef int typenum, n_operations
     cdef Operation *operations
@@ -84,8 +87,13 @@ cdef class Predictor:
 
     def __init__(self, list operations, parameters, Py_ssize_t n_in):
         cdef Operation *op
-        cdef Py_ssize_t width = n_in, offset = 0
+        cdef Py_ssize_t width = n_in, offset = 0, n_parameters
+        if checks.floats("parameters", parameters, 1) is not parameters:
+            raise ValueError("parameters: expected a contiguous array in native byte order")
+        if n_in < 1:
+            raise ValueError(f"n_in: expected at least one column, got {n_in}")
         self.array = parameters
+        self.layout, n_parameters = layout_of(parameters), parameters.size
         self.parameters = cnp.PyArray_DATA(parameters)
         self.typenum = cnp.PyArray_TYPE(parameters)
         PyMem_RawFree(self.operations)  # NULL, unless this is called again
@@ -110,6 +118,8 @@ cdef class Predictor:
             if name == "dense":
                 op.kind = DENSE
                 op.n_in, op.n_out = details
+                check_chain(self.n_operations - 1, op.n_in, op.n_out, width, offset,
+                            n_parameters)
                 op.parameters = offset
                 offset += (op.n_in + 1) * op.n_out
                 self.work_per_row += op.n_in * op.n_out
@@ -119,6 +129,9 @@ cdef class Predictor:
                 self.work_per_row += 16 * op.n_out  # about what a map costs in multiply-adds
             width = op.n_out
             self.widest = max(self.widest, width)
+        if offset != n_parameters:
+            raise ValueError(f"operations: expected {n_parameters} parameters, as many as there "
+                             f"are, got {offset}")
         self.n_out = width
 
     def __dealloc__(self):
@@ -127,7 +140,13 @@ cdef class Predictor:
     def __call__(self, X, out=None):
         """Outputs (rows, n_out) for X (rows, n_in), or None where this is not for X or `out`.
 
-        Both have to be plain contiguous arrays of the network's dtype, and apart.
+        Both have to be plain contiguous arrays of the network's dtype, apart from each other
+        and from the parameters.
+
+        Raises
+        ------
+        ValueError
+            If the array of parameters is no longer the one that was checked.
         """
         cdef cnp.npy_intp[2] shape
         if not self.takes(X, self.n_in):
@@ -136,8 +155,12 @@ cdef class Predictor:
         if out is None:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
         elif not (self.takes(out, self.n_out) and cnp.PyArray_DIM(out, 0) == shape[0]
-                  and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)):
+                  and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)
+                  and apart(self.array, out)):
             return None
+        if not same_layout(&self.layout, self.array):
+            raise ValueError(f"parameters: expected the array as it was when it was checked, got "
+                             f"{self.array.dtype}; only its numbers may change")
         self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
         return out
 
