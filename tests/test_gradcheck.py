@@ -188,7 +188,7 @@ def test_a_backward_that_returns_no_gradient(gradient, rng):
     if np.shape(gradient) == X.shape:
         assert fb.gradcheck(net, X, X + 1, loss=fb.MeanSquaredError()).error == np.inf
     else:
-        with pytest.raises((TypeError, ValueError), match=r"layer 0 .*backward returned .*\(3, 4\)"):
+        with pytest.raises((TypeError, ValueError), match=r"layer 0 .*backward returned"):
             fb.gradcheck(net, X, X + 1, loss=fb.MeanSquaredError())
 
 

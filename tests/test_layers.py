@@ -409,3 +409,30 @@ def test_dropout_draws_anew_with_each_forward_and_goes_back_through_the_same():
 def test_a_parameter_named_like_a_gradient():
     with pytest.raises(ValueError, match="dW beside W"):
         fb.Layer(1, 1, W=(1,), dW=(1,))
+
+
+@pytest.mark.parametrize("name", ["forward", "backward", "config", "cache", "key", "step",
+                                  "parameter_shapes", "bound", "own", "limits"])
+def test_a_parameter_named_like_what_a_layer_has(name):
+    class Own(fb.Layer):
+        def own(self):
+            pass
+
+    with pytest.raises(ValueError, match=f"parameter_shapes: expected .* free .*{name}"):
+        Own(1, 1, **{name: (1,)})
+
+
+@pytest.mark.parametrize("name", ["key", "step"])
+@pytest.mark.parametrize("value", [-1, 0.5, "a", None, 2**70])
+def test_dropouts_counters_are_checked_when_they_are_set(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: expected"):
+        setattr(fb.Dropout(0.5), name, value)
+
+
+@pytest.mark.parametrize("method", ["clear", "allocate"])
+def test_what_a_layer_in_a_network_cannot_do(method):
+    net = fb.mlp([2, 2], seed=0)
+    with pytest.raises(RuntimeError, match=f"Dense.{method}: expected a layer that is in no"):
+        getattr(net.layers[0], method)(*["f4"] * (method == "allocate"))
+    with pytest.raises(AttributeError, match="W cannot be deleted"):
+        del net.layers[0].W

@@ -516,3 +516,73 @@ def test_scaled_twice(dtype, inner, rng):
     X, Y, _ = batch(rng)
     one, other, _ = both_paths(Scaled(Scaled(inner(), 2, 3), 4, 0.5), X, Y, dtype)
     assert one == other
+
+
+# Losses of one's own, and what they are held to
+
+
+class Odd(fb.Loss):
+    """One that returns what it is told to, made of what a right one returns."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, Z, y, sample_weight=None):
+        return self.function(*fb.MeanSquaredError()(Z, y, sample_weight))
+
+    def __repr__(self):
+        return "Odd()"
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("function", "message"), [
+    (lambda value, dZ: None, "None; expected a pair"),
+    (lambda value, dZ: float(value), "0.*; expected a pair"),
+    (lambda value, dZ: "ab", "'ab'; expected a pair"),
+    (lambda value, dZ: np.array([value, value]), r"an array of shape \(2,\); expected a pair"),
+    (lambda value, dZ: (value, dZ, 0), "a tuple of 3; expected a pair"),
+    (lambda value, dZ: (None, dZ), r"None as its value; expected a real number"),
+    (lambda value, dZ: ("1.5", dZ), "'1.5' as its value"),
+    (lambda value, dZ: (complex(value), dZ), "as its value"),
+    (lambda value, dZ: (np.complex64(value), dZ), "as its value"),
+    (lambda value, dZ: (np.full(1, value), dZ), r"an array of shape \(1,\) as its value"),
+    (lambda value, dZ: (dZ, dZ), r"an array of shape \(6, 3\) as its value"),
+    (lambda value, dZ: (value, None), "None; expected dZ"),
+    (lambda value, dZ: (value, dZ.tolist()), "a list; expected dZ"),
+    (lambda value, dZ: (value, dZ[:, :1]), r"of shape \(6, 1\); expected dZ.*\(6, 3\)"),
+    (lambda value, dZ: (value, dZ[:1]), r"of shape \(1, 3\); expected dZ"),
+    (lambda value, dZ: (value, dZ.sum()), "expected dZ"),
+    (lambda value, dZ: (value, dZ.astype("f2")), "float16 .*; expected dZ"),
+    (lambda value, dZ: (value, dZ + 0j), "complex.*; expected dZ"),
+])
+def test_what_a_loss_returns_is_checked(function, message, scaled, dtype):
+    loss = Scaled(Odd(function), 2, 3) if scaled else Odd(function)
+    net = fb.mlp([4, 5, 3], dtype=dtype, seed=0)
+    X, y, before = np.ones((6, 4)), np.zeros((6, 3)), net.parameters.copy()
+    for call in (net.fit, net.evaluate, partial(fb.gradcheck, net)):
+        with pytest.raises((TypeError, ValueError), match=rf"^loss Odd\(\) returned .*{message}"):
+            call(X, y, loss=loss)
+    assert net.parameters.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.float64, np.array, lambda value: 0])
+def test_what_counts_as_a_losss_value(number, dtype):
+    net = fb.mlp([4, 3], dtype=dtype, seed=0)
+    history = net.fit(np.ones((6, 4)), np.zeros((6, 3)), epochs=1,
+                      loss=Odd(lambda value, dZ: (number(value), dZ)))
+    assert type(history["loss"][0]) is float
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_loss_is_given_read_only_arrays(which):
+    class Overwrites(fb.MeanSquaredError):
+        def __call__(self, *arrays):
+            arrays[which][...] = 7
+            return super().__call__(*arrays)
+
+    net = fb.mlp([4, 3], seed=0)
+    y, w = np.zeros((6, 3), "f4"), np.ones(6, "f4")
+    for call in (net.fit, net.evaluate):
+        with pytest.raises(ValueError, match="read-only"):
+            call(np.ones((6, 4)), y, loss=Overwrites(), sample_weight=w)
+    assert not y.any() and (w == 1).all()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -730,3 +731,263 @@ def test_a_predict_of_ones_own_does_not_get_in_the_way():
     history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.1), validation_data=(X, y), epochs=20)
     assert history["val_loss"][-1] == net.evaluate(X, y, loss=loss)["loss"]
     assert net.predict(X).tolist() == [0, 1, 2]
+
+
+# Layers of one's own, and what they are held to
+
+
+class Odd(fb.Layer):
+    """One that passes its input on but for what it is told to return."""
+
+    def __init__(self, of_forward=None, of_backward=None):
+        super().__init__()
+        self.of_forward, self.of_backward = of_forward, of_backward
+
+    def forward(self, X, training=True):
+        return self.of_forward(X) if self.of_forward else X.copy()
+
+    def backward(self, dZ):
+        return self.of_backward(dZ) if self.of_backward else dZ.copy()
+
+
+ODD_RETURNS = {
+    "None": (lambda A: None, TypeError),
+    "a list": (lambda A: A.tolist(), TypeError),
+    "a number": (lambda A: 1.0, TypeError),
+    "one column": (lambda A: A[:, :1], ValueError),
+    "one row": (lambda A: A[:1], ValueError),
+    "one dimension": (lambda A: A.ravel(), ValueError),
+    "another dtype": (lambda A: A.astype("f8" if A.dtype == "f4" else "f4"), TypeError),
+    "another byte order": (lambda A: A.astype(A.dtype.newbyteorder()), TypeError),
+    "masked": (lambda A: np.ma.array(A, mask=A > 0), TypeError),
+}
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("odd", ODD_RETURNS)
+def test_what_forward_returns_is_checked(odd, place, dtype):
+    function, error = ODD_RETURNS[odd]
+    layers = [fb.Dense(4, 4), fb.Dense(4, 4)]
+    layers.insert(place, Odd(of_forward=function))
+    net, X, y = fb.Sequential(layers, dtype, seed=0), np.ones((6, 4)), np.zeros((6, 4))
+    before = net.parameters.copy()
+    for call in (net.predict, net.forward,
+                 lambda X: net.predict(X, out=np.empty((6, 4), dtype)),
+                 lambda X: net.evaluate(X, y, loss=fb.MeanSquaredError()),
+                 lambda X: net.fit(X, y, loss=fb.MeanSquaredError())):
+        with pytest.raises(error, match=rf"^layer {place} \(Odd.*\): forward returned .*"
+                                        rf"\(6, 4\)"):
+            call(X)
+    assert same_bits(net.parameters, before)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("odd", ODD_RETURNS)
+def test_what_backward_returns_is_checked(odd, place, dtype):
+    function, error = ODD_RETURNS[odd]
+    layers = [fb.Dense(4, 4), fb.Dense(4, 4)]
+    layers.insert(place, Odd(of_backward=function))
+    net, X, y = fb.Sequential(layers, dtype, seed=0), np.ones((6, 4)), np.zeros((6, 4))
+    before = net.parameters.copy()
+    with pytest.raises(error, match=rf"^layer {place} \(Odd.*\): backward returned .*\(6, 4\)"):
+        net.fit(X, y, loss=fb.MeanSquaredError())
+    assert same_bits(net.parameters, before)
+    with pytest.raises(error, match=rf"^layer {place} \(Odd"):
+        net.backward(net.forward(X))
+
+
+def overwrite(A):
+    A *= 2
+    return A
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_layers_are_given_read_only_arrays(where, place, dtype):
+    layers = [fb.Tanh()]
+    layers.insert(place, Odd(**{"of_" + where: overwrite}))
+    net, X = fb.Sequential(layers, dtype, seed=0), np.full((3, 2), 0.5, dtype)
+    if where == "backward":
+        dZ = net.forward(X) + 0
+        with pytest.raises(ValueError, match="read-only"):
+            net.backward(dZ)
+        assert (dZ == np.tanh(dtype.type(0.5))).all() or np.allclose(dZ, np.tanh(0.5))
+    else:
+        y = X.copy()
+        for call in (net.predict, net.forward,
+                     lambda X: net.evaluate(X, y, loss=fb.MeanSquaredError()),
+                     lambda X: net.fit(X, y, loss=fb.MeanSquaredError())):
+            with pytest.raises(ValueError, match="read-only"):
+                call(X)
+    assert (X == 0.5).all()
+    assert X.flags.writeable
+
+
+@pytest.mark.parametrize("dZ", [None, 1.0, [[1.0, 2.0]], "dZ", [[1], [2, 3]], np.ones((2, 2), "i8"),
+                                scipy.sparse.csr_array(np.ones((2, 2), "f4"))],
+                         ids=["None", "float", "list", "text", "ragged", "integers", "sparse"])
+@pytest.mark.parametrize("last", [fb.ReLU, fb.Tanh, lambda: fb.Dense(2, 2),
+                                  lambda: fb.Dropout(0.5)])
+def test_a_dZ_that_is_no_float_array_of_the_networks_dtype(dZ, last):
+    net = fb.Sequential([fb.Dense(2, 2), last()], seed=0)
+    net.forward(np.ones((2, 2)))
+    with pytest.raises((TypeError, ValueError), match=r"^dZ: expected"):
+        net.backward(dZ)
+    if not isinstance(dZ, list):  # a list of Python's floats is float64, which a layer would take
+        with pytest.raises((TypeError, ValueError), match=r"^dZ: expected"):
+            net.layers[-1].backward(dZ)
+
+
+# predict(out=...) and what it may not overlap
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_out_does_not_overlap_the_parameters(own, sparse, dtype):
+    layers = [fb.Dense(4, 6), *([Odd()] if own else []), fb.Dense(6, 3)]
+    net = fb.Sequential(layers, dtype, seed=0)
+    before, X = net.parameters.copy(), np.ones((2, 4), dtype)
+    X = scipy.sparse.csr_array(X) if sparse else X
+    for start in (0, 30, net.parameters.size - 6):
+        with pytest.raises(ValueError, match=r"^out overlaps parameters"):
+            net.predict(X, out=net.parameters[start : start + 6].reshape(2, 3))
+    assert same_bits(net.parameters, before)
+    out = np.empty((2, 3), dtype)
+    assert net.predict(X, out=out) is out
+
+
+@pytest.mark.parametrize("name", ["data", "indices", "indptr"])
+def test_out_does_not_overlap_sparse_rows(name):
+    X = scipy.sparse.csr_array(np.ones((4, 4), "f4"))
+    memory = np.zeros(20, "f4")  # of a part of much more SciPy would make a copy
+    part = memory[:16].view(getattr(X, name).dtype)[: getattr(X, name).size]
+    part[:] = getattr(X, name)
+    setattr(X, name, part)
+    net = fb.mlp([4, 3], seed=0)
+    with pytest.raises(ValueError, match=rf"^out overlaps X\.{name}"):
+        net.predict(X, out=memory[:12].reshape(4, 3))
+    np.testing.assert_array_equal(X.toarray(), np.ones((4, 4)))
+
+
+# Masked arrays
+
+
+def test_masked_values_are_refused(dtype):
+    net = fb.mlp([2, 3, 2], dtype=dtype, seed=0)
+    X, y, w = np.ones((4, 2)), np.arange(4) % 2, np.ones(4)
+    fit, evaluate = (partial(method, loss=fb.SoftmaxCrossEntropy())
+                     for method in (net.fit, net.evaluate))
+
+    def masked(array):
+        return np.ma.array(array, mask=np.arange(array.size).reshape(array.shape) == 1)
+
+    calls = {
+        "X": [lambda: net.predict(masked(X)), lambda: net.forward(masked(X)),
+              lambda: evaluate(masked(X), y), lambda: fit(masked(X), y)],
+        "y": [lambda: fit(X, masked(y)), lambda: evaluate(X, masked(y))],
+        "sample_weight": [lambda: fit(X, y, sample_weight=masked(w))],
+        "validation_data X": [lambda: fit(X, y, validation_data=(masked(X), y))],
+    }
+    before = net.parameters.copy()
+    for name, functions in calls.items():
+        for function in functions:
+            with pytest.raises(ValueError, match=rf"^{name}: expected no masked values, got 1"):
+                function()
+    assert same_bits(net.parameters, before)
+    nothing = np.ma.array(X, mask=False)
+    assert same_bits(net.predict(nothing), net.predict(X))
+    fit(nothing, y)
+
+
+# Assigning layers
+
+
+def test_layers_that_stay_keep_their_weights_and_new_ones_are_drawn(dtype):
+    net = fb.mlp([4, 6, 3], dtype=dtype, seed=0)
+    first, _, last = net.layers
+    W, head = first.W.copy(), last.W.copy()
+    net.layers = [*net.layers[:-1], fb.Dense(6, 6), fb.Tanh(), fb.Dense(6, 2)]
+    assert (net.n_in, net.n_out, len(net.layers)) == (4, 2, 5)
+    assert net.parameters.size == net.gradients.size == 30 + 42 + 14
+    assert same_bits(net.layers[0].W, W)
+    assert net.layers[2].W.any() and net.layers[4].W.any()
+    assert np.shares_memory(net.layers[0].W, net.parameters)
+    net.parameters[:] = 1
+    assert (net.layers[4].W == 1).all()
+    assert same_bits(last.W, head)  # the layer that went has its weights, and is free
+    assert not last.bound
+    other = fb.Sequential([last], dtype)
+    assert same_bits(other.layers[0].W, head)
+    net.layers = net.layers[::-1][:1]  # its places may change as well
+    assert net.n_in == 6
+
+
+def test_assigned_layers_follow_from_the_seed():
+    def heads(seed):
+        net = fb.mlp([4, 6, 3], seed=seed)
+        found = [net.layers[-1].W.tobytes()]
+        for _ in range(2):
+            net.layers = [*net.layers[:-1], fb.Dense(6, 3, "glorot_uniform")]
+            found.append(net.layers[-1].W.tobytes())
+        return found
+
+    assert heads(0) == heads(0)
+    assert len(set(heads(0) + heads(1))) == 6
+
+
+@pytest.mark.parametrize(("layers", "error"), [
+    ([], ValueError), (None, TypeError), (fb.Dense(4, 3), TypeError), ([fb.Dense], TypeError),
+    ([fb.Dense(4, 3), fb.Dense(4, 3)], ValueError), ([fb.Dense(2**40, 2**20)], MemoryError),
+])
+def test_layers_that_cannot_be_assigned_change_nothing(layers, error):
+    net = fb.mlp([4, 6, 3], seed=0)
+    before, X = (net.layers, net.parameters, net.parameters.copy()), np.ones((2, 4))
+    Z = net.predict(X)
+    with pytest.raises(error, match="layers: "):
+        net.layers = layers
+    assert net.layers is before[0] and net.parameters is before[1]
+    assert same_bits(net.parameters, before[2]) and same_bits(net.predict(X), Z)
+
+
+def test_a_new_layer_that_cannot_be_initialized_changes_nothing():
+    class Broken(fb.Layer):
+        def __init__(self):
+            super().__init__(3, 3, s=(3,))
+
+        def initialize(self, rng):
+            raise KeyError("on purpose")
+
+    net = fb.mlp([4, 6, 3], seed=0)
+    before, fresh = net.layers, fb.Dense(3, 3)
+    with pytest.raises(KeyError):
+        net.layers = [*net.layers, fresh, Broken()]
+    assert net.layers is before and not fresh.initialized
+    net.layers = [*net.layers, fresh]
+
+
+def test_the_optimizer_of_a_network_with_another_head_starts_afresh():
+    net, optimizer = fb.mlp([4, 6, 3], seed=0), fb.Adam()
+    X, y = np.ones((8, 4)), np.zeros(8, int)
+    net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=2)
+    net.layers = [*net.layers[:-1], fb.Dense(6, 5)]
+    net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=1)
+    assert optimizer.steps == 1
+    assert optimizer.state["m"].shape == net.parameters.shape
+
+
+def test_a_network_with_another_head_is_copied_and_saved(tmp_path):
+    net = fb.mlp([4, 6, 3], seed=0)
+    net.layers = [*net.layers[:-1], fb.Dense(6, 2)]
+    net.save(tmp_path / "net")
+    X = np.ones((2, 4))
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), fb.load(tmp_path / "net"),
+                  net.astype("float32")):
+        assert same_bits(other.predict(X), net.predict(X))
+
+
+@pytest.mark.parametrize("W", [np.ones(5), np.ones((3, 4)), "W", None, [[1], [2, 3]]])
+def test_weights_that_do_not_fit_a_layer(W):
+    layer = fb.Dense(4, 3)
+    layer.W = W
+    with pytest.raises((TypeError, ValueError), match=r"layers: layer 0 .*: W: expected"):
+        fb.Sequential([layer])

@@ -1,5 +1,6 @@
 """fit: what it sees, what it records, how it ends, and what it refuses."""
 
+import copy
 import hashlib
 import math
 import os
@@ -1663,3 +1664,193 @@ def test_the_bar_does_not_change_the_bits(bars):
     a_fit(nets[0], seed=0)
     a_fit(nets[1], seed=0, verbose=1)
     assert nets[0].parameters.tobytes() == nets[1].parameters.tobytes()
+
+
+# What a callback may set
+
+
+def both_paths(change, dtype="float32", **options):
+    """What a training with this callback leaves behind, which is the same on both paths."""
+    results = []
+    for watch in (lambda optimizer: optimizer, record):
+        net = a_net(dtype)
+        options_now = {"optimizer": watch(fb.Adam(0.01)), "epochs": 4, "seed": 0, **options}
+        history = a_fit(net, callbacks=[change], **options_now)
+        results.append((net.parameters.tobytes(), repr(timeless(history))))
+    assert results[0] == results[1]
+    return results[0]
+
+
+def test_another_batch_size_counts_from_the_next_epoch(dtype):
+    seen = []
+
+    def change(training):
+        seen.append((training.batch_size, training.steps_per_epoch, len(training.sums.rows)))
+        training.batch_size = [23, 4, 1000, 7][training.epoch]
+
+    assert both_paths(change, dtype) != both_paths(lambda training: None, dtype)
+    assert seen[:4] == [(5, 5, 5), (23, 1, 1), (4, 6, 6), (1000, 1, 1)]
+
+
+def test_a_batch_size_set_before_the_first_epoch_is_that_of_fit(dtype):
+    class Set(fb.Callback):
+        def on_epoch_begin(self, training):
+            training.batch_size = 4
+
+    first, second = a_net(dtype), a_net(dtype)
+    a_fit(first, seed=0, callbacks=[Set()])
+    a_fit(second, seed=0, batch_size=4)
+    assert first.parameters.tobytes() == second.parameters.tobytes()
+
+
+@pytest.mark.parametrize(("name", "value", "error"), [
+    ("batch_size", 0, ValueError), ("batch_size", -3, ValueError), ("batch_size", 2.5, TypeError),
+    ("batch_size", None, TypeError), ("batch_size", True, ValueError),
+    ("l2", np.nan, ValueError), ("l2", -1, ValueError), ("l2", np.inf, ValueError),
+    ("l2", "a", TypeError), ("l2", np.ones(2), TypeError),
+    ("loss", None, TypeError), ("loss", fb.MeanSquaredError, TypeError),
+    ("loss", lambda Z, y: 0, TypeError), ("loss", fb.MeanSquaredError(), ValueError),
+])
+def test_what_a_callback_sets_is_checked(name, value, error):
+    net = a_net()
+    with pytest.raises(error, match=r"^(y|loss|l2|batch_size): expected"):
+        a_fit(net, callbacks=[lambda training: setattr(training, name, value)])
+    assert np.isfinite(net.history["loss"]).all()
+
+
+def test_a_loss_that_does_not_fit_the_validation_data_changes_nothing():
+    X, y = classes()
+    T = np.eye(3)[y]
+    seen = []
+
+    def change(training):
+        before = training.loss
+        with pytest.raises(ValueError, match="validation_data y: expected targets"):
+            training.loss = fb.SigmoidCrossEntropy()
+        seen.append(training.loss is before)
+
+    a_fit(a_net(), X, T, loss=fb.MeanSquaredError(), validation_data=(X, 2 * T), callbacks=[change])
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("name", ["batch_size", "l2", "loss"])
+@pytest.mark.parametrize("validating", [False, True])
+def test_nothing_is_set_while_an_epoch_is_under_way(name, validating):
+    class Meddles(fb.Layer):
+        training = None
+
+        def forward(self, X, training=True):
+            if training is not validating and self.training is not None:
+                setattr(self.training, name, getattr(self.training, name))
+            return X + 0
+
+        def backward(self, dZ):
+            return dZ + 0
+
+    net = fb.Sequential([fb.Dense(4, 3), Meddles()], seed=0)
+    with pytest.raises(RuntimeError, match=f"training.{name}: expected to be set between epochs"):
+        a_fit(net, validation_data=classes(),
+              callbacks=[lambda training: setattr(net.layers[1], "training", training)])
+
+
+def test_a_dropout_layers_own_count_of_steps_counts_on_both_paths(dtype):
+    def train(watch):
+        net = fb.Sequential([fb.Dense(4, 6), fb.Dropout(0.5), fb.Dense(6, 6), fb.Dropout(0.5),
+                             fb.Dense(6, 3)], dtype, seed=0)
+
+        def change(training):
+            net.layers[3].step, net.layers[1].step = 5, 1000 * training.epoch
+
+        a_fit(net, optimizer=watch(fb.SGD(0.1)), seed=0, epochs=3, callbacks=[change])
+        return net.parameters.tobytes(), [layer.step for layer in net.layers]
+
+    assert train(lambda optimizer: optimizer) == train(record)
+
+
+# Switches and orders
+
+
+@pytest.mark.parametrize("shuffle", [
+    [2, 1, 0], np.arange(23), np.arange(23)[::-1].tolist(), "False", "", 5, 0, None, 1.0,
+    np.random.default_rng(0), range(23),
+], ids=lambda shuffle: type(shuffle).__name__)
+def test_a_shuffle_that_is_no_order(shuffle):
+    net = a_net()
+    history = net.history = object()
+    draws = copy.deepcopy(net).reseed().random()
+    with pytest.raises(TypeError, match=r"^shuffle: expected True, False or a function .*lambda n"):
+        a_fit(net, shuffle=shuffle)
+    assert net.history is history
+    assert net.reseed().random() == draws
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.bool_(False)])
+def test_numpys_booleans_are_switches(value):
+    first, second = a_net(), a_net()
+    a_fit(first, shuffle=value, gradient_norms=value, seed=0)
+    a_fit(second, shuffle=bool(value), gradient_norms=bool(value), seed=0)
+    assert first.parameters.tobytes() == second.parameters.tobytes()
+    assert list(first.history) == list(second.history)
+
+
+@pytest.mark.parametrize("name", ["gradient_norms", "resume"])
+@pytest.mark.parametrize("value", ["False", 1, None, np.ones(2), []])
+def test_switches_are_booleans(name, value, tmp_path):
+    net = a_net()
+    with pytest.raises(TypeError, match=f"^{name}: expected True or False"):
+        a_fit(net, checkpoint=tmp_path / "run", **{name: value})
+    assert net.history is None and not (tmp_path / "run").exists()
+
+
+# A handler of a callback's own
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_handler_that_a_callback_installs_stays(ctrl_c, chained):
+    called = []
+
+    def install(training):
+        if training.epoch == 0:
+            found = signal.getsignal(signal.SIGINT)
+
+            def mine(signum, frame):
+                called.append(training.epoch)
+                if chained:
+                    found(signum, frame)
+
+            install.handler = mine
+            signal.signal(signal.SIGINT, mine)
+        if training.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        a_fit(a_net(), epochs=4, callbacks=[install])
+        assert not chained
+    except KeyboardInterrupt:
+        assert chained
+    assert called == [1]
+    assert signal.getsignal(signal.SIGINT) is install.handler
+
+
+def test_a_handler_that_a_callback_installs_waits_for_a_whole_step(ctrl_c):
+    """It is called after the update during which the signal came, not in it."""
+    when = []
+
+    class Interrupted(fb.SGD):
+        writing = False
+
+        def update(self, *arguments):
+            self.writing = True
+            if self.steps == 8:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+            super().update(*arguments)
+            self.writing = False
+
+    optimizer = Interrupted(0.1)
+
+    def install(training):
+        signal.signal(signal.SIGINT, lambda *_: when.append((optimizer.writing, optimizer.steps)))
+
+    a_fit(a_net(), optimizer=optimizer, callbacks=[install])
+    assert when == [(False, 8)]

@@ -257,6 +257,13 @@ class Layer(checks.Settings):
     def __copy__(self):
         return copy.deepcopy(self)
 
+    @staticmethod
+    def _checked_dZ(dZ, shape, dtype):
+        """dZ, if it is an array of floats that fits what `forward` kept."""
+        dZ = checks.floats("dZ", dZ, dtype=dtype)
+        checks.shape("dZ", dZ, shape, "of what forward returned")
+        return dZ
+
     def _kept(self):
         if self.cache is None:
             raise RuntimeError(
@@ -317,8 +324,7 @@ class Dense(Layer):
 
     def backward_parameters(self, dZ):
         X = self._kept()
-        dZ = checks.floats("dZ", dZ, 2)
-        checks.shape("dZ", dZ, (len(X), self.n_out), "of what forward returned")
+        dZ = self._checked_dZ(dZ, (len(X), self.n_out), self.W.dtype)
         kernels.dense_backward_weights(X, dZ, out=self.dW)
         kernels.dense_backward_bias(dZ, out=self.db)
 
@@ -361,12 +367,15 @@ class Dropout(Layer):
     def forward(self, X, training=True):
         if not training:
             return X
-        self.cache = mask = self.rate, self.key, self.step
+        mask = self.rate, self.key, self.step
         self.step += 1
-        return kernels.dropout(X, *mask)
+        Z = kernels.dropout(X, *mask)
+        self.cache = mask, Z.shape, Z.dtype
+        return Z
 
     def backward(self, dZ):
-        return kernels.dropout(checks.floats("dZ", dZ), *self._kept())
+        mask, shape, dtype = self._kept()
+        return kernels.dropout(self._checked_dZ(dZ, shape, dtype), *mask)
 
 
 class Activation(Layer):
@@ -387,13 +396,15 @@ class Activation(Layer):
         return self.function.__name__, getattr(self, "alpha", 0.0)
 
     def forward(self, X, training=True):
+        X = checks.floats("X", X)
         A = self.function(X, **self.config())
         if training:
             self.cache = A if self.from_output else X
         return A
 
     def backward(self, dZ):
-        return self.derivative(dZ, self._kept(), **self.config())
+        kept = self._kept()
+        return self.derivative(self._checked_dZ(dZ, kept.shape, kept.dtype), kept, **self.config())
 
 
 class ReLU(Activation):

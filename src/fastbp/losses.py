@@ -326,17 +326,26 @@ def compute_loss(loss, Z, y, sample_weight=None):
               for each in (Z, y, sample_weight)]
     result = loss(*arrays)
     if not isinstance(result, tuple | list) or len(result) != 2:
-        raise TypeError(f"loss {loss!r} returned {result!r}; expected a pair (value, dZ)")
+        raise TypeError(f"loss {loss!r} returned {_shown(result)}; expected a pair (value, dZ)")
     value, dZ = result
     try:
         if isinstance(value, str | bytes) or np.ndim(value) != 0 or np.iscomplexobj(value):
             raise TypeError
         value = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"loss {loss!r} returned the value {value!r} ({type(value).__name__}); "
-                        f"expected a real number") from None
+        raise TypeError(f"loss {loss!r} returned {_shown(value)} as its value; expected a real "
+                        f"number") from None
     checks.returned(f"loss {loss!r}", "dZ", dZ, Z.shape, Z.dtype)
     return value, dZ
+
+
+def _shown(value):
+    """A value for a message: arrays and sequences by their size."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return repr(value)
 
 
 def checked_loss(loss):

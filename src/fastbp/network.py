@@ -363,6 +363,7 @@ class Sequential:
             return self._evaluate(training.Dataset(self, X, y, loss, sample_weight))
 
     def _evaluate(self, data):
+        data.check_unchanged()
         total = weight = 0.0
         metric = data.new_metric()
         n_rows = _chunk_rows(data.X)

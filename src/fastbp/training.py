@@ -379,6 +379,7 @@ class Training:
         """
         if self._steps is None:
             self._steps = self.epoch * self.steps_per_epoch  # of the fit that this one goes on from
+        self._data.check_unchanged()
         self._in_epoch = True
         try:
             row = self._run_steps(order, interrupts, progress)
@@ -431,7 +432,6 @@ class Training:
         optimizer = self.optimizer
         if optimizer is not None:
             optimizer.start(self.network.parameters)
-        self._data.check_unchanged()
         description = describe(self)
         if description is None:
             self._engine = self._lowered = None
@@ -505,6 +505,7 @@ class Training:
 
     def loss_and_gradients(self):
         """The loss of all rows together, and the penalty; the gradients go to the network."""
+        self._data.check_unchanged()
         places = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
         figures = np.zeros((1, 3))
         self._lower()
@@ -541,9 +542,9 @@ class Training:
     def _diverged(self, i, what):
         raise FloatingPointError(
             f"training diverged at step {self._steps + i + 1} (epoch {self.epoch + 1}, batch "
-            f"{i + 1} of {self.steps_per_epoch}): {what}. The network keeps the weights from before this "
-            f"step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or inputs "
-            f"and targets scaled to a standard deviation of about 1"
+            f"{i + 1} of {self.steps_per_epoch}): {what}. The network keeps the weights from "
+            f"before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or "
+            f"inputs and targets scaled to a standard deviation of about 1"
         )
 
 
@@ -751,9 +752,8 @@ def _checked_shuffle(shuffle):
     if isinstance(shuffle, bool | np.bool_):
         return bool(shuffle)
     raise TypeError(f"shuffle: expected True, False or a function that returns an order of the "
-                    f"rows, got {shuffle!r} ({type(shuffle).__name__}); for the same order in "
-                    f"each epoch pass shuffle=lambda n: order, for one that follows from a seed "
-                    f"pass seed")
+                    f"rows, got a {type(shuffle).__name__}; for the same order in each epoch "
+                    f"pass shuffle=lambda n: order, for orders that follow from a seed pass seed")
 
 
 def _order(shuffle, n, rng):

@@ -264,7 +264,7 @@ def read_only(array):
 
 def layout(array):
     """What says where an array's numbers are: its address, dtype, shape and strides."""
-    return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
+    return array.ctypes.data, array.dtype, array.shape, array.strides
 
 
 def unchanged(name, array, before):

@@ -1,0 +1,301 @@
+"""What Python assigns between two calls, or in a callback, may not crash the interpreter.
+
+Each case runs in a process of its own, whose memory it may spoil, and says what it expects.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+PRELUDE = """
+import copy
+import numpy as np, scipy.sparse, fastbp as fb
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(300, 8)).astype("f4")
+y = np.arange(300) % 4
+loss = fb.SoftmaxCrossEntropy()
+net = fb.mlp([8, 16, 4], seed=0)
+
+def fit(*callbacks, network=net, X=X, y=y, **options):
+    options = {"loss": loss, "epochs": 3, "seed": 0} | options
+    return network.fit(X, y, callbacks=list(callbacks), **options)
+
+def refused(error, words, function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except error as raised:
+        assert words in str(raised), str(raised)
+    else:
+        raise AssertionError(f"expected {error.__name__} with {words!r}")
+
+def same_as_layers(network, X=X):
+    Z = np.ascontiguousarray(X, network.dtype)
+    for layer in network.layers:
+        Z = layer.forward(Z, training=False)
+    assert network.predict(X).tobytes() == Z.tobytes()
+"""
+
+
+def run(case):
+    child = subprocess.run([sys.executable, "-c", PRELUDE + case + "\nprint('alive')"],
+                           capture_output=True, text=True, check=False)
+    assert child.stdout == "alive\n", f"ended with {child.returncode}: {child.stderr}"
+
+
+# Layers that take the place of others
+
+
+@pytest.mark.parametrize("use", ["fit", "predict"])
+@pytest.mark.parametrize("n_out", [3, 2000])
+def test_another_head(n_out, use):
+    run(f"""
+body, n_out = net.layers[:-1], {n_out}
+kept = net.layers[0].W.copy()
+if {use == "predict"}:
+    net.predict(X)  # as the old network
+net.layers = body + (fb.Dense(16, n_out), fb.ReLU(), fb.Dense(n_out, 3))
+assert net.n_out == 3 and net.layers[0].W.tobytes() == kept.tobytes()
+assert net.parameters.size == 8 * 16 + 16 + 17 * n_out + (n_out + 1) * 3
+same_as_layers(net)
+history = fit(y=y % 3, optimizer=fb.Adam(0.01), epochs=5)
+assert history["loss"][-1] < history["loss"][0]
+same_as_layers(net)
+""")
+
+
+def test_a_head_that_is_taken_off():
+    run("""
+net.predict(X)
+net.layers = net.layers[:-1]
+assert net.predict(X).shape == net.forward(X).shape == (300, 16)
+same_as_layers(net)
+""")
+
+
+# Sizes
+
+
+def test_sizes_are_read_only():
+    run("""
+before = net.predict(X)
+for size in (50_000_000, 1, 0, -1, None):
+    for name in ("n_in", "n_out", "dtype", "parameters"):
+        refused(AttributeError, "", setattr, net, name, size)
+    for name in ("n_in", "n_out", "parameter_shapes"):
+        refused(AttributeError, name, setattr, net.layers[0], name, size)
+        refused(AttributeError, name, delattr, net.layers[-1], name)
+refused(AttributeError, "", lambda: net.layers[0].parameter_shapes.update(W=(1, 1)))
+refused(ValueError, "X: expected 8 columns", net.predict, X[:, :1])
+assert net.predict(X).tobytes() == before.tobytes()
+""")
+
+
+@pytest.mark.parametrize("size", [50_000_000, 15])
+def test_sizes_that_are_changed_behind_its_back(size):
+    """The compiled code adds them up itself."""
+    run(f"""
+vars(net.layers[0])["n_out"] = {size}
+refused(ValueError, "operations: expected", net.predict, X)
+refused((ValueError, TypeError), "expected", fit)
+
+net = fb.mlp([8, 16, 4], seed=0)
+def change(training):
+    vars(training.network.layers[-1])["n_out"] = {size}
+    training.network.layers[0].alpha = 1  # the engine is made anew
+refused((ValueError, TypeError), "expected", fit, change, network=net)
+net = fb.mlp([8, 16, 4], seed=0)
+net._n_in = {size}
+refused(ValueError, "expected", net.predict, np.zeros((3, {min(size, 99)}), "f4"))
+""")
+
+
+def test_a_callback_cannot_change_sizes():
+    run("""
+def change(training):
+    training.network.layers[0].n_out = 50_000_000
+refused(AttributeError, "n_out", fit, change)
+same_as_layers(net)
+""")
+
+
+def test_a_callback_cannot_exchange_what_is_trained():
+    run("""
+for name in ("network", "optimizer", "history", "epoch", "epochs", "engine", "stopping", "sums",
+             "steps_per_epoch", "learning_rate"):
+    def change(training):
+        setattr(training, name, fb.mlp([8, 3000, 4]))
+    refused(AttributeError, f"training.{name}", fit, change)
+same_as_layers(net)
+""")
+
+
+def test_a_callback_cannot_replace_layers():
+    run("""
+def change(training):
+    net.layers = [fb.Dense(8, 4)]
+refused(RuntimeError, "used by a training", fit, change)
+net.layers = [fb.Dense(8, 4)]
+same_as_layers(net)
+""")
+
+
+# Arrays that become others
+
+BECOMES_ANOTHER = """
+import sys
+from fastbp.kernels import checks
+
+def check(words, *changes, **options):
+    # Each change in a callback of a fit by itself, with arrays of its own.
+    for change in changes:
+        for anew in (False, True):  # with a setting that has the engine made anew
+            print(change, anew, file=sys.stderr)
+            here = {"X": X.copy(), "y": y.copy(), "w": np.ones(300, "f4"),
+                    "S": scipy.sparse.csr_array(X),
+                    "X_val": X.copy(), "y_val": y.copy(), "net": fb.mlp([8, 16, 4], seed=0)}
+            given = {name: eval(value, here) for name, value in options.items()}
+            def callback(training):
+                exec(change, here | {"training": training})
+                training.l2 = 0.5 * anew
+            refused((TypeError, ValueError), words, fit, callback, network=here["net"], **given)
+            assert np.isfinite(here["net"].layers[0].W).all()
+"""
+
+
+@pytest.fixture(params=["engine", "layers"])
+def check(request):
+    """Code that defines a function `check`, for either path."""
+    without = "checks.has_compiled_form = lambda piece: False\n"
+    return BECOMES_ANOTHER + (without if request.param == "layers" else "")
+
+
+def test_a_callback_that_makes_another_array_of_the_data(check):
+    run(check + """
+options = {"X": "X", "y": "y", "sample_weight": "w"}
+check("X: expected the array as it was", "X.dtype = 'f8'", "X.dtype = 'i4'", "X.dtype = '>f4'",
+      "X.shape = (600, 4)", "X.shape = (2400,)", "X.resize((3, 8), refcheck=False)",
+      "X.resize((30000, 8), refcheck=False)", **options)
+check("y: expected the array as it was", "y.dtype = 'f8'", "y.dtype = 'i4'", "y.shape = (150, 2)",
+      "y.resize(3, refcheck=False)", **options)
+check("sample_weight: expected the array as it was", "w.dtype = 'i4'", "w.shape = (150, 2)",
+      "w.resize(3, refcheck=False)", "w.resize(30000, refcheck=False)", **options)
+""")
+
+
+def test_a_callback_that_makes_another_array_of_the_validation_data(check):
+    run(check + """
+options = {"validation_data": "(X_val, y_val)"}
+check("validation_data X: expected the array as it was", "X_val.dtype = 'f8'",
+      "X_val.shape = (2400,)", "X_val.resize((3, 8), refcheck=False)", **options)
+check("validation_data y: expected the array as it was", "y_val.dtype = 'f8'",
+      "y_val.resize(3, refcheck=False)", **options)
+""")
+
+
+def test_a_callback_that_makes_another_array_of_sparse_data(check):
+    run(check + """
+check("X.data: expected the array as it was", "S.data.dtype = 'i4'", X="S")
+check("X.indices: expected the array as it was", "S.indices.dtype = 'i8'", X="S")
+check("X.indptr: expected the array as it was", "S.indptr.shape = (7, 43)", X="S")
+""")
+
+
+def test_a_callback_that_makes_another_array_of_the_parameters(check):
+    run(check + """
+check("expected", "net.parameters.dtype = 'f8'", "net.parameters.dtype = 'i4'",
+      "net.parameters.shape = (2, -1)", "net.gradients.dtype = 'f8'",
+      "training.optimizer.state['m'].dtype = 'f8'",
+      "training.optimizer.state['v'].shape = (2, -1)")
+""")
+
+
+def test_a_callback_that_puts_other_arrays_into_a_sparse_one():
+    """What was given to `fit` is what is trained on."""
+    run("""
+S = scipy.sparse.csr_array(X)
+expected = fb.mlp([8, 16, 4], seed=0)
+fit(network=expected, X=S)
+def change(training):
+    S.data, S.indices, S.indptr = S.data[:3], S.indices[:3], S.indptr[:2]
+fit(change, X=S)
+assert net.parameters.tobytes() == expected.parameters.tobytes()
+""")
+
+
+def test_predict_with_parameters_that_became_another_array():
+    run("""
+for name, value in (("dtype", "f8"), ("shape", (2, -1)), ("dtype", "i4")):
+    net = fb.mlp([8, 16, 4], seed=0)
+    net.predict(X)
+    setattr(net.parameters, name, value)
+    refused((TypeError, ValueError), "parameters: expected", net.predict, X)
+    net.layers[1].unused = 1  # so that the predictor is made anew
+    refused((TypeError, ValueError), "expected", net.predict, X)
+""")
+
+
+# The compiled side by itself
+
+
+def test_the_engine_checks_what_it_is_told():
+    run("""
+from fastbp.kernels import engine
+def make(operations=(("dense", 8, 16), ("relu", 0.0), ("dense", 16, 4)), n=212, X=X, y=y,
+         metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), batch_size=32):
+    return engine.Engine(
+        operations=list(operations), parameters=np.zeros(n, "f4"), gradients=np.zeros(n, "f4"),
+        loss=loss, metric=metric, optimizer={"name": "sgd"}, state=[], X=X, y=y,
+        sample_weight=None, batch_size=batch_size, l2=0.0)
+make()
+for operations in ([("dense", 7, 16), ("dense", 16, 4)], [("dense", 8, 16), ("dense", 17, 4)],
+                   [("dense", 8, 16)], [("dense", 8, 2**40), ("dense", 2**40, 4)],
+                   [("dense", 8, -16), ("dense", -16, 4)], [("dense", 8, 4)]):
+    refused(ValueError, "operations: expected", make, operations)
+refused(ValueError, "operations: expected", make, n=213)
+refused(ValueError, "operations: expected", make, X=X[:, :7].copy())
+refused(ValueError, "batch_size", make, batch_size=0)
+targets = np.zeros((300, 4), "f4")
+refused(ValueError, "y: expected", make, y=targets[:, :3].copy())
+refused(ValueError, "y: expected", make, y=targets.reshape(300, 2, 2))
+refused(ValueError, "y: expected", make, y=targets[:299])
+
+rows, rates = np.arange(300), np.zeros(10)
+def steps(engine, rows=rows, first=0, stop=10, rates=rates, stats=(10, 3), sums=None, mean=None,
+          norms=None):
+    return engine.run(rows, first, stop, rates, 0, 0, np.zeros(stats), sums, mean, norms)
+assert steps(make()) == 10
+for options in ({"stop": 11}, {"rates": rates[:9]}, {"stats": (9, 3)}, {"stats": (10, 2)},
+                {"rows": rows[:0]}, {"rows": rows[:64]}, {"first": -1}, {"first": 7, "stop": 6}):
+    refused(ValueError, "stop: expected", steps, make(), **options)
+refused(ValueError, "layer_norms: expected 2", steps, make(), norms=np.zeros(1))
+squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
+refused(ValueError, "metric_sums: expected", steps, squares, sums=np.zeros(2), mean=np.zeros(4))
+refused(ValueError, "metric_mean: expected", steps, squares, sums=np.zeros(8), mean=np.zeros(3))
+for row in (300, 10**15, -1):  # it leaves such a step to others
+    wrong = rows.copy()
+    wrong[70] = row
+    e = make()
+    assert steps(e, wrong) == 2 and e.careful
+S = scipy.sparse.csr_array(X)
+refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([0, 300]), np.dtype("f4"))
+refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([-1]), np.dtype("f4"))
+""")
+
+
+def test_the_predictor_checks_what_it_is_told():
+    run("""
+from fastbp.kernels import inference
+parameters = np.zeros(212, "f4")
+def make(operations, parameters=parameters, n_in=8):
+    return inference.Predictor(operations, parameters, n_in)
+make([("dense", 8, 16), ("relu", 0.0), ("dense", 16, 4)])(X)
+for operations in ([("dense", 7, 16), ("dense", 16, 4)], [("dense", 8, 16), ("dense", 17, 4)],
+                   [("dense", 8, 16)], [("dense", 8, 2**40), ("dense", 2**40, 4)],
+                   [("dense", 8, -16), ("dense", -16, 4)], [], [("relu", 0.0)]):
+    refused(ValueError, "operations: expected", make, operations)
+refused(ValueError, "n_in: expected", make, [("dense", 8, 16)], n_in=0)
+refused((TypeError, ValueError), "parameters: expected", make, [], parameters=parameters[::2])
+refused(TypeError, "parameters: expected", make, [], parameters=parameters.astype("i4"))
+""")
