@@ -69,6 +69,7 @@ setup(
         [
             kernel("dispatch", "dispatch.c", *TIERS),
             kernel("threads"),
+            kernel("guards"),
             kernel("dense"),
             kernel("activations"),
             kernel("losses"),

@@ -21,6 +21,7 @@ from .callbacks import Callback, EachEpoch
 from .checkpoints import Checkpoints
 from .checkpoints import describe as describe_fit
 from .kernels import checks, engine
+from .kernels.guards import Borrowed
 
 __all__ = ["History", "Training", "fit", "lbfgs"]
 
@@ -74,7 +75,7 @@ class Dataset:
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
         self._given, self._n_out = y, network.n_out or self.X.shape[1]
-        self.sample_weight, self._layouts = None, {}
+        self.sample_weight = self._borrowed = None
         self.use(loss, self.targets(loss))
         if len(self.y) != self.X.shape[0]:
             raise ValueError(f"{prefix}y: expected {self.X.shape[0]} rows like {prefix}X, "
@@ -82,24 +83,24 @@ class Dataset:
         if sample_weight is not None:
             self.sample_weight = self._checked_weights(prefix + "sample_weight", sample_weight)
         self._check_finite(prefix + "X")
-        self._layouts = {name: checks.layout(array) for name, array in self._arrays()}
+        self._borrow()
 
-    def _arrays(self):
-        """What rows are read from, by names for messages; the caller's own where they will do."""
-        X = {"X": self.X}
+    def _borrow(self):
+        """Remember how the arrays lie that rows are read from: the caller's own, mostly."""
+        arrays = {"X": self.X}
         if checks.is_sparse(self.X):
-            X = {f"X.{name}": getattr(self.X, name) for name in ("data", "indices", "indptr")}
-        for name, array in (X | {"y": self.y, "sample_weight": self.sample_weight}).items():
-            if isinstance(array, np.ndarray):
-                yield self.prefix + name, array
+            arrays = {f"X.{name}": getattr(self.X, name) for name in ("data", "indices", "indptr")}
+        arrays |= {"y": self.y, "sample_weight": self.sample_weight}
+        self._borrowed = [Borrowed(self.prefix + name, array) for name, array in arrays.items()
+                          if isinstance(array, np.ndarray)]
 
     def check_unchanged(self):
         """Raise where the caller has turned an array into another since it was checked.
 
         The numbers may change, and labels are checked again as they are used.
         """
-        for name, array in self._arrays():
-            checks.unchanged(name, array, self._layouts[name])
+        for array in self._borrowed:
+            array.check()
 
     def _checked_weights(self, name, sample_weight):
         weights = checks.data(name, sample_weight)
@@ -125,8 +126,8 @@ class Dataset:
     def use(self, loss, targets):
         """From now on go by this loss, with what `targets` made for it."""
         self.loss, self.y = loss, targets
-        if isinstance(targets, np.ndarray):
-            self._layouts[self.prefix + "y"] = checks.layout(targets)
+        if self._borrowed is not None:
+            self._borrow()
 
     def _checked_sparse(self, name):
         """X in the network's dtype, in a sparse array of its own over arrays of the caller's."""
@@ -185,7 +186,6 @@ class Dataset:
         """All but n_aside rows, and those, at random; both parts are views of this one."""
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
-        aside._layouts = dict(self._layouts)
         kept.rows, aside.rows = order[n_aside:], order[:n_aside]
         return kept, aside
 
@@ -296,6 +296,13 @@ class Training:
         The compiled steps; None where they are made layer by layer.
     """
 
+    # No attribute but these: to set another, or one that has no setter below, is an error.
+    __slots__ = (
+        "__weakref__", "_batch_size", "_counted", "_data", "_engine", "_epoch", "_epochs",
+        "_history", "_in_epoch", "_l2", "_lowered", "_network", "_optimizer", "_steps", "_stopping",
+        "_sums", "_validation",
+    )
+
     network, optimizer, history, epoch, epochs, stopping, sums, engine = (
         property(operator.attrgetter(name)) for name in
         ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums", "_engine")
@@ -314,15 +321,10 @@ class Training:
         self._counted = 0  # of the engine's steps
         self.batch_size, self.l2 = batch_size, l2
 
-    def __setattr__(self, name, value):
-        if not name.startswith("_"):
-            if name not in ("batch_size", "l2", "loss"):
-                raise AttributeError(f"training.{name}: expected one of batch_size, l2 and loss, "
-                                     f"which callbacks may set; everything else is read-only")
-            if self._in_epoch:
-                raise RuntimeError(f"training.{name}: expected to be set between epochs, in "
-                                   f"on_epoch_begin or on_epoch_end, not while one is under way")
-        super().__setattr__(name, value)
+    def _check_between_epochs(self, name):
+        if self._in_epoch:
+            raise RuntimeError(f"training.{name}: expected to be set between epochs, in "
+                               f"on_epoch_begin or on_epoch_end, not while one is under way")
 
     @property
     def batch_size(self):
@@ -331,6 +333,7 @@ class Training:
 
     @batch_size.setter
     def batch_size(self, batch_size):
+        self._check_between_epochs("batch_size")
         self._batch_size = checks.whole("batch_size", batch_size, 1)
 
     @property
@@ -340,6 +343,7 @@ class Training:
 
     @l2.setter
     def l2(self, l2):
+        self._check_between_epochs("l2")
         self._l2 = checks.not_negative("l2", l2)
 
     @property
@@ -349,8 +353,11 @@ class Training:
 
     @loss.setter
     def loss(self, loss):
+        self._check_between_epochs("loss")
         losses.checked_loss(loss)
         data = [each for each in (self._data, self._validation) if each is not None]
+        for each in data:
+            each.check_unchanged()
         targets = [each.targets(loss) for each in data]  # which may refuse it
         for each, its_targets in zip(data, targets, strict=True):
             each.use(loss, its_targets)
@@ -391,38 +398,37 @@ class Training:
         return row
 
     def _run_steps(self, order, interrupts, progress):
-        history = self.history
-        rates = self._rates()
+        history, n_steps = self.history, self.steps_per_epoch
+        rates = self._rates(n_steps)
         self._sums = EpochSums(
-            rows=np.minimum(self.batch_size, len(self._data) - np.arange(
-                0, len(self._data), self.batch_size)),
-            figures=np.zeros((self.steps_per_epoch, 3)),
+            n_rows=len(self._data), batch_size=self.batch_size,
+            figures=np.zeros((n_steps, 3)),
             metric=self._data.new_metric(),
             norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
         )
         self._lower()
         places = self._data.places(order)
         i = 0
-        while i < self.steps_per_epoch:
+        while i < n_steps:
             made = 0
             if self.engine is not None:
-                made = self._run_engine(places, i, rates, interrupts)
+                made = self._run_engine(places, i, n_steps, rates, interrupts)
             if self.engine is None or self.engine.careful:
                 self._step_by_layers(i + made, order, rates, interrupts)
                 made += 1
             i += made
             progress.update(made, self.sums)
-        self._steps += self.steps_per_epoch
+        self._steps += n_steps
         row = {"loss": self.sums.loss, "learning_rate": float(rates[-1])}
         if self.sums.metric is not None:
             row[self.sums.metric.name] = self.sums.metric.result()
         if self.sums.norms is not None:
-            row["gradient_norms"] = self.sums.norms / self.steps_per_epoch
+            row["gradient_norms"] = self.sums.norms / n_steps
         return row
 
-    def _rates(self):
+    def _rates(self, n):
         """The learning rate of each of the epoch's steps."""
-        n, optimizer = self.steps_per_epoch, self.optimizer
+        optimizer = self.optimizer
         if not callable(optimizer.learning_rate):
             return np.full(n, optimizer.learning_rate)
         return np.array([optimizer.rate(self.epoch + i / n) for i in range(n)])
@@ -447,11 +453,11 @@ class Training:
             )
             self._lowered, self._counted = lowered, 0
 
-    def _run_engine(self, places, i, rates, interrupts):
-        """Steps from i on in the compiled engine, as many as it makes."""
+    def _run_engine(self, places, i, n_steps, rates, interrupts):
+        """Steps i to n_steps in the compiled engine, as many as it makes."""
         sums, metric = self.sums, self.sums.metric
         made = self.engine.run(
-            places, i, self.steps_per_epoch, rates, self.optimizer.steps,
+            places, i, n_steps, rates, self.optimizer.steps,
             dropout_step(self.network), sums.figures, None if metric is None else metric.sums,
             None if metric is None else metric.mean, sums.norms,
         )
@@ -554,8 +560,7 @@ class EpochSums:
 
     Attributes
     ----------
-    rows : ndarray of shape (steps,)
-        How many each step has.
+    n_rows, batch_size : int
     figures : ndarray of shape (steps, 3)
         The loss, the penalty and the batch's weight of each step; zeros before it is made.
     metric : Accuracy, R2 or None
@@ -563,10 +568,16 @@ class EpochSums:
         The norm of each layer's gradients.
     """
 
-    rows: np.ndarray
+    n_rows: int
+    batch_size: int
     figures: np.ndarray
     metric: object
     norms: np.ndarray | None
+
+    @property
+    def rows(self):
+        """How many each step has, an array of shape (steps,)."""
+        return np.minimum(self.batch_size, self.n_rows - np.arange(0, self.n_rows, self.batch_size))
 
     @property
     def loss(self):
@@ -730,7 +741,8 @@ def _run_epochs(run, n_rows, shuffle, rng, callbacks, checkpoints, verbose):
                 run.begin_epoch(epoch)
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
-                interrupts.install()
+                if callbacks:  # one may have put a handler of its own in its place
+                    interrupts.install()
                 start = time.perf_counter()
                 order = None  # the last epoch's need not stay
                 order = _order(shuffle, n_rows, rng) if shuffle else rows

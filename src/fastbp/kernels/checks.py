@@ -262,22 +262,6 @@ def read_only(array):
     return view
 
 
-def layout(array):
-    """What says where an array's numbers are: its address, dtype, shape and strides."""
-    return array.ctypes.data, array.dtype, array.shape, array.strides
-
-
-def unchanged(name, array, before):
-    """Raise unless an array still lies as `layout` said before."""
-    now = layout(array)
-    if now != before:
-        was, got = (f"{dtype} of shape {shape} and strides {strides}"
-                    for _, dtype, shape, strides in (before, now))
-        raise ValueError(f"{name}: expected the array as it was when it was checked, {was}, got "
-                         f"{got}{' elsewhere in memory' * (was == got)}; only its numbers may "
-                         f"change while it is being used")
-
-
 def returned(what, name, array, expected, dtype):
     """Raise unless what a user's layer or loss returned is an array of this shape and dtype.
 

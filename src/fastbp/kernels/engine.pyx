@@ -31,7 +31,7 @@ from fastbp.kernels.dispatch cimport (
     FBP_ELU, FBP_EXP, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
     fbp_dropout, fbp_largest, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
 )
-from fastbp.kernels.guards cimport Layout, check_chain, layout_of, same_layout
+from fastbp.kernels.guards cimport Borrowed, check_chain
 from fastbp.kernels.losses cimport (
     FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_POISSON_DEVIANCE,
     FBP_SIGMOID_CROSS_ENTROPY, FBP_SOFTMAX_CROSS_ENTROPY,
@@ -65,11 +65,6 @@ ctypedef fused source:
 ctypedef fused index:
     int32_t
     int64_t
-
-# Arrays of others that an engine points into: parameters, gradients, state, X or the three of a
-# sparse one, y and the weights.
-cdef enum:
-    MOST_LENT = 9
 
 cdef enum:
     DENSE = -1
@@ -227,8 +222,7 @@ cdef class Engine:
     cdef readonly bint careful     # the next step is to be made the careful way
     cdef readonly Py_ssize_t made  # steps of all runs
     cdef list arrays               # what the plan's pointers point into
-    cdef dict lent                 # those of them that are not the engine's own, by name
-    cdef Layout[MOST_LENT] layouts  # of these
+    cdef list borrowed             # those of them that are not the engine's own
     cdef Plan plan
     cdef bint is_double
     cdef double work               # of a step, in multiply-adds
@@ -237,7 +231,7 @@ cdef class Engine:
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
                  y, sample_weight, batch_size, l2):
-        self.arrays, self.lent = [], {}
+        self.arrays, self.borrowed = [], []
         dtype = parameters.dtype
         check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
                   sample_weight, X.shape[0])
@@ -315,21 +309,9 @@ cdef class Engine:
         return cnp.PyArray_DATA(array)
 
     cdef void *_borrow(self, name, array) except NULL:
-        """Where the numbers of somebody else's array are; see `_check_lent`."""
-        self.layouts[len(self.lent)] = layout_of(array)
-        self.lent[name] = array
+        """Where the numbers of somebody else's array are; `run` asks whether they still are."""
+        self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
-
-    cdef int _check_lent(self) except -1:
-        """Raise unless every array lies where it did, with the dtype and shape that it had."""
-        cdef int i = 0
-        for name, array in self.lent.items():
-            if not same_layout(&self.layouts[i], array):
-                raise ValueError(f"{name}: expected the array as it was when it was checked, got "
-                                 f"{array.dtype} of shape {array.shape}; only its numbers may "
-                                 f"change while it is being used")
-            i += 1
-        return 0
 
     cdef void *_new(self, Py_ssize_t n, dtype, Py_ssize_t columns=1) except NULL:
         """n rows of so many numbers of the workspace."""
@@ -425,7 +407,9 @@ cdef class Engine:
         if layer_norms is not None and layer_norms.shape[0] != self.n_dense:
             raise ValueError(f"layer_norms: expected {self.n_dense} numbers, one for each dense "
                              f"layer, got {layer_norms.shape[0]}")
-        self._check_lent()
+        cdef Borrowed array
+        for array in self.borrowed:
+            array.check()
         run.plan = &self.plan
         run.rows, run.n_rows = &rows[0], rows.shape[0]
         run.first, run.stop = first, stop
@@ -475,7 +459,7 @@ def dense_rows(X, const int64_t[::1] rows, dtype):
     cdef Plan *plan = &gatherer.plan
     out = np.empty((rows.shape[0], X.shape[1]), dtype)
     cdef void *to = <void *><size_t>out.ctypes.data
-    gatherer.arrays, gatherer.lent = [], {}
+    gatherer.arrays, gatherer.borrowed = [], []
     gatherer._take(X)
     plan.n_rows, plan.n_in = X.shape
     cdef Py_ssize_t i

@@ -18,7 +18,7 @@ from fastbp.kernels.dense cimport (
 from fastbp.kernels.dispatch cimport (
     FBP_EXP, FBP_SIGMOID, fbp_largest, fbp_map, fbp_softmax, real, tier,
 )
-from fastbp.kernels.guards cimport Layout, check_chain, layout_of, same_layout
+from fastbp.kernels.guards cimport Borrowed, check_chain
 from fastbp.kernels.threads cimport (
     fbp_member, fbp_note, fbp_share, fbp_task, look, run_team, threads_for,
 )
@@ -78,8 +78,7 @@ cdef class Predictor:
         Columns of the input.
     """
 
-    cdef cnp.ndarray array
-    cdef Layout layout
+    cdef Borrowed array
     cdef const void *parameters
     cdef int typenum, n_operations
     cdef Operation *operations
@@ -92,8 +91,7 @@ cdef class Predictor:
             raise ValueError("parameters: expected a contiguous array in native byte order")
         if n_in < 1:
             raise ValueError(f"n_in: expected at least one column, got {n_in}")
-        self.array = parameters
-        self.layout, n_parameters = layout_of(parameters), parameters.size
+        self.array, n_parameters = Borrowed("parameters", parameters), parameters.size
         self.parameters = cnp.PyArray_DATA(parameters)
         self.typenum = cnp.PyArray_TYPE(parameters)
         PyMem_RawFree(self.operations)  # NULL, unless this is called again
@@ -156,11 +154,9 @@ cdef class Predictor:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
         elif not (self.takes(out, self.n_out) and cnp.PyArray_DIM(out, 0) == shape[0]
                   and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)
-                  and apart(self.array, out)):
+                  and apart(self.array.array, out)):
             return None
-        if not same_layout(&self.layout, self.array):
-            raise ValueError(f"parameters: expected the array as it was when it was checked, got "
-                             f"{self.array.dtype}; only its numbers may change")
+        self.array.check()
         self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
         return out
 
