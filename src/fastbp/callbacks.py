@@ -225,5 +225,6 @@ def _check_best(values, network):
     best, parameters = values.get("best", 0.0), values.get("_best_parameters")
     if not isinstance(best, float | int) or isinstance(best, bool):  # NaN and infinity will do
         raise TypeError(f"best: expected a number, got {type(best).__name__}")
+    float(best)  # raises OverflowError for a whole number that is too large
     if parameters is not None:
         checks.returned("_best_parameters", parameters, network.parameters.shape, network.dtype)
