@@ -1036,13 +1036,13 @@ def test_what_is_said_of_a_forged_value(whole_one, folder, place, value, message
     file, state, arrays = whole_one
     folder.mkdir()
     (folder / file.name).write_bytes(forged(changed(state, place, other(value)), arrays))
-    with pytest.raises(ValueError, match=rf"^checkpoint: .*0{{7}}4\.fastbp' .*: {message}") as error:
+    with pytest.raises(ValueError, match=rf"^checkpoint: .*4\.fastbp' .*: {message}.*remove it"):
         job(folder, resume=True, **everything())
-    assert "remove it" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["parameters", "optimizer.velocity", "callbacks.0._best_parameters",
-                                  "callbacks.1._best_parameters"])
+@pytest.mark.parametrize("name", [
+    "parameters", "optimizer.velocity", "callbacks.0._best_parameters",
+    "callbacks.1._best_parameters"])
 @pytest.mark.parametrize("change", [lambda a: a[:1], lambda a: a[None], lambda a: a.astype("f8")],
                          ids=["one number", "shape", "dtype"])
 def test_arrays_that_do_not_fit(whole_one, folder, name, change):

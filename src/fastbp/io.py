@@ -104,7 +104,7 @@ def write(path, layers, dtype):
     TypeError
         If `path` is none, or a layer's `config` cannot be written as JSON.
     ValueError
-        If there is a pipe or a device at the path, or there can be nothing.
+        If there is a pipe or a device at the path, or no file can have such a name.
     OSError
         If the file cannot be written.
     """
@@ -205,27 +205,22 @@ def open_regular(path, mode):
     OSError
         If it cannot be opened.
     """
+    irregular = ValueError(f"expected a file, got the pipe or device {path!r}")
     try:
-        file = open(path, mode, opener=_open_at_once)
+        with contextlib.ExitStack() as on_error:
+            file = on_error.enter_context(open(path, mode, opener=_open_at_once))
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise irregular
+            on_error.pop_all()
     except OSError as error:
         if error.errno == errno.ENXIO:  # a pipe without a reader, or a socket
-            raise _irregular(path) from None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _irregular(path)
-    except BaseException:
-        file.close()
+            raise irregular from None
         raise
     return file
 
 
 def _open_at_once(path, flags):
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-
-
-def _irregular(path):
-    return ValueError(f"{path!r} is a pipe or a device, expected a file")
 
 
 def read(path, layer_types=()):
