@@ -2,7 +2,8 @@
 
 A file holds one tensor for each parameter, named ``layers.0.W`` and so on, and the
 architecture as JSON in its metadata.  Reading makes layers from that description and
-hands them the numbers; nothing in a file is ever executed.
+hands them the numbers; nothing in a file is ever executed.  What checkpoints share with it is
+here too: which paths there are, and how a file is opened and replaced.
 """
 
 import contextlib
