@@ -79,7 +79,7 @@ def cases():
 
 
 def work():
-    """In a process of its own: a turn for each line that comes in, its time on one that goes out."""
+    """In a process of its own: for each case that comes in, its time goes out."""
     import fastbp as fb
 
     fb.set_num_threads(1)
@@ -115,7 +115,7 @@ def main():
                          stdout=subprocess.PIPE, env=environment)
         for python in arguments.pythons
     ]
-    names = [json.loads(worker.stdout.readline()) for worker in workers][0]
+    names, _ = (json.loads(worker.stdout.readline()) for worker in workers)
     names = [name for name in names if arguments.only in name]
     width, ratios = max(map(len, names)), []
     print(f"{'':{width}}      before       after   before / after")

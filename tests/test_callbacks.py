@@ -434,3 +434,71 @@ def test_a_plateau_and_a_schedule():
 def test_bad_settings_of_a_plateau(options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         Plateau(**options)
+
+
+# What a checkpoint kept
+
+
+NET = SimpleNamespace(parameters=np.zeros(7, "f4"), dtype=np.dtype("f4"))
+GOOD = {
+    fb.EarlyStopping: {"best": 0.5, "best_epoch": 3, "_best_parameters": np.ones(7, "f4")},
+    Plateau: {"best": 0.5, "count": 2, "_best_parameters": np.ones(7, "f4")},
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_what_they_kept_is_checked(kind):
+    callback, good = kind(), GOOD[kind]
+    assert set(good) == set(kind.kept)
+    before = vars(callback).copy()
+    for right in ({}, {"best": -math.inf}, {"best": math.nan}, {"best": 3},
+                  {"_best_parameters": None}):
+        callback.check_kept(good | right, NET)
+    wrong = [{"best": value} for value in (None, "x", True, [], {}, np.ones(7, "f4"), 10**400)]
+    wrong += [{"_best_parameters": value} for value in (
+        3.5, [1.0] * 7, "x", np.ones(7), np.ones(6, "f4"), np.ones((7, 1), "f4"),
+        np.ones(1, "f4"), np.float32(1))]
+    number = "best_epoch" if "best_epoch" in good else "count"
+    wrong += [{number: value} for value in (-1, 1.5, "x", True, [], np.ones(2))]
+    if number == "best_epoch":
+        callback.check_kept(good | {"best_epoch": None}, NET)
+    else:
+        wrong.append({"count": None})
+    for values in wrong:
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            callback.check_kept(good | values, NET)
+    assert vars(callback) == before
+
+
+def test_a_class_that_keeps_other_things_need_not_check_them():
+    class Fewer(fb.EarlyStopping):
+        kept = ("best",)
+
+    class Own(fb.Callback):
+        kept = ("anything",)
+
+    Fewer().check_kept({"best": 1.0}, NET)
+    Own().check_kept({"anything": "at all"}, NET)
+
+
+def test_a_checkpoint_is_asked_about_before_anything_is_changed(tmp_path):
+    class Own(fb.Callback):
+        kept = ("total", "trace", "seen")
+        total, trace, seen = 0, np.zeros(2), None
+
+        def check_kept(self, values, network):
+            self.asked = values, network.parameters.copy()
+            raise ValueError("total: expected less")
+
+    options = {"loss": SQUARED, "epochs": 2, "checkpoint": tmp_path, "seed": 0}
+    fb.mlp([3, 1], seed=0).fit(*data(), callbacks=[Own()], **options)
+    net, callback = fb.mlp([3, 1], seed=0), Own()
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=r"^checkpoint: .*callback 0 \(Own\): total: "):
+        net.fit(*data(), callbacks=[callback], resume=True, **options)
+    values, parameters = callback.asked
+    assert values["total"] == 0
+    assert values["trace"].tolist() == [0, 0]
+    assert values["seen"] is None
+    assert parameters.tobytes() == net.parameters.tobytes() == before.tobytes()
+    assert set(vars(callback)) == {"asked"}

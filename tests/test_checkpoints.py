@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -513,8 +514,8 @@ class Wire:
             half()
         return self.act()
 
-    def open(self, path, mode):
-        return File(self, self.call("open", builtins.open, path, mode))
+    def open(self, path, mode, **options):
+        return File(self, self.call("open", builtins.open, path, mode, **options))
 
     @contextlib.contextmanager
     def laid(self):
@@ -817,6 +818,622 @@ def test_signed_files_that_somebody_made(two, tmp_path):
     assert kinds["ValueError"] > 100
 
 
+# Whole files that do not fit
+
+
+def parts(content):
+    """What a checkpoint's bytes say, as state and arrays."""
+    content = content[len(checkpoints.HEAD) + 65 :]
+    length = int.from_bytes(content[:8], "little")
+    text = json.loads(content[8 : 8 + length])["__metadata__"]["fastbp"]
+    return json.loads(text), load(content)
+
+
+def forged(state, arrays):
+    return signed(save(arrays, {"fastbp": json.dumps(state)}))
+
+
+def rewrite(folder, change):
+    """Every checkpoint of a folder as this function changes its state and arrays."""
+    for file in folder.glob("*.fastbp"):
+        state, arrays = parts(file.read_bytes())
+        change(state, arrays)
+        file.write_bytes(forged(state, arrays))
+
+
+class Careful(Halving):
+    """Looks at what it is given."""
+
+    def check_kept(self, values, network):
+        for name, kind in {"count": int, "mood": str, "nothing": type(None)}.items():
+            if type(values[name]) is not kind:
+                raise TypeError(f"{name}: expected {kind.__name__}, got {values[name]!r}")
+        if not 0 <= values["count"] < 10**6:
+            raise ValueError(f"count: expected less, got {values['count']}")
+        for name, dtype, shape in (("trace", "f8", (3,)), ("seen", "i2", (2, 3)),
+                                   ("bits", "?", (2,))):
+            array = values[name]
+            if not (isinstance(array, np.ndarray) and array.dtype == dtype
+                    and array.shape == shape):
+                raise TypeError(f"{name}: expected an array like the first one, got {array!r}")
+
+
+def everything(**changes):
+    """A training with all that a checkpoint may hold."""
+    return {"kind": "all", "batch_size": 16, "callbacks": [
+        Plateau(1, tol=0.2, factor=0.5, keep_best=True), fb.EarlyStopping(9), Careful()]} | changes
+
+
+@pytest.fixture(scope="module")
+def whole_one(tmp_path_factory):
+    """A file, its state and its arrays; after four epochs of more."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    cut_off(folder, 4, **everything())
+    file = folder / (NAME % 4)
+    return file, *parts(file.read_bytes())
+
+
+def snapshot(net, options):
+    """All that a fit may change, as text."""
+    optimizer = options["optimizer"]
+    return repr((
+        net.parameters.tobytes(), net.gradients.tobytes(), net._entropy, net._reseeded,
+        net.history, [(layer.key, layer.step) for layer in net.layers],
+        sorted((name, value) for name, value in vars(optimizer).items() if name != "_claim"),
+        [sorted(vars(callback).items()) for callback in options["callbacks"]
+         if isinstance(callback, fb.Callback)],
+    ))
+
+
+def go_on_with(folder, content, kinds, case):
+    """Whatever the file says, the training goes on, or says why not and has changed nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / (NAME % 4)).write_bytes(content)
+    net, options = start(**everything())
+    data, before = options.pop("X"), snapshot(net, options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net.fit(data, Y, checkpoint=folder, resume=True, **options)
+        kinds["went on"] += 1
+    except FloatingPointError:  # with the weights or the rate that somebody has put there
+        kinds["diverged"] += 1
+    except (ValueError, TypeError) as error:
+        assert re.match(r"(checkpoint|resume): ", str(error)), (case, error)
+        assert len(str(error)) < 10_000, case
+        if "none of" not in str(error) and "resume: " not in str(error):
+            assert str(folder / (NAME % 4)) in str(error), (case, error)
+        assert snapshot(net, options) == before, (case, error)
+        kinds["refused"] += 1
+    except Exception as error:
+        raise AssertionError(f"{case}: {error!r}") from error
+    assert os.listdir(folder).count(NAME % 4) <= 1
+
+
+VALUES = [None, [], {}, -1, 0, 2**62, 10**300, 1.5, -0.5, float("inf"), float("nan"), "", "x", True,
+          [0], [1, 2], [[[]]], {"a": 1}]
+
+
+def places(value, place=()):
+    """All places in a tree of lists and dicts; of a long list the ends."""
+    if place:
+        yield place
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*place, key))
+    elif isinstance(value, list):
+        for i in sorted({0, len(value) // 2, len(value) - 1} & set(range(len(value)))):
+            yield from places(value[i], (*place, i))
+
+
+def changed(tree, place, change):
+    """A copy of a tree, with another value in this place; None removes it."""
+    tree = json.loads(json.dumps(tree))
+    at = tree
+    for key in place[:-1]:
+        at = at[key]
+    change(at, place[-1])
+    return tree
+
+
+def removed(at, key):
+    del at[key]
+
+
+def other(value):
+    def change(at, key):
+        at[key] = value
+
+    return change
+
+
+def longer(at, key):
+    at[key] = [*at[key], *(at[key][-1:] or [0])] if isinstance(at[key], list) else [at[key]]
+
+
+def other_arrays(array):
+    return [array[:-1], array[:1], array[:0], array.reshape(-1)[:1][0:1], array[None],
+            np.concatenate([array, array]), array.astype("f2"), array.astype("f8"),
+            array.astype("f4"), array.astype("i8"), array.astype("?"), array * np.nan]
+
+
+def test_a_forged_file_changes_nothing_or_is_gone_on_from(whole_one, folder):
+    """Each value of a real file in turn is removed, or becomes one of many others."""
+    _, state, arrays = whole_one
+    rng, kinds = random.Random(5), Counter()
+    go_on_with(folder, forged(state, arrays), kinds, "as it was")
+    assert kinds == {"went on": 1}
+    for place in places(state):
+        if place[0] == "fit" and len(place) > 1:
+            changes = [removed, other(rng.choice(VALUES))]
+        else:
+            several = VALUES if len(place) == 1 else rng.sample(VALUES, 5)
+            changes = [removed, longer, *map(other, several)]
+        for change in changes:
+            tree = changed(state, place, change)
+            go_on_with(folder, forged(tree, arrays), kinds, (place, tree.get(place[0])))
+    for name, array in arrays.items():
+        for another in other_arrays(array):
+            go_on_with(folder, forged(state, arrays | {name: another}), kinds, (name, another))
+        go_on_with(folder, forged(state, {key: arrays[key] for key in arrays if key != name}),
+                   kinds, name)
+    for more in ("callbacks.0.best", "callbacks.9.x", "optimizer.m", "x"):
+        go_on_with(folder, forged(state, arrays | {more: np.ones(3)}), kinds, more)
+    assert kinds["refused"] > 500, kinds
+    assert kinds["went on"] > 50, kinds
+
+
+def test_files_forged_at_random(whole_one, folder):
+    """Several values at once."""
+    _, state, arrays = whole_one
+    rng, kinds = random.Random(), Counter()
+    for _ in range(150):
+        tree, some = state, dict(arrays)
+        for _ in range(rng.randint(1, 3)):
+            here = [place for place in places(tree) if place[0] != "fit"]
+            change = rng.choice([removed, longer, other(rng.choice(VALUES))])
+            tree = changed(tree, rng.choice(here), change)
+        if rng.random() < 0.3:
+            name = rng.choice(list(some))
+            some[name] = rng.choice(other_arrays(some[name]))
+        go_on_with(folder, forged(tree, some), kinds, tree)
+    assert kinds["refused"] > 20
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    (("entropy",), -1, "entropy: expected a whole number of at least 0, got -1"),
+    (("entropy",), 1.0, "entropy: "), (("reseeded",), -1, "reseeded: "),
+    (("reseeded",), True, "reseeded: "), (("steps",), -1, "steps: expected a whole number"),
+    (("steps",), 2**62, "steps: "), (("steps",), False, "steps: "), (("steps",), 3.0, "steps: "),
+    (("learning_rate",), "0.1", "learning_rate: "), (("learning_rate",), -0.1, "learning_rate: "),
+    (("learning_rate",), float("nan"), "learning_rate: expected a finite number"),
+    (("layer_steps",), [0], "layer_steps: expected a list of length 4, got "),
+    (("layer_steps", 2), -1, r"layer_steps\[2\]: "), (("stopped",), 5, "stopped: "),
+    (("batch_size",), 0, "batch_size: "), (("batch_size",), 2.5, "batch_size: "),
+    (("l2",), -1.0, "l2: "), (("l2",), float("inf"), "l2: "), (("l2",), None, "l2: "),
+    (("rng",), {}, "rng: "), (("rng", "state", "state"), -1, "rng: "),
+    (("rng", "state", "inc"), 2**200, "rng: "), (("rng", "bit_generator"), "MT19937", "rng: "),
+    (("history",), [], "history: "), (("history", "loss"), [0.5], r"history\['loss'\]: .*length 4"),
+    (("history", "val_loss", 1), "x", r"history\['val_loss'\]\[1\]: expected a number, got 'x'"),
+    (("history", "seconds", 3), True, r"history\['seconds'\]\[3\]: expected a number"),
+    (("history", "gradient_norms", 0), [1.0], r"history\['gradient_norms'\]\[0\]: .*length 2"),
+    (("history", "gradient_norms", 0), 1.0, r"history\['gradient_norms'\]\[0\]: "),
+    (("history", "mine"), 3, r"history\['mine'\]: expected a list"),
+    (("callbacks",), [], "callbacks: expected a list of length 4"),
+    (("callbacks", 0), None, r"callback 0 \(Plateau\): "),
+    (("callbacks", 0), {"best": 1.0}, r"callback 0 \(Plateau\): the names of its values: "),
+    (("callbacks", 0, "best"), "low", r"callback 0 \(Plateau\): best: expected a number"),
+    (("callbacks", 0, "best"), 10**4000, r"callback 0 \(Plateau\): "),
+    (("callbacks", 0, "count"), -1, r"callback 0 \(Plateau\): count: "),
+    (("callbacks", 1, "best"), None, r"callback 1 \(EarlyStopping\): best: "),
+    (("callbacks", 1, "best_epoch"), 1.5, r"callback 1 \(EarlyStopping\): best_epoch: "),
+    (("callbacks", 1, "_best_parameters"), [1.0], r"_best_parameters: expected None beside"),
+    (("callbacks", 2, "count"), "x", r"callback 2 \(Careful\): count: expected int"),
+    (("arrays",), [], "the names of its arrays: "),
+], ids=lambda value: str(value)[:40])
+def test_what_is_said_of_a_forged_value(whole_one, folder, place, value, message):
+    file, state, arrays = whole_one
+    folder.mkdir()
+    (folder / file.name).write_bytes(forged(changed(state, place, other(value)), arrays))
+    with pytest.raises(ValueError, match=rf"^checkpoint: .*4\.fastbp' .*: {message}.*remove it"):
+        job(folder, resume=True, **everything())
+
+
+@pytest.mark.parametrize("name", [
+    "parameters", "optimizer.velocity", "callbacks.0._best_parameters",
+    "callbacks.1._best_parameters"])
+@pytest.mark.parametrize("change", [lambda a: a[:1], lambda a: a[None], lambda a: a.astype("f8")],
+                         ids=["one number", "shape", "dtype"])
+def test_arrays_that_do_not_fit(whole_one, folder, name, change):
+    file, state, arrays = whole_one
+    folder.mkdir()
+    (folder / file.name).write_bytes(forged(state, arrays | {name: change(arrays[name])}))
+    last = name.split(".")[-1]
+    with pytest.raises(ValueError, match=rf"^checkpoint: .*{last}: expected a numpy.ndarray"):
+        job(folder, resume=True, **everything())
+
+
+def test_deep_values_are_refused_in_words(whole_one, folder):
+    """Where there is just enough stack to read them, and not to say what they were."""
+    file, state, arrays = whole_one
+    for depth in (50, 200, *range(880, 1000, 20)):
+        for place in (("steps",), ("history", "loss"), ("callbacks", 0, "count"), ("entropy",),
+                      ("callbacks", 1, "best_epoch"), ("fit", "seed"), ("history", "mine", 0)):
+            text = json.dumps(changed(state, place, other("DEEP")))
+            text = text.replace('"DEEP"', "[" * depth + "]" * depth)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / file.name).write_bytes(signed(save(arrays, {"fastbp": text})))
+            with warnings.catch_warnings(), contextlib.suppress(ValueError):
+                warnings.simplefilter("ignore")
+                job(folder, resume=True, **everything())
+
+
+def test_rows_of_different_lengths_in_ones_own_column(folder):
+    def record(training):
+        rows = [np.ones(2), np.ones(3)]
+        training.history.append(ragged=rows, words={"a": [1, "b"]}, nothing=None)
+
+    cut_off(folder, 2, callbacks=[record])
+    net, options = start(callbacks=[record])
+    data = options.pop("X")
+    history = net.fit(data, Y, checkpoint=folder, resume=True, **options)
+    assert history["ragged"][0] == [[1, 1], [1, 1, 1]]
+    assert history["words"] == [{"a": [1, "b"]}] * EPOCHS
+    assert history["nothing"] == [None] * EPOCHS
+
+
+def test_values_that_change_on_the_way(folder):
+    """A callback may set batch_size and l2; a training goes on with what it had."""
+    class Turn(fb.Callback):
+        def __init__(self, seen):
+            self.seen = seen
+
+        def on_epoch_begin(self, training):
+            self.seen.append((training.epoch, training.batch_size, training.l2))
+
+        def on_epoch_end(self, training):
+            if training.epoch == 1:
+                training.batch_size, training.l2 = np.int64(10), np.float64(0.25)
+
+    whole, seen = job(callbacks=[Turn([])]), []
+    cut_off(folder, 4, callbacks=[Turn([])])
+    assert job(folder, resume=True, callbacks=[Turn(seen)]) == whole
+    assert seen == [(epoch, 10, 0.25) for epoch in (4, 5, 6)]
+
+
+def test_checkpoints_of_an_older_version(folder):
+    """They lack what came later, and are gone on from all the same."""
+    whole = job(kind="all")
+    cut_off(folder, 2, kind="all")
+
+    def older(state, arrays):
+        del state["batch_size"], state["l2"], state["arrays"]
+        for name in [name for name in state["fit"] if name.startswith("contents of")]:
+            del state["fit"][name]
+        state["fit"] |= {"checksum of X": 5, "checksum of y": 6, "sample_weight": 7}
+
+    rewrite(folder, older)
+    assert job(folder, "all", resume=True) == whole
+
+
+# What is in the way
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """An error from whatever waits for longer than this."""
+    def late(*arguments):
+        raise AssertionError("it took too long")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+
+
+@needs_pipes
+@pytest.mark.parametrize("with_ends", [False, True], ids=["alone", "with a reader and a writer"])
+def test_a_pipe_in_the_place_of_the_lock(folder, with_ends):
+    folder.mkdir()
+    os.mkfifo(folder / ".fastbp-lock")
+    ends = os.open(folder / ".fastbp-lock", os.O_RDWR) if with_ends else None
+    with within(5), pytest.raises(ValueError, match=r"^checkpoint: .*lock file.*remove it"):
+        job(folder)
+    assert os.listdir(folder) == [".fastbp-lock"]
+    if with_ends:
+        os.close(ends)
+
+
+def test_a_folder_in_the_place_of_the_lock(folder):
+    (folder / ".fastbp-lock").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"^checkpoint: .*lock file.*remove it"):
+        job(folder)
+
+
+@needs_pipes
+@pytest.mark.parametrize("with_ends", [False, True], ids=["alone", "with a reader and a writer"])
+def test_a_pipe_in_the_place_of_a_file(folder, with_ends):
+    cut_off(folder, 3)
+    os.mkfifo(folder / (NAME % 9))
+    ends = os.open(folder / (NAME % 9), os.O_RDWR) if with_ends else None
+    with within(20), pytest.warns(RuntimeWarning, match=r"0009\.fastbp is passed over: .*pipe"):
+        assert job(folder, resume=True, epochs=8) == job(epochs=8)
+    assert epochs_in(folder) == [7, 8, 9], "and the last two are there besides"
+    if with_ends:
+        os.close(ends)
+
+
+@needs_pipes
+def test_a_pipe_where_a_file_has_to_be_written(folder):
+    """As on a full disk: a warning, and the training goes on; nobody's pipe is removed."""
+    folder.mkdir()
+    cut_off(folder, 2)
+    for name in (NAME % 4, NAME % 5 + ".0123abcd.part"):
+        os.mkfifo(folder / name)
+    with within(20), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert job(folder, resume=True) == job()
+    assert [re.search("passed over|not written", str(warning.message))[0] for warning in caught] \
+        == ["passed over", "not written"]
+    assert sorted(os.listdir(folder)) == [
+        ".fastbp-lock", NAME % 4, NAME % 5 + ".0123abcd.part", NAME % 6, NAME % 7]
+
+
+def test_damaged_files_of_later_epochs_do_not_count_as_the_last_two(folder):
+    cut_off(folder, 3)
+    for epoch in (50, 60):
+        (folder / (NAME % epoch)).write_bytes(b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert job(folder, resume=True) == job()
+    assert epochs_in(folder) == [6, 7, 50, 60]
+
+
+def test_only_what_was_left_unfinished_is_removed(folder, monkeypatch):
+    cut_off(folder, 2)
+    before = set(os.listdir(folder))
+    with monkeypatch.context() as patch:  # as a process that is killed leaves it
+        patch.setattr(os, "unlink", lambda path: None)
+        patch.setattr(os, "replace", lambda *paths: disk_full())
+        for name in (NAME % 3, "checkpoint-123456789.fastbp"):
+            with pytest.raises(OSError, match="No space"):
+                io.replace_file(folder / name, b"half")
+    left = set(os.listdir(folder)) - before
+    assert len(left) == 2
+    others = [
+        "model.0123abcd.part", NAME % 3 + ".0123ABCD.part", NAME % 3 + ".0123abc.part",
+        NAME % 3 + ".0123abcd.part.bak", "my " + NAME % 3 + ".0123abcd.part",
+        "checkpoint-0000003.fastbp.0123abcd.part", "checkpoint-000000003.fastbp.0123abcd.part",
+        "checkpoint-0000000٣.fastbp.0123abcd.part",
+        NAME % 3 + ".0123abcd.part\n",
+    ]
+    for name in others:
+        (folder / name).write_bytes(b"mine")
+    (folder / (NAME % 4 + ".0123abcd.part")).mkdir()
+    (folder / (NAME % 5 + ".0123abcd.part")).symlink_to(folder / others[0])
+    (folder / (NAME % 6 + ".0123abcd.part")).write_bytes(b"of an older version")
+    assert job(folder, resume=True) == job()
+    assert set(os.listdir(folder)) == {
+        ".fastbp-lock", NAME % 6, NAME % 7, *others, NAME % 4 + ".0123abcd.part",
+        NAME % 5 + ".0123abcd.part"}
+
+
+def test_a_link_to_nothing_in_the_place_of_the_folder(folder):
+    folder.symlink_to(folder.parent / "nothing")
+    with pytest.raises(NotADirectoryError, match=r"^checkpoint: .*a link to nothing at .*run"):
+        job(folder)
+    assert os.listdir(folder.parent) == ["run"]
+
+
+@pytest.mark.parametrize("bad", ["a\0b", Path("run\0"), "\0"])
+def test_a_folder_whose_name_no_system_takes(tmp_path, monkeypatch, bad):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^checkpoint: .*NUL"):
+        job(bad)
+    assert os.listdir() == []
+
+
+# Signals that raise
+
+
+def too_late():
+    raise TimeoutError
+
+
+def test_an_error_from_a_signal_handler_is_not_ignored(tmp_path):
+    """Wherever it strikes; a TimeoutError is an OSError, but not one of the disk's."""
+    calls, _ = calls_of(tmp_path / "whole", epochs=3)
+    assert calls.pop() == "close", "the lock's, after all else"
+    for n in range(len(calls)):
+        folder = tmp_path / str(n)
+        found, messages, _ = wired(folder, Wire(n, too_late), epochs=3)
+        assert (type(found), messages) == (TimeoutError, []), calls[n]
+        assert not list(folder.glob("*.part")) or calls[n] in ("unlink", "close")
+        assert job(folder, resume=True, epochs=3) == job(epochs=3)
+
+
+def test_nor_where_checkpoints_are_read(tmp_path):
+    cut_off(tmp_path / "whole", 3)
+    reading, begun = calls_of(shutil.copytree(tmp_path / "whole", tmp_path / "copy"), resume=True)
+    for n in range(begun):
+        folder = shutil.copytree(tmp_path / "whole", tmp_path / str(n))
+        found, messages, _ = wired(folder, Wire(n, too_late), resume=True)
+        assert (type(found), messages) == (TimeoutError, []), reading[n]
+        assert job(folder, resume=True) == job()
+    assert reading[:begun].count("open") == 2, "the lock and a checkpoint"
+
+
+def test_nor_while_a_failed_write_is_cleaned_up(folder):
+    def late(i, n, name):
+        return i == n or (i > n and name == "unlink")
+
+    calls, begun = calls_of(folder.parent / "whole")
+    n = [n for n, name in enumerate(calls) if name == "fsync" and n >= begun][1]
+    wire = Wire(n, lambda: (too_late if wire.calls[-1] == "unlink" else disk_full)(), where=late)
+    found, messages, _ = wired(folder, wire)
+    assert (type(found), messages) == (TimeoutError, [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarms here")
+def test_an_alarm(folder):
+    """A real signal, in the middle of writing."""
+    def ring(*arguments):
+        raise TimeoutError("that is enough")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        calls, begun = calls_of(folder.parent / "whole")
+        n = [n for n, name in enumerate(calls) if name == "write" and n >= begun][2]
+        with Wire(n, lambda: signal.raise_signal(signal.SIGALRM)).laid(), \
+                pytest.raises(TimeoutError, match="enough"):
+            job(folder)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert job(folder, resume=True) == job()
+
+
+# Other data
+
+
+def large(**changes):
+    """A fit of many rows, from the making of the network on."""
+    rng = np.random.default_rng(3)
+    data = {"X": rng.normal(size=(5000, 6)), "y": np.arange(5000) % 3,
+            "sample_weight": rng.random(5000), "X_val": rng.normal(size=(3000, 6)),
+            "y_val": np.arange(3000) % 3, "weights_val": rng.random(3000)}
+    for name, change in changes.items():
+        data[name] = change(data[name])
+    return data
+
+
+def fit_large(folder, resume=False, epochs=1, **changes):
+    data = large(**changes)
+    aside = data.pop("X_val"), data.pop("y_val"), data.pop("weights_val")
+    net = fb.mlp([6, 3], seed=0)
+    net.fit(**data, validation_data=aside, loss=fb.SoftmaxCrossEntropy(), epochs=epochs,
+            batch_size=500, checkpoint=folder, resume=resume)
+    return net.parameters.tobytes()
+
+
+def half_zeroed(array):
+    array = array.copy()
+    array[1::2] = 0
+    return array
+
+
+def last_changed(array):
+    array = array.copy()
+    array[-2:] = array[-2:][::-1]
+    return array
+
+
+def one_changed(array):
+    array = array.copy()
+    array[(1237, 3)[: array.ndim]] = 2
+    return array
+
+
+@pytest.mark.parametrize("change", [half_zeroed, last_changed, one_changed])
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight", "X_val", "y_val", "weights_val"])
+def test_data_that_are_not_the_same(folder, name, change):
+    fit_large(folder)
+    what = {"X_val": "validation_data X", "y_val": "validation_data y",
+            "weights_val": "validation_data sample_weight"}.get(name, name)
+    with pytest.raises(ValueError, match=rf"^resume: .*contents of {what} are not the same"):
+        fit_large(folder, resume=True, epochs=2, **{name: change})
+    assert fit_large(folder, resume=True, epochs=2) == fit_large(None, epochs=2)
+
+
+def test_sparse_data_that_are_not_the_same(folder):
+    dense = np.where(RNG.random((5000, 6)) < 0.3, RNG.normal(size=(5000, 6)), 0)
+    places = scipy.sparse.csr_array(dense)
+    other_number, other_place = places.copy(), np.roll(dense, 1, axis=1)
+    other_number.data[2500] += 1
+    other_rows = dense.copy()
+    other_rows[[10, 11]] = dense[[11, 10]]
+    fit_it = functools.partial(
+        fb.mlp([6, 3], seed=0).fit, y=np.arange(5000) % 3, loss=fb.SoftmaxCrossEntropy(),
+        batch_size=500, checkpoint=folder)
+    fit_it(places, epochs=1)
+    for another in (other_number, scipy.sparse.csr_array(other_place),
+                    scipy.sparse.csr_array(other_rows)):
+        with pytest.raises(ValueError, match=r"^resume: .*contents of X are not the same"):
+            fit_it(another, epochs=2, resume=True)
+    wide = places.copy()
+    wide.indices, wide.indptr = wide.indices.astype("i8"), wide.indptr.astype("i8")
+    for same in (scipy.sparse.coo_array(dense), scipy.sparse.csc_array(dense), wide):
+        fit_it(same, epochs=2, resume=True)
+
+
+def test_the_checksum_does_not_depend_on_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    for shape in ((3000, 17), (1, 40_000), (40_000, 1), (5, 30_001), (7,), (70_000,)):
+        for dtype in ("f4", "f8", "f2", "u1", "i4", "?"):
+            array = (rng.normal(size=shape) * 9).astype(dtype)
+            sums = {checkpoints.checksum(array), checkpoints.checksum(np.asfortranarray(array))}
+            holder = np.zeros(tuple(3 * n for n in shape), dtype)
+            strided = holder[tuple(slice(0, None, 3) for _ in shape)]
+            strided[...] = array
+            mapped = np.memmap(tmp_path / "mapped", dtype, "w+", offset=3, shape=shape)
+            mapped[...] = array
+            backwards = array[::-1].copy()[::-1]
+            swapped = array.astype(array.dtype.newbyteorder(">"))
+            for same in (strided, mapped, backwards, swapped, array.copy()):
+                sums.add(checkpoints.checksum(same))
+            assert len(sums) == 1, (shape, dtype)
+    array = np.arange(70).reshape(7, 10)
+    others = {checkpoints.checksum(each) for each in
+              (array, array.reshape(-1, 7), array.T, array.astype("u1"), array.ravel())}
+    assert len(others) == 5
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_checksum_sees_every_change(dtype):
+    """Above all of signs, which are the top bits of words: two of them must not cancel out."""
+    X = np.random.default_rng(0).normal(size=(700, 64)).astype(dtype)
+    others = [X, -X, np.roll(X, 1, axis=0), np.roll(X, 1, axis=1), X[::-1], X[:, ::-1], np.abs(X)]
+    for stride in (1, 2, 3, 64, 128):
+        flipped = X.copy()
+        flipped.reshape(-1)[::stride] *= -1
+        if stride > 1:
+            others.append(flipped)
+    for a, b in ((0, 1), (0, 2), (1, 3), (0, 64), (5, 6), (640, 641), (0, 44_799)):
+        for number in (-1, 2, 0):
+            two = X.copy()
+            two.reshape(-1)[[a, b]] *= number
+            others.append(two)
+        swapped = X.copy()
+        swapped.reshape(-1)[[a, b]] = X.reshape(-1)[[b, a]]
+        others.append(swapped)
+    for place in range(0, X.size, 997):
+        one = X.copy()
+        one.reshape(-1)[place] = np.nextafter(one.reshape(-1)[place], 9)
+        others.append(one)
+    assert len({checkpoints.checksum(other) for other in others}) == len(others)
+
+
+def test_the_checksum_copies_little():
+    X = np.zeros((200_000, 30), order="F")
+    tracemalloc.start()
+    try:
+        for array in (X, X[:, ::2], X.T, X.reshape(-1, order="F"),
+                      X.reshape(1, -1, order="F")[:, ::2]):
+            tracemalloc.reset_peak()
+            checkpoints.checksum(array)
+            few = 1.3 if len(array) > 40 else X.nbytes / 1e6  # a row at the most
+            assert tracemalloc.get_traced_memory()[1] < few * 1e6
+    finally:
+        tracemalloc.stop()
+
+
 # The processes
 
 
@@ -1064,7 +1681,7 @@ def test_other_rows_are_another_training(folder):
     net, X = fb.mlp([4, 6, 3], seed=0), np.random.default_rng(0).normal(size=(30, 4))
     settings = {"loss": fb.SoftmaxCrossEntropy(), "epochs": 2, "checkpoint": folder}
     net.fit(X, np.arange(30) % 3, **settings)
-    with pytest.raises(ValueError, match=r"^resume: .* checksum of X"):
+    with pytest.raises(ValueError, match=r"^resume: .* contents of X are not the same"):
         net.fit(X + 5, np.arange(30) % 3, resume=True, **settings)
 
 

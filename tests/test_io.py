@@ -3,7 +3,10 @@
 import json
 import os
 import pickle
+import socket
+import stat
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastbp as fb
+from fastbp import io
 
 
 def a_net(dtype="float32"):
@@ -189,6 +193,179 @@ def test_places_that_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path) == []
     with pytest.raises(TypeError):
         net.save(None)
+
+
+# What is at the path already
+
+
+needs_links = pytest.mark.skipif(os.name != "posix", reason="links and modes as POSIX has them")
+
+
+@needs_links
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_links_are_followed(path, existing, absolute):
+    target = path.parent / "folder" / "target"
+    target.parent.mkdir()
+    if existing:
+        target.write_text("an old file")
+    (path.parent / "second").symlink_to(target if absolute else "folder/target")
+    path.symlink_to(path.parent / "second" if absolute else "second")
+    net = fb.mlp([4, 3, 2], seed=0)
+    net.save(path)
+    assert path.is_symlink()
+    assert (path.parent / "second").is_symlink()
+    assert not target.is_symlink()
+    assert fb.load(target).parameters.tobytes() == net.parameters.tobytes()
+    assert sorted(os.listdir(path.parent)) == ["folder", path.name, "second"]
+    assert os.listdir(target.parent) == ["target"]
+
+
+@needs_links
+def test_links_that_lead_nowhere(path):
+    path.symlink_to(path.parent / "missing" / "target")
+    loop = path.parent / "loop"
+    loop.symlink_to(loop)
+    for wrong in (path, loop):
+        with pytest.raises(OSError):
+            fb.mlp([2, 1]).save(wrong)
+        assert wrong.is_symlink()
+    assert sorted(os.listdir(path.parent)) == ["loop", path.name]
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.fspath(path))
+
+
+def a_device(path):
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))  # another /dev/null
+    except PermissionError:
+        pytest.skip("only root may make a device")
+
+
+@needs_links
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_device])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_not_replaced(tmp_path, monkeypatch, make, linked):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    make("thing")
+    if linked:
+        os.symlink("thing", "link")
+    before, names = os.lstat("thing"), sorted(os.listdir())
+    with pytest.raises(ValueError, match=r"^path: expected a file.*pipe or device '(thing|link)'"):
+        fb.mlp([2, 1]).save("link" if linked else "thing")
+    assert os.lstat("thing")[:6] == before[:6]
+    assert sorted(os.listdir()) == names
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    for wrong in (tmp_path, f"{tmp_path}/", f"{tmp_path}/new/", "."):
+        with pytest.raises(IsADirectoryError, match=r"^path: expected a file, got the directory"):
+            fb.mlp([2, 1]).save(wrong)
+    assert os.listdir(tmp_path) == []
+
+
+@needs_links
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o666, 0o400, 0o604])
+def test_the_mode_is_kept(path, monkeypatch, mode):
+    modes, opened = [], os.open
+
+    def watched(path, flags, **options):
+        file = opened(path, flags, **options)
+        if flags & os.O_CREAT:
+            modes.append(os.fstat(file).st_mode & 0o777)
+        return file
+
+    path.write_text("an old file")
+    path.chmod(mode)
+    monkeypatch.setattr(os, "open", watched)
+    fb.mlp([2, 1]).save(path)
+    assert path.stat().st_mode & 0o777 == mode
+    assert modes == [0o600], "nobody else can open it before"
+
+
+@needs_links
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_mode_of_a_new_file_is_as_usual(path, umask):
+    before = os.umask(umask)
+    try:
+        fb.mlp([2, 1]).save(path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@needs_links
+def test_what_a_group_may_read_is_not_for_another(path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    class Old:
+        st_mode, st_uid, st_gid = stat.S_IFREG | 0o664, os.getuid(), os.getgid() + 1
+
+    path.write_text("an old file")
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "chown", refuse)
+    io._take_mode(path, Old)
+    assert path.stat().st_mode & 0o777 == 0o604
+
+
+@pytest.mark.parametrize("name", [
+    *("a" * n for n in (1, 59, 60, 61, 241, 242, 250, 255)), "é" * 127, "😀" * 63, "日" * 85,
+    "a" + "😀" * 63, *([os.fsdecode(b"\xff" * 255)] if sys.platform == "linux" else []),
+], ids=lambda name: f"{len(name)} {name[:2]!a}")
+def test_names_as_long_as_they_may_be(tmp_path, name):
+    net = fb.mlp([2, 1], seed=0)
+    for _ in range(2):
+        net.save(tmp_path / name)
+        assert os.listdir(tmp_path) == [name]
+        assert fb.load(tmp_path / name).parameters.tobytes() == net.parameters.tobytes()
+
+
+def test_names_that_are_too_long(tmp_path):
+    with pytest.raises(OSError, match="too long"):
+        fb.mlp([2, 1]).save(tmp_path / ("a" * 256))
+    assert os.listdir(tmp_path) == []
+
+
+class Bytes:
+    def __fspath__(self):
+        return b"model"
+
+
+NO_PATHS = [None, 0, 3, 1.5, True, b"model", b"", "", [], ["model"], {}, bytearray(b"x"), Bytes(),
+            Path]
+IMPOSSIBLE = ["a\0b", "\0", Path("a\0"), "a\ud800"]
+
+
+@pytest.mark.parametrize("use", ["save", "load", "fit"])
+def test_what_is_no_path(tmp_path, monkeypatch, use):
+    monkeypatch.chdir(tmp_path)
+    net, name = fb.mlp([2, 1], seed=0), "checkpoint" if use == "fit" else "path"
+
+    def try_it(path):
+        if use == "fit":
+            net.fit(np.ones((3, 2)), np.ones(3), loss=fb.MeanSquaredError(), checkpoint=path)
+        else:
+            (net.save if use == "save" else fb.load)(path)
+
+    for path in NO_PATHS:
+        if path is None and use == "fit":
+            continue
+        with pytest.raises(TypeError, match=rf"^{name}: expected the path of a f"):
+            try_it(path)
+    for path in IMPOSSIBLE:
+        with pytest.raises(ValueError, match=rf"^{name}: expected the path of a f"):
+            try_it(path)
+    with pytest.raises(TypeError, match=r"os\.fsdecode"):
+        try_it(b"model")
+    assert os.listdir() == []
 
 
 # What cannot be loaded

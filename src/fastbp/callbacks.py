@@ -22,6 +22,23 @@ class Callback:
 
     kept = ()
 
+    def check_kept(self, values, network):
+        """Raise if a checkpoint's values cannot be this callback's, before any of them is set.
+
+        A checkpoint is a file, and may hold anything; by default all values will do.
+
+        Parameters
+        ----------
+        values : dict
+            By the names in `kept`: what JSON knows, and arrays where arrays were kept.
+        network : Sequential
+
+        Raises
+        ------
+        TypeError, ValueError
+            The message becomes part of the one that `fit` raises.
+        """
+
     def on_train_begin(self, training):
         """Before the first epoch."""
 
@@ -75,6 +92,12 @@ class EarlyStopping(Callback):
         self.min_delta = checks.number("min_delta", min_delta, 0)
         self.monitor = monitor
         self.restore_best = restore_best
+
+    def check_kept(self, values, network):
+        """Raise unless these are numbers, and parameters like the network's."""
+        _check_best(values, network)
+        if values.get("best_epoch") is not None:
+            checks.whole("best_epoch", values["best_epoch"], 0)
 
     def on_train_begin(self, training):
         _check_recorded(self, training)
@@ -145,6 +168,11 @@ class Plateau(Callback):
         self.count = 0
         self._best_parameters = None
 
+    def check_kept(self, values, network):
+        """Raise unless these are numbers, and parameters like the network's."""
+        _check_best(values, network)
+        checks.whole("count", values.get("count", 0), 0)
+
     def on_train_begin(self, training):
         _check_recorded(self, training)
         if self.factor is not None and callable(training.optimizer.learning_rate):
@@ -190,3 +218,13 @@ def _check_recorded(callback, training):
                   if str(callback.monitor).startswith("val_") else "")
         raise ValueError(f"{type(callback).__name__}(monitor={callback.monitor!r}): expected one "
                          f"of {keys}, which is what this fit records{remedy}")
+
+
+def _check_best(values, network):
+    """Raise unless a checkpoint's best value is a number, and the best parameters fit."""
+    best, parameters = values.get("best", 0.0), values.get("_best_parameters")
+    if not isinstance(best, float | int) or isinstance(best, bool):  # NaN and infinity will do
+        raise TypeError(f"best: expected a number, got {type(best).__name__}")
+    float(best)  # raises OverflowError for a whole number that is too large
+    if parameters is not None:
+        checks.exactly("_best_parameters", parameters, network.parameters.shape, network.dtype)

@@ -2,12 +2,16 @@
 
 A file holds one tensor for each parameter, named ``layers.0.W`` and so on, and the
 architecture as JSON in its metadata.  Reading makes layers from that description and
-hands them the numbers; nothing in a file is ever executed.
+hands them the numbers; nothing in a file is ever executed.  What checkpoints share with it is
+here too: which paths there are, and how a file is opened and replaced.
 """
 
 import contextlib
+import errno
+import functools
 import json
 import os
+import stat
 import warnings
 
 import numpy as np
@@ -17,6 +21,72 @@ from . import layers as built_in
 FORMAT = "fastbp"
 VERSION = 1
 CODES = {"float32": "F32", "float64": "F64"}  # safetensors' names
+
+
+def checked_path(name, path, what="file"):
+    """A path as text, if it is one that the system takes.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    path : str or path-like
+    what : str, default "file"
+        What it is the path of, for the message.
+
+    Raises
+    ------
+    TypeError
+        If it is no path: bytes, a number, None, empty.
+    ValueError
+        If it holds characters that no path may have.
+    """
+    text = path.__fspath__() if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or not text:
+        hint = "; decode it with os.fsdecode" if isinstance(text, bytes) and text else ""
+        raise TypeError(f"{name}: expected the path of a {what}, a string or a path-like object, "
+                        f"got {path!r}{hint}")
+    try:
+        has_nul = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: expected the path of a {what}, got {text!r}, which the system "
+                         f"cannot encode ({error.reason})") from None
+    if has_nul:
+        raise ValueError(f"{name}: expected the path of a {what}, got {text!r}, which holds a NUL "
+                         f"character")
+    return text
+
+
+def status(path):
+    """What `os.stat` says, or None where there is nothing."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_regular(path):
+    """Whether there is a file, and not a folder, a pipe or a device."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def from_handler(error):
+    """Whether an OSError is one that a signal handler has raised, TimeoutError say.
+
+    The system's own have an `errno`; to ignore another would be to ignore the signal.
+    """
+    return isinstance(error, OSError) and error.errno is None
+
+
+@contextlib.contextmanager
+def ignored_errors():
+    """Ignore the system's errors in the with statement."""
+    try:
+        yield
+    except OSError as error:
+        if from_handler(error):
+            raise
 
 
 def write(path, layers, dtype):
@@ -33,12 +103,15 @@ def write(path, layers, dtype):
     Raises
     ------
     TypeError
-        If a layer's `config` cannot be written as JSON.
+        If `path` is none, or a layer's `config` cannot be written as JSON.
+    ValueError
+        If there is a pipe or a device at the path, or no file can have such a name.
     OSError
         If the file cannot be written.
     """
     from safetensors.numpy import save
 
+    path = checked_path("path", path)
     described = []
     for i, layer in enumerate(layers):
         name = type(layer).__name__
@@ -59,34 +132,109 @@ def write(path, layers, dtype):
         for i, layer in enumerate(layers)
         for name in layer.parameter_shapes
     }
-    replace_file(os.fspath(path), save(tensors, metadata))
+    replace_file(path, save(tensors, metadata))
 
 
 def replace_file(path, content):
-    """Write a file beside `path`, flush it to the disk, then rename it to `path`."""
-    temporary = f"{path}.{os.urandom(4).hex()}.part"
+    """Write a file beside `path`, flush it to the disk, then rename it to `path`.
+
+    Links are followed, and a file that is replaced passes on its mode.
+
+    Parameters
+    ----------
+    path : str or path-like
+    content : bytes
+
+    Raises
+    ------
+    ValueError
+        If there is a pipe or a device at the path.
+    OSError
+        If the file cannot be written.
+    """
+    path = os.fspath(path)
+    old = status(path)
+    if os.path.basename(path) == "" or (old is not None and stat.S_ISDIR(old.st_mode)):
+        raise _is_directory(path)
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        raise ValueError(f"path: expected a file, or none yet, got the pipe or device {path!r}")
+    folder, name = os.path.split(os.path.realpath(path))
+    # 60 characters are 240 bytes at most, and a name may have 255.
+    temporary = os.path.join(folder, f"{name[:60]}.{os.urandom(4).hex()}.part")
+    # Nobody else may read it before it has the old one's mode.
+    opener = functools.partial(os.open, mode=0o666 if old is None else 0o600)
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=opener) as file:
             file.write(content)
             file.flush()
+            if old is not None:
+                _take_mode(temporary, old)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, os.path.join(folder, name))
     except BaseException:
-        with contextlib.suppress(OSError):
+        with ignored_errors():
             os.unlink(temporary)
         raise
+
+
+def _take_mode(path, old):
+    """Give a new file the owner, group and mode of an old one, as far as the system lets us."""
+    mode = old.st_mode & 0o777
+    if hasattr(os, "chown"):
+        for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
+            with ignored_errors():
+                os.chown(path, owner, group)
+        if os.stat(path).st_gid != old.st_gid:
+            mode &= 0o707  # what the old one's group might read is not for another
+    with ignored_errors():
+        os.chmod(path, mode)
+
+
+def _is_directory(path):
+    error = IsADirectoryError(f"path: expected a file, got the directory {path!r}")
+    error.errno = errno.EISDIR  # as the system's own has, see `from_handler`
+    return error
+
+
+def open_regular(path, mode):
+    """Open a file as `open` does, but not what is no regular file, and never wait for a pipe.
+
+    Raises
+    ------
+    ValueError
+        If there is a pipe, a device or a socket at the path.
+    OSError
+        If it cannot be opened.
+    """
+    irregular = ValueError(f"expected a file, got the pipe or device {path!r}")
+    try:
+        with contextlib.ExitStack() as on_error:
+            file = on_error.enter_context(open(path, mode, opener=_open_at_once))
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise irregular
+            on_error.pop_all()
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe without a reader, or a socket
+            raise irregular from None
+        raise
+    return file
+
+
+def _open_at_once(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def read(path, layer_types=()):
     """Layers, with their parameters, and the dtype; see `fastbp.load`."""
     from safetensors import SafetensorError, safe_open
 
-    path = os.fspath(path)
-    if not os.path.exists(path):
+    path = checked_path("path", path)
+    found = status(path)
+    if found is None:
         raise FileNotFoundError(f"path: there is no file {path!r}")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"path: expected a file, got the directory {path!r}")
-    if not os.path.isfile(path):  # to read a pipe might never end
+    if stat.S_ISDIR(found.st_mode):
+        raise _is_directory(path)
+    if not stat.S_ISREG(found.st_mode):  # to read a pipe might never end
         raise ValueError(f"path: {path!r} is no fastbp model: it is a pipe or a device")
     known = built_in.BUILT_IN | _by_name(layer_types)
     try:

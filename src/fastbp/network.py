@@ -443,7 +443,10 @@ class Sequential:
             is one.  With the same data and arguments, but for `epochs`, the training ends with
             the same bits as one that was never interrupted.  Another learning rate than the
             one it began with takes its place from there on.  Layers of your own are kept by
-            their parameters alone, callbacks by the attributes they name in `kept`.
+            their parameters alone, callbacks by the attributes they name in `kept`.  All
+            numbers of X, y, sample weights and validation data are compared with those of the
+            training that made the checkpoint, by checksums, and so are the arguments; functions
+            and what callbacks were made with are not.
 
         Returns
         -------
@@ -460,7 +463,8 @@ class Sequential:
         FloatingPointError
             If the training diverges.  The network keeps its last finite weights.
         FileExistsError, NotADirectoryError
-            If there are checkpoints in the folder and `resume` is false, or it is a file.
+            If there are checkpoints in the folder and `resume` is false, or it is a file or a
+            link to nothing.
         RuntimeError
             If the network or the optimizer is being used by a training already, in another
             thread say, or the folder of checkpoints is.
@@ -506,7 +510,8 @@ class Sequential:
     def save(self, path):
         """Write the network to a safetensors file, which `load` reads.
 
-        The file is replaced only once the new one is whole.
+        The file is replaced only once the new one is whole; it keeps its mode.  A link is
+        followed.
 
         Parameters
         ----------
@@ -515,7 +520,9 @@ class Sequential:
         Raises
         ------
         TypeError
-            If a layer's `config` cannot be written as JSON.
+            If `path` is none, or a layer's `config` cannot be written as JSON.
+        ValueError
+            If there is a pipe or a device at the path, or no file can have such a name.
         OSError
             If the file cannot be written.
         """
@@ -688,6 +695,8 @@ def load(path, layer_types=()):
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `path` is none.
     ValueError
         If it is no fastbp model, or a damaged one; the message says what is wrong.
     """

@@ -701,14 +701,9 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
 def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, validation_fraction,
          callbacks, shuffle, gradient_norms, seed, verbose, checkpoints):
     """As `fit`, with everything checked."""
-    checkpoints.begin(network)
-    streams = network._streams(seed)
-    rng = np.random.default_rng(streams[0])
-    if validation_fraction > 0:
-        data, validation = data.split(data.n_aside(validation_fraction), rng)
     metric = [] if loss.metric is None else [loss.metric.name]
     keys = ["loss", *metric]
-    if validation is not None:
+    if validation is not None or validation_fraction > 0:
         keys += ["val_" + key for key in keys]
     keys += ["learning_rate", "seconds"] + ["gradient_norms"] * gradient_norms
     names = [
@@ -716,6 +711,11 @@ def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, val
         for i, layer in enumerate(network.layers) if layer.n_parameters
     ]
     history = History(keys, names)
+    checkpoints.begin(network, optimizer, callbacks, history)
+    streams = network._streams(seed)
+    rng = np.random.default_rng(streams[0])
+    if validation_fraction > 0:
+        data, validation = data.split(data.n_aside(validation_fraction), rng)
     run = Training(network, data, optimizer, epochs, batch_size, history, l2, validation)
     for callback in callbacks:
         callback.on_train_begin(run)

@@ -262,29 +262,41 @@ def read_only(array):
     return view
 
 
-def returned(what, name, array, expected, dtype):
-    """Raise unless what a user's layer or loss returned is an array of this shape and dtype.
+def exactly(name, array, expected, dtype):
+    """Raise unless `array` is a NumPy array of this shape and dtype.
 
     Parameters
     ----------
-    what, name : str
-        Who returned it, and the name of what was to be returned.
+    name : str
     array : object
     expected : tuple of int or None
         None where any shape will do.
     dtype : numpy.dtype
     """
-    is_array = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
-    if is_array and array.dtype == dtype and expected in (None, array.shape):
-        return
-    error, got = TypeError, f"a {type(array).__name__}"
-    if array is None:
-        got = "None"
-    elif is_array:
-        error = ValueError if array.dtype == dtype else TypeError
-        got = f"{array.dtype} of shape {array.shape}"
-    raise error(f"{what} returned {got}; expected {name}, a numpy.ndarray of {dtype}"
-                + (f" and shape {expected}" if expected else ""))
+    error, got = _mismatch(array, expected, dtype)
+    if error is not None:
+        raise error(f"{name}: expected {_wanted(expected, dtype)}, got {got}")
+
+
+def returned(what, name, array, expected, dtype):
+    """As `exactly`, for what a layer or loss of the user's own (`what`) returned as `name`."""
+    error, got = _mismatch(array, expected, dtype)
+    if error is not None:
+        raise error(f"{what} returned {got}; expected {name}, {_wanted(expected, dtype)}")
+
+
+def _mismatch(array, expected, dtype):
+    """The error that an array is worth, and what it is; None where nothing is wrong."""
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        return TypeError, "None" if array is None else f"a {type(array).__name__}"
+    got = f"{array.dtype} of shape {array.shape}"
+    if array.dtype != dtype:
+        return TypeError, got
+    return (None if expected in (None, array.shape) else ValueError), got
+
+
+def _wanted(shape, dtype):
+    return f"a numpy.ndarray of {dtype}" + (f" and shape {shape}" if shape is not None else "")
 
 
 class Settings:
