@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-KERNELS = Path("src", "fastbp", "kernels")
+KERNELS = Path("fastbp", "kernels")
 TIERS = [f"{isa}_f{bits}.c" for isa in ("scalar", "avx2", "avx512", "neon") for bits in (32, 64)]
 HEADERS = sorted(str(path) for path in KERNELS.glob("**/*.h"))
 

@@ -10,15 +10,18 @@ import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
 
+# Scripts import modules beside them, which conftest.py forbids everybody else.
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if name not in ("FASTBP_DATA", "PYTHONSAFEPATH")}
+
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no benchmarks beside the tests")
 
 
 def run(script, folder, *arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "FASTBP_DATA"}
     result = subprocess.run(
         [sys.executable, BENCH / f"{script}.py", "--quick", "--rounds", "1", "--output", folder,
          *arguments],
-        capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=folder,
+        capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT, cwd=folder,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout, json.loads((folder / f"{script}.json").read_text())
@@ -61,7 +64,7 @@ def test_peers_that_are_not_installed_are_named(tmp_path):
         "    None if name == 'onnxruntime' else find(name, package))\n"
     )
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(
         [sys.executable, BENCH / "inference.py", "--quick", "--rounds", "1", "--peers", "onnx",
          "--output", tmp_path],
@@ -69,3 +72,15 @@ def test_peers_that_are_not_installed_are_named(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "ONNX Runtime is left out, since it is not installed: pip install" in result.stdout
+
+
+def test_two_installations_are_compared():
+    result = subprocess.run(
+        [sys.executable, BENCH / "compare.py", sys.executable, sys.executable, "--rounds", "1",
+         "--only", "predict"],
+        capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
+    )
+    assert result.returncode == 0, result.stderr
+    header, *rows, last = result.stdout.splitlines()
+    assert "before / after" in header and last.startswith("geometric mean")
+    assert len(rows) == 7 and all(float(row.split()[-1]) > 0 for row in rows)

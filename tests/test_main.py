@@ -1,4 +1,4 @@
-"""``python -m fastbp``: what it learns, says, saves and refuses."""
+"""The command ``fastbp``: what it learns, says, saves and refuses."""
 
 import contextlib
 import csv
@@ -421,7 +421,7 @@ def test_help_names_every_option_and_shows_examples(capsys):
     out = capsys.readouterr().out
     for action in build_parser()._actions:
         assert action.option_strings[-1] in out and (action.help or "").split(" ")[0] in out
-    assert "python -m fastbp --data houses.csv --target price" in out
+    assert "fastbp --data houses.csv --target price" in out
     assert max(map(len, out.splitlines())) <= 100
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fastbp {fb.__version__}\n"

@@ -153,13 +153,15 @@ def check(words, *changes, **options):
         for anew in (False, True):  # with a setting that has the engine made anew
             print(change, anew, file=sys.stderr)
             here = {"X": X.copy(), "y": y.copy(), "w": np.ones(300, "f4"),
-                    "S": scipy.sparse.csr_array(X),
+                    "S": scipy.sparse.csr_array(X), "fb": fb, "big": rng.random((600, 9), "f4"),
+                    "one": np.ones(300, "f4"),
                     "X_val": X.copy(), "y_val": y.copy(), "net": fb.mlp([8, 16, 4], seed=0)}
             given = {name: eval(value, here) for name, value in options.items()}
             def callback(training):
                 exec(change, here | {"training": training})
                 training.l2 = 0.5 * anew
-            refused((TypeError, ValueError), words, fit, callback, network=here["net"], **given)
+            refused((TypeError, ValueError), words, fit, callback,
+                    **{"network": here["net"]} | given)
             assert np.isfinite(here["net"].layers[0].W).all()
 """
 
@@ -177,6 +179,9 @@ options = {"X": "X", "y": "y", "sample_weight": "w"}
 check("X: expected the array as it was", "X.dtype = 'f8'", "X.dtype = 'i4'", "X.dtype = '>f4'",
       "X.shape = (600, 4)", "X.shape = (2400,)", "X.resize((3, 8), refcheck=False)",
       "X.resize((30000, 8), refcheck=False)", **options)
+check("X: expected the array as it was", "big.resize(3, refcheck=False)", X="big[::2, :8]", y="y")
+check("y: expected the array as it was", "one.resize(3, refcheck=False)", X="X", y="one",
+      loss="fb.MeanSquaredError()", network="fb.mlp([8, 16, 1], seed=0)")
 check("y: expected the array as it was", "y.dtype = 'f8'", "y.dtype = 'i4'", "y.shape = (150, 2)",
       "y.resize(3, refcheck=False)", **options)
 check("sample_weight: expected the array as it was", "w.dtype = 'i4'", "w.shape = (150, 2)",

@@ -72,8 +72,8 @@ SHARED = """
         if "ctypes.data" in (frame.line or ""):  # a C function of NumPy
             return False
         folder = os.path.dirname(fb.__file__)
-        # Compiled code has the path it was compiled from, as "src/fastbp/kernels/engine.pyx".
-        return frame.filename.startswith((folder, os.path.join("src", "fastbp")))
+        # Compiled code has the path it was compiled from, as "fastbp/kernels/engine.pyx".
+        return frame.filename.startswith((folder, "fastbp" + os.sep))
 
     def in_turn(call, fail, mend, passed):
         '''Fail one allocation after the other; what came of it, counted.'''

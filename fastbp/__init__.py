@@ -10,6 +10,15 @@
 True
 """
 
+from importlib.util import find_spec as _find_spec
+
+if _find_spec("fastbp.kernels.dispatch") is None:
+    raise ImportError(
+        f"fastbp: {__path__[0]} holds the sources, which are not built.  To build them there: "
+        f"pip install --editable .  To use the fastbp that is installed: the command fastbp, or "
+        f"Python started in another folder."
+    )
+
 from . import (
     callbacks,
     datasets,

@@ -32,13 +32,21 @@ cdef class Borrowed:
             self.shape[i] = cnp.PyArray_DIM(array, i)
             self.strides[i] = cnp.PyArray_STRIDE(array, i)
         self.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
+        owner = array
+        while isinstance(owner.base, cnp.ndarray):
+            owner = owner.base
+        self.owner = owner
+        self.owner_data, self.owner_size = cnp.PyArray_DATA(owner), cnp.PyArray_NBYTES(owner)
 
     cpdef int check(self) except -1:
         """Raise ValueError unless it lies there still, with the dtype and shape that it had."""
         cdef cnp.ndarray array = self.array
         cdef int i
+        # A view's memory is another array's, and goes where that is resized.
         cdef bint same = (
-            cnp.PyArray_DATA(array) == self.data and cnp.PyArray_TYPE(array) == self.typenum
+            cnp.PyArray_DATA(self.owner) == self.owner_data
+            and cnp.PyArray_NBYTES(self.owner) == self.owner_size
+            and cnp.PyArray_DATA(array) == self.data and cnp.PyArray_TYPE(array) == self.typenum
             and cnp.PyArray_NDIM(array) == self.ndim
             and (not cnp.PyArray_ISNOTSWAPPED(array)) == self.swapped)
         if same:

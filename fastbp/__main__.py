@@ -1,4 +1,4 @@
-"""``python -m fastbp``: train on the digits, or on a table of your own."""
+"""The command ``fastbp``: train on the digits, or on a table of your own."""
 
 import argparse
 import json
@@ -26,17 +26,17 @@ the score is measured on them.
 
 EXAMPLES = """\
 examples:
-  python -m fastbp
+  fastbp
       learn to read digits, in seconds
-  python -m fastbp --data houses.csv --target price
+  fastbp --data houses.csv --target price
       predict a column of a CSV file from all the others
-  python -m fastbp --data houses.csv --target price --drop street --drop "owner name"
+  fastbp --data houses.csv --target price --drop street --drop "owner name"
       from all but these, which hold text
-  python -m fastbp --data houses.csv --target price --hidden 128 128 --epochs 100
+  fastbp --data houses.csv --target price --hidden 128 128 --epochs 100
       with a larger network, for longer
-  python -m fastbp --data wine.csv --target quality --task regression
+  fastbp --data wine.csv --target quality --task regression
       whole numbers, but amounts rather than classes
-  python -m fastbp --data measured.npz
+  fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
 what is saved, in the folder that --output names:
@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser():
     """The command line's options."""
     parser = Parser(
-        prog="python -m fastbp",
+        prog="fastbp",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

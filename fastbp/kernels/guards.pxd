@@ -4,6 +4,9 @@ cimport numpy as cnp
 cdef class Borrowed:
     cdef readonly str name
     cdef readonly cnp.ndarray array
+    cdef cnp.ndarray owner  # of the memory: the array itself, or what it is a view of
+    cdef void *owner_data
+    cdef Py_ssize_t owner_size
     cdef void *data
     cdef int typenum, ndim
     cdef bint swapped
