@@ -370,7 +370,7 @@ class Training:
     def stop(self, reason="a callback asked for it"):
         """End the training after this epoch."""
         self._stopping = True
-        self.history.stopped = str(reason)
+        self._history.stopped = str(reason)
 
     def begin_epoch(self, epoch):
         """Count up to an epoch."""
@@ -385,20 +385,20 @@ class Training:
             The epoch's row of the history.
         """
         if self._steps is None:
-            self._steps = self.epoch * self.steps_per_epoch  # of the fit that this one goes on from
+            self._steps = self._epoch * self.steps_per_epoch  # of the fit that this one goes on from
         self._data.check_unchanged()
         self._in_epoch = True
         try:
             row = self._run_steps(order, interrupts, progress)
             if self._validation is not None:
-                scores = self.network._evaluate(self._validation)
+                scores = self._network._evaluate(self._validation)
                 row |= {"val_" + key: value for key, value in scores.items()}
         finally:
             self._in_epoch = False
         return row
 
     def _run_steps(self, order, interrupts, progress):
-        history, n_steps = self.history, self.steps_per_epoch
+        history, n_steps = self._history, self.steps_per_epoch
         rates = self._rates(n_steps)
         self._sums = EpochSums(
             n_rows=len(self._data), batch_size=self.batch_size,
@@ -411,33 +411,33 @@ class Training:
         i = 0
         while i < n_steps:
             made = 0
-            if self.engine is not None:
+            if self._engine is not None:
                 made = self._run_engine(places, i, n_steps, rates, interrupts)
-            if self.engine is None or self.engine.careful:
+            if self._engine is None or self._engine.careful:
                 self._step_by_layers(i + made, order, rates, interrupts)
                 made += 1
             i += made
-            progress.update(made, self.sums)
+            progress.update(made, self._sums)
         self._steps += n_steps
-        row = {"loss": self.sums.loss, "learning_rate": float(rates[-1])}
-        if self.sums.metric is not None:
-            row[self.sums.metric.name] = self.sums.metric.result()
-        if self.sums.norms is not None:
-            row["gradient_norms"] = self.sums.norms / n_steps
+        row = {"loss": self._sums.loss, "learning_rate": float(rates[-1])}
+        if self._sums.metric is not None:
+            row[self._sums.metric.name] = self._sums.metric.result()
+        if self._sums.norms is not None:
+            row["gradient_norms"] = self._sums.norms / n_steps
         return row
 
     def _rates(self, n):
         """The learning rate of each of the epoch's steps."""
-        optimizer = self.optimizer
+        optimizer = self._optimizer
         if not callable(optimizer.learning_rate):
             return np.full(n, optimizer.learning_rate)
-        return np.array([optimizer.rate(self.epoch + i / n) for i in range(n)])
+        return np.array([optimizer.rate(self._epoch + i / n) for i in range(n)])
 
     def _lower(self):
         """Make the compiled engine, unless it is there and nothing was changed since."""
-        optimizer = self.optimizer
+        optimizer = self._optimizer
         if optimizer is not None:
-            optimizer.start(self.network.parameters)
+            optimizer.start(self._network.parameters)
         description = describe(self)
         if description is None:
             self._engine = self._lowered = None
@@ -447,18 +447,18 @@ class Training:
         lowered = description, [id(array) for array in (self._data.y, *state)]
         if lowered != self._lowered:
             self._engine = engine.Engine(
-                **description, parameters=self.network.parameters,
-                gradients=self.network.gradients, state=state, X=self._data.X, y=self._data.y,
+                **description, parameters=self._network.parameters,
+                gradients=self._network.gradients, state=state, X=self._data.X, y=self._data.y,
                 sample_weight=self._data.sample_weight,
             )
             self._lowered, self._counted = lowered, 0
 
     def _run_engine(self, places, i, n_steps, rates, interrupts):
         """Steps i to n_steps in the compiled engine, as many as it makes."""
-        sums, metric = self.sums, self.sums.metric
-        made = self.engine.run(
-            places, i, n_steps, rates, self.optimizer.steps,
-            dropout_step(self.network), sums.figures, None if metric is None else metric.sums,
+        sums, metric = self._sums, self._sums.metric
+        made = self._engine.run(
+            places, i, n_steps, rates, self._optimizer.steps,
+            dropout_step(self._network), sums.figures, None if metric is None else metric.sums,
             None if metric is None else metric.mean, sums.norms,
         )
         interrupts.call(self.count_steps)
@@ -466,18 +466,18 @@ class Training:
 
     def count_steps(self):
         """Let the optimizer and dropout know of the engine's steps they do not know of yet."""
-        if self.engine is None:
+        if self._engine is None:
             return
-        made = self.engine.made - self._counted
+        made = self._engine.made - self._counted
         self._counted += made
-        self.optimizer.steps += made
-        for layer in self.network.layers:
+        self._optimizer.steps += made
+        for layer in self._network.layers:
             if isinstance(layer, layers.Dropout):
                 layer.step += made
 
     def _step_by_layers(self, i, order, rates, interrupts):
         """One step through the layers' own methods: gather, forward, loss, backward, update."""
-        network, sums = self.network, self.sums
+        network, sums = self._network, self._sums
         X, y, w = self._data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
         Z, *figures = self._gradients_by_layers(X, y, w)
         gradient_norm = kernels.norm(network.gradients)
@@ -494,7 +494,7 @@ class Training:
 
     def _gradients_by_layers(self, X, y, w):
         """The batch's output, loss, penalty and weight; the gradients go to the network."""
-        network, penalty, weight = self.network, 0.0, batch_weight(w, len(X))
+        network, penalty, weight = self._network, 0.0, batch_weight(w, len(X))
         Z = network._forward(X, training=True)
         value, dZ = losses.compute_loss(self.loss, Z, y, w)
         network.backward(dZ, input_gradient=False)
@@ -515,7 +515,7 @@ class Training:
         places = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
         figures = np.zeros((1, 3))
         self._lower()
-        if self.engine is None or not self.engine.run(
+        if self._engine is None or not self._engine.run(
             places, 0, 1, np.zeros(1), 0, 0, figures, None, None, None
         ):
             figures[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
@@ -527,7 +527,7 @@ class Training:
         That takes an enormous gradient, weight or learning rate; only then is there a
         copy to go back to.
         """
-        network, optimizer = self.network, self.optimizer
+        network, optimizer = self._network, self._optimizer
         decay = optimizer.weight_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
@@ -547,7 +547,7 @@ class Training:
 
     def _diverged(self, i, what):
         raise FloatingPointError(
-            f"training diverged at step {self._steps + i + 1} (epoch {self.epoch + 1}, batch "
+            f"training diverged at step {self._steps + i + 1} (epoch {self._epoch + 1}, batch "
             f"{i + 1} of {self.steps_per_epoch}): {what}. The network keeps the weights from "
             f"before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or "
             f"inputs and targets scaled to a standard deviation of about 1"
@@ -610,12 +610,13 @@ def describe(run):
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
         }
-    # The engine counts dropout's steps once, from those of the first such layer.
-    first = dropout_step(run.network)
-    operations = [
-        (*layer.operation, layer.step - first) if isinstance(layer, layers.Dropout)
-        else layer.operation for layer in run.network.layers
-    ]
+    operations, first_step = [], None
+    for layer in run.network.layers:
+        operation = layer.operation
+        if isinstance(layer, layers.Dropout):  # the engine counts steps once, from the first's
+            first_step = layer.step if first_step is None else first_step
+            operation = (*operation, layer.step - first_step)
+        operations.append(operation)
     return {
         "operations": operations,
         "loss": run.loss.operation,

@@ -4,6 +4,7 @@ A check returns the array in the form the kernels need (C-contiguous, float32 or
 float64) or raises an error that names the argument, what was expected and what came.
 """
 
+import functools
 import operator
 
 import numpy as np
@@ -324,8 +325,13 @@ def has_compiled_form(piece):
     class derived from one: it may do something else.
     """
     cls = piece if isinstance(piece, type) else type(piece)
-    is_own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return is_own and piece.operation is not None
+    return _is_own(cls) and piece.operation is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_own(cls):
+    """Whether a class is one of this package's."""
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def boolean(name, value):
