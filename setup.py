@@ -1,6 +1,8 @@
 """The compiled extensions: sources, flags and the probe for OpenMP.  See pyproject.toml."""
 
+import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from setuptools.errors import CompileError, LinkError
 
 KERNELS = Path("fastbp", "kernels")
 TIERS = [f"{isa}_f{bits}.c" for isa in ("scalar", "avx2", "avx512", "neon") for bits in (32, 64)]
-HEADERS = sorted(str(path) for path in KERNELS.glob("**/*.h"))
+HEADERS = [str(KERNELS / "ops.def"), *sorted(str(path) for path in KERNELS.glob("**/*.h"))]
 
 # Results are part of the interface: every fused multiply-add is written out, and nothing
 # that lets the compiler change a value is allowed.  errno and floating-point traps are
@@ -53,6 +55,17 @@ class BuildKernels(build_ext):
         return True
 
 
+def write_stubs():
+    """What type checkers read of the functions and classes that follow from ops.def."""
+    spec = importlib.util.spec_from_file_location("ops", KERNELS / "ops.py")
+    ops = sys.modules["ops"] = importlib.util.module_from_spec(spec)  # where dataclasses look
+    spec.loader.exec_module(ops)
+    for path, text in ((KERNELS / "activations.pyi", ops.kernels_stub()),
+                       (KERNELS.parent / "activation_types.pyi", ops.layers_stub())):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
 def kernel(name, *sources):
     return Extension(
         f"fastbp.kernels.{name}",
@@ -64,6 +77,7 @@ def kernel(name, *sources):
     )
 
 
+write_stubs()
 setup(
     ext_modules=cythonize(
         [

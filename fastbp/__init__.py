@@ -35,18 +35,7 @@ from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
-from .layers import (
-    ELU,
-    GELU,
-    Dense,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Tanh,
-)
+from .layers import *
 from .losses import (
     Huber,
     Loss,
@@ -62,31 +51,21 @@ from .training import History
 from .version import __version__
 
 __all__ = [
-    "ELU",
-    "GELU",
     "SGD",
     "Adam",
     "AdamW",
     "Callback",
-    "Dense",
-    "Dropout",
     "EarlyStopping",
     "History",
     "Huber",
-    "Layer",
-    "LeakyReLU",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Optimizer",
     "PoissonDeviance",
-    "ReLU",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
-    "Tanh",
     "__version__",
     "callbacks",
     "datasets",
@@ -105,6 +84,8 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+__all__ += layers.__all__
 
 
 def __getattr__(name):

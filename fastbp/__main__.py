@@ -13,7 +13,8 @@ import numpy as np
 from . import datasets, io, losses, optimizers, plot, schedules
 from .datasets import counted
 from .kernels import checks, dispatch, threads
-from .network import ACTIVATIONS, mlp
+from .layers import ACTIVATIONS
+from .network import mlp
 from .version import __version__
 
 DESCRIPTION = """\

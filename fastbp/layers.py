@@ -12,24 +12,20 @@ import copy
 import inspect
 import math
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import initializers, kernels
-from .kernels import checks
+from .kernels import checks, ops
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "Dense",
-    "Dropout",
-    "Layer",
-    "LeakyReLU",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Tanh",
-]
+__all__ = ["Dense", "Dropout", "Layer"]
+
+if TYPE_CHECKING:  # a stub that setup.py writes from the table of operations
+    from . import activation_types
+    from .activation_types import *
+
+    __all__ += activation_types.__all__
 
 
 class Layer(checks.Settings):
@@ -407,83 +403,30 @@ class Activation(Layer):
         return self.derivative(self._checked_dZ(dZ, kept.shape, kept.dtype), kept, **self.config())
 
 
-class ReLU(Activation):
-    """``A = max(Z, 0)``."""
+def _activation(op):
+    """The class of an activation, from its row in the table of operations (kernels/ops.def)."""
+    contents = {
+        "__doc__": ops.layer_docstring(op), "__module__": __name__,
+        "function": staticmethod(getattr(kernels, op.name)),
+        "derivative": staticmethod(getattr(kernels, f"{op.name}_backward")),
+        "from_output": op.from_output,
+    }
+    if op.default_alpha is not None:
+        def __init__(self, alpha=op.default_alpha):
+            Activation.__init__(self)
+            self.alpha = alpha
 
-    function = staticmethod(kernels.relu)
-    derivative = staticmethod(kernels.relu_backward)
-
-
-class LeakyReLU(Activation):
-    """``A = Z`` where ``Z > 0``, ``alpha·Z`` elsewhere.
-
-    Parameters
-    ----------
-    alpha : float, default 0.01
-    """
-
-    function = staticmethod(kernels.leaky_relu)
-    derivative = staticmethod(kernels.leaky_relu_backward)
-
-    limits = {"alpha": checks.number}
-
-    def __init__(self, alpha=0.01):
-        super().__init__()
-        self.alpha = alpha
+        contents |= {"__init__": __init__, "limits": {"alpha": checks.number}}
+    return type(op.layer, (Activation,), contents)
 
 
-class ELU(Activation):
-    """``A = Z`` where ``Z > 0``, ``alpha·(exp(Z) - 1)`` elsewhere.
-
-    Parameters
-    ----------
-    alpha : float, default 1.0
-    """
-
-    function = staticmethod(kernels.elu)
-    derivative = staticmethod(kernels.elu_backward)
-
-    limits = {"alpha": checks.number}
-
-    def __init__(self, alpha=1.0):
-        super().__init__()
-        self.alpha = alpha
-
-
-class GELU(Activation):
-    """``A = Z·Φ(Z)``, with Φ the standard normal distribution, exactly."""
-
-    function = staticmethod(kernels.gelu)
-    derivative = staticmethod(kernels.gelu_backward)
-
-
-class SiLU(Activation):
-    """``A = Z / (1 + exp(-Z))``, also called swish."""
-
-    function = staticmethod(kernels.silu)
-    derivative = staticmethod(kernels.silu_backward)
-
-
-class Sigmoid(Activation):
-    """``A = 1 / (1 + exp(-Z))``."""
-
-    function = staticmethod(kernels.sigmoid)
-    derivative = staticmethod(kernels.sigmoid_backward)
-    from_output = True
-
-
-class Tanh(Activation):
-    """``A = tanh(Z)``."""
-
-    function = staticmethod(kernels.tanh)
-    derivative = staticmethod(kernels.tanh_backward)
-    from_output = True
-
-
-BUILT_IN = {
-    layer.__name__: layer
-    for layer in (Dense, Dropout, ELU, GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh)
-}
+# By the names of their functions, as `mlp` takes them.
+ACTIVATIONS = {op.name: _activation(op) for op in ops.ACTIVATIONS.values()}
+BUILT_IN = {layer.__name__: layer for layer in (Dense, Dropout, *ACTIVATIONS.values())}
+if not TYPE_CHECKING:
+    for _layer in ACTIVATIONS.values():
+        globals()[_layer.__name__] = _layer
+        __all__.append(_layer.__name__)
 
 
 def is_built_in(layer):

@@ -624,8 +624,8 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     sizes : sequence of int
         Columns of the input, of each hidden layer, and of the output.
     activation : str or sequence of str, default "relu"
-        ``"relu"``, ``"leaky_relu"``, ``"sigmoid"``, ``"tanh"``, ``"elu"``, ``"gelu"`` or
-        ``"silu"``; or one for each hidden layer.
+        The name of an activation's function in `fastbp.kernels`, such as ``"tanh"``; or one for
+        each hidden layer.
     dropout : float in [0, 1), default 0.0
         After each activation.
     dtype : {"float32", "float64"}, default "float32"
@@ -660,8 +660,8 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     if not isinstance(names, Sequence):
         raise TypeError(f"activation: expected a name or a sequence of names, got {activation!r}")
     for name in [activation] if isinstance(activation, str) else names:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, "
+        if name not in layers.ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(layers.ACTIVATIONS)}, "
                              f"got {name!r}")
     if len(names) != n_hidden:
         raise ValueError(f"activation: expected a name or {n_hidden} names, one for each hidden "
@@ -669,7 +669,7 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     stack = []
     for n_in, n_out, name in zip(sizes, sizes[1:-1], names, strict=False):
         init = "glorot_uniform" if name in ("sigmoid", "tanh") else "he_uniform"
-        stack += [layers.Dense(n_in, n_out, init), ACTIVATIONS[name]()]
+        stack += [layers.Dense(n_in, n_out, init), layers.ACTIVATIONS[name]()]
         if dropout:
             stack.append(layers.Dropout(dropout))
     stack.append(layers.Dense(sizes[-2], sizes[-1], "glorot_uniform"))
@@ -709,15 +709,6 @@ def load(path, layer_types=()):
 
 OUTPUT_ACTIVATIONS = {
     "softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.exp,
-}
-ACTIVATIONS = {
-    "relu": layers.ReLU,
-    "leaky_relu": layers.LeakyReLU,
-    "sigmoid": layers.Sigmoid,
-    "tanh": layers.Tanh,
-    "elu": layers.ELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
 }
 
 

@@ -385,7 +385,8 @@ class Training:
             The epoch's row of the history.
         """
         if self._steps is None:
-            self._steps = self._epoch * self.steps_per_epoch  # of the fit that this one goes on from
+            # Those of the fit that this one goes on from.
+            self._steps = self._epoch * self.steps_per_epoch
         self._data.check_unchanged()
         self._in_epoch = True
         try:

@@ -3,7 +3,7 @@
 Each name below is a C macro that looks up the table of the dtype its pointers have,
 so that one call in a function over fused types serves float and double:
 
-    fbp_map(tier, which, n, &X[0], ...)
+    fbp_unary(tier, which, n, &X[0], ...)
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -15,16 +15,15 @@ ctypedef fused real:
 
 cdef extern from "simd/dispatch.h" nogil:
     enum:
-        FBP_RELU, FBP_LEAKY_RELU, FBP_SIGMOID, FBP_TANH, FBP_ELU, FBP_GELU, FBP_SILU
-        FBP_EXP, FBP_EXPM1, FBP_LOG, FBP_LOG1P, FBP_ERF
-
-        FBP_SOFTMAX_CROSS_ENTROPY, FBP_SIGMOID_CROSS_ENTROPY
-        FBP_MEAN_SQUARED_ERROR, FBP_MEAN_ABSOLUTE_ERROR, FBP_HUBER, FBP_POISSON_DEVIANCE
+        FBP_UNARIES, FBP_LOSSES  # as many as ops.def declares
 
         FBP_ADAM_RATE, FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CORRECTION
         FBP_ADAM_EPSILON, FBP_ADAM_L2, FBP_ADAM_KEEP, FBP_ADAM_CONSTANTS
 
         FBP_WORKSPACE
+
+    const char *const *fbp_unary_names
+    const char *const *fbp_loss_names
 
     ctypedef struct fbp_table_f32:
         double (*fma_chains)(Py_ssize_t length) noexcept nogil
@@ -58,10 +57,10 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_take_columns(fbp_product *product, Py_ssize_t first, Py_ssize_t stop,
                           size_t size) noexcept
     void fbp_matmul(const fbp_tier *tier, const fbp_product *product, void *workspace) noexcept
-    void fbp_map(const fbp_tier *tier, int which, Py_ssize_t n,
-                 const void *X, void *Y, double parameter) noexcept
-    void fbp_map_backward(const fbp_tier *tier, int which, Py_ssize_t n, const void *dA,
-                          const void *Z, void *dZ, double parameter) noexcept
+    void fbp_unary(const fbp_tier *tier, int which, Py_ssize_t n,
+                   const void *X, void *Y, double parameter) noexcept
+    void fbp_unary_backward(const fbp_tier *tier, int which, Py_ssize_t n, const void *dA,
+                            const void *saved, void *dZ, double parameter) noexcept
     void fbp_dropout(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,
                      double rate, uint64_t key, uint64_t step, Py_ssize_t first) noexcept
     void fbp_softmax(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,

@@ -10,6 +10,8 @@ import numpy as np
 
 from fastbp.kernels.threads cimport FBP_OPENMP
 
+from . import ops
+
 cdef extern from *:
     """
     #ifdef __clang__
@@ -19,6 +21,14 @@ cdef extern from *:
     #endif
     """
     const char *FBP_COMPILER
+
+
+# Where each operation of ops.def is in the compiled tables.
+UNARY_INDEX = {fbp_unary_names[i].decode(): i for i in range(FBP_UNARIES)}
+LOSS_INDEX = {fbp_loss_names[i].decode(): i for i in range(FBP_LOSSES)}
+if [*UNARY_INDEX] != [*ops.ACTIVATIONS, *ops.FUNCTIONS] or [*LOSS_INDEX] != [*ops.LOSSES]:
+    raise ImportError("fastbp: ops.def was changed since the compiled modules were built; build "
+                      "them again: pip install --editable .")
 
 
 def available():

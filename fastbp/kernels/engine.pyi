@@ -6,11 +6,8 @@ from numpy.typing import NDArray
 _Array = NDArray[Any]
 _Doubles = NDArray[np.float64]
 
-LOSSES: dict[str, int]
-MAPS: dict[str, int]
 METRICS: dict[str | None, int]
 OPTIMIZERS: dict[str | None, int]
-IN_PLACE: set[str]
 TAKE_LABELS: set[str | None]
 SOURCES: str
 

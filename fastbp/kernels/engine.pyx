@@ -28,13 +28,10 @@ from fastbp.kernels.dense cimport (
     weights_product,
 )
 from fastbp.kernels.dispatch cimport (
-    FBP_ELU, FBP_EXP, FBP_GELU, FBP_LEAKY_RELU, FBP_RELU, FBP_SIGMOID, FBP_SILU, FBP_TANH,
-    fbp_dropout, fbp_largest, fbp_map, fbp_map_backward, int64_t, real, tier, uint64_t,
+    fbp_dropout, fbp_largest, fbp_unary, fbp_unary_backward, int64_t, real, tier, uint64_t,
 )
 from fastbp.kernels.guards cimport Borrowed, check_chain
 from fastbp.kernels.losses cimport (
-    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_POISSON_DEVIANCE,
-    FBP_SIGMOID_CROSS_ENTROPY, FBP_SOFTMAX_CROSS_ENTROPY,
     fbp_loss, loss_scale, sum_of_losses, sum_of_weights,
 )
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
@@ -46,7 +43,8 @@ from fastbp.kernels.threads cimport (
     fbp_meet, fbp_member, fbp_note, fbp_share, run_team, threads_for,
 )
 
-from . import checks, memory
+from . import checks, memory, ops
+from .dispatch import LOSS_INDEX as _LOSS_INDEX, UNARY_INDEX as _UNARY_INDEX
 
 cnp.import_array()
 
@@ -70,6 +68,8 @@ cdef enum:
     DENSE = -1
     DROPOUT = -2
 
+cdef int EXP = _UNARY_INDEX["exp"]
+
 cdef enum:
     NO_UPDATE, SGD, ADAM
 
@@ -80,26 +80,14 @@ cdef enum:
 cdef enum:
     FIGURES = 3
 
-MAPS = {
-    "relu": FBP_RELU, "leaky_relu": FBP_LEAKY_RELU, "sigmoid": FBP_SIGMOID, "tanh": FBP_TANH,
-    "elu": FBP_ELU, "gelu": FBP_GELU, "silu": FBP_SILU,
-}
-LOSSES = {
-    "softmax_cross_entropy": FBP_SOFTMAX_CROSS_ENTROPY,
-    "sigmoid_cross_entropy": FBP_SIGMOID_CROSS_ENTROPY,
-    "mean_squared_error": FBP_MEAN_SQUARED_ERROR,
-    "mean_absolute_error": FBP_MEAN_ABSOLUTE_ERROR,
-    "huber": FBP_HUBER,
-    "poisson_deviance": FBP_POISSON_DEVIANCE,
-}
 METRICS = {
     None: NO_METRIC, "accuracy": LABELS, "signs": SIGNS, "rows of signs": ROWS_OF_SIGNS,
     "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
 }
 OPTIMIZERS = {None: NO_UPDATE, "sgd": SGD, "adam": ADAM}
-# These overwrite their input: what they return tells their derivative as well.
-IN_PLACE = {"relu", "sigmoid", "tanh"}
-TAKE_LABELS = {"softmax_cross_entropy", "accuracy", None}  # losses and metrics; others rows of y
+# Losses and metrics that take labels; the others take rows of y.
+TAKE_LABELS = {"accuracy", None, *(op.name for op in ops.LOSSES.values()
+                                   if op.targets == "labels")}
 SOURCES = "fdbhilBHIL?"
 
 # How long a run goes on before it comes up for air: for Ctrl-C and the progress bar.
@@ -112,10 +100,11 @@ cdef enum:
 
 
 cdef struct Operation:
-    int kind               # DENSE, DROPOUT, or the index of a map
+    int kind               # DENSE, DROPOUT, or the index of a function
     Py_ssize_t n_in, n_out
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat arrays
-    double parameter       # a map's parameter, or the rate of dropout
+    double parameter       # a function's parameter, or the rate of dropout
+    bint from_output       # a function whose derivative is taken from its output
     uint64_t key           # of dropout
     int64_t steps_ahead    # of dropout: how far its count is from that of the run
     bint in_product        # a ReLU that the dense layer before it applies
@@ -253,7 +242,7 @@ cdef class Engine:
             raise ValueError(f"y: expected shape {(plan.n_rows, plan.n_out)}, got {y.shape}")
 
         name, plan.loss_parameter, plan.loss_cap, *scales = loss
-        plan.loss = LOSSES[name]
+        plan.loss = _LOSS_INDEX[name]
         plan.value_scale, plan.gradient_scale = scales or (1.0, 1.0)
         plan.l2 = l2
         plan.metric = METRICS[metric]
@@ -331,7 +320,8 @@ cdef class Engine:
         for i, (name, *details) in enumerate(operations):
             op = &plan.operations[i]
             op.n_in = op.n_out = width
-            op.parameter, op.key, op.steps_ahead = 0, 0, 0
+            op.parameter, op.key, op.steps_ahead, op.from_output = 0, 0, 0, False
+            in_place = False
             op.input = current
             if name == "dense":
                 op.kind = DENSE
@@ -348,13 +338,14 @@ cdef class Engine:
                 op.kind = DROPOUT
                 op.parameter, op.key, op.steps_ahead = details
             else:
-                op.kind = MAPS[name]
+                op.kind = _UNARY_INDEX[name]
                 op.parameter, = details
+                op.from_output = ops.ACTIVATIONS[name].from_output
+                # Nothing but this operation needs what a dense layer returned.
+                in_place = ops.ACTIVATIONS[name].in_place and names[i - 1:i] == ["dense"]
                 work += 16 * plan.batch_size * width  # about what a map costs
             width = op.n_out
             widest = max(widest, width)
-            # Nothing but this operation needs what a dense layer returned.
-            in_place = name in IN_PLACE and names[i - 1:i] == ["dense"]
             op.in_product = name == "relu" and in_place
             op.in_gradient = name == "relu" and names[i + 1:i + 2] == ["dense"]
             op.output = current if in_place else self._new(plan.batch_size, dtype, width)
@@ -714,7 +705,7 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
             fbp_dropout(tier, stop - first, X + first, Z + first, op.parameter, op.key,
                         dropout_step + <uint64_t>op.steps_ahead, first)
         else:
-            fbp_map(tier, op.kind, stop - first, X + first, Z + first, op.parameter)
+            fbp_unary(tier, op.kind, stop - first, X + first, Z + first, op.parameter)
         if not fbp_meet(me):
             return False
     return True
@@ -779,11 +770,9 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
             fbp_dropout(tier, stop - first, dZ + first, dZ + first, op.parameter, op.key,
                         dropout_step + <uint64_t>op.steps_ahead, first)
         else:
-            saved = <real *>op.input
-            if op.kind == FBP_SIGMOID or op.kind == FBP_TANH:
-                saved = <real *>op.output
-            fbp_map_backward(tier, op.kind, stop - first, dZ + first, saved + first,
-                             dZ + first, op.parameter)
+            saved = <real *>(op.output if op.from_output else op.input)
+            fbp_unary_backward(tier, op.kind, stop - first, dZ + first, saved + first,
+                               dZ + first, op.parameter)
         if not fbp_meet(me):
             return False
     return True
@@ -917,6 +906,6 @@ cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcep
         add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
     elif plan.metric == SQUARES_OF_RATES:
         rates = <real *>plan.upstream[0]  # nobody needs what is there any more
-        fbp_map(tier, FBP_EXP, m * plan.n_out, Z, rates, 0)
+        fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
                     run.metric_sums)

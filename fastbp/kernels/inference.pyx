@@ -16,7 +16,7 @@ from fastbp.kernels.dense cimport (
     FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
 )
 from fastbp.kernels.dispatch cimport (
-    FBP_EXP, FBP_SIGMOID, fbp_largest, fbp_map, fbp_softmax, real, tier,
+    fbp_largest, fbp_softmax, fbp_unary, real, tier,
 )
 from fastbp.kernels.guards cimport Borrowed, check_chain
 from fastbp.kernels.threads cimport (
@@ -24,7 +24,7 @@ from fastbp.kernels.threads cimport (
 )
 
 from . import checks
-from .engine import MAPS as _MAPS
+from .dispatch import UNARY_INDEX as _UNARY_INDEX
 
 cnp.import_array()
 
@@ -39,14 +39,14 @@ cdef enum:
     SOFTMAX = -2
 
 # What may be made of the last layer's outputs.
-ENDS = {"softmax": SOFTMAX, "sigmoid": FBP_SIGMOID, "exp": FBP_EXP}
+ENDS = {"softmax": SOFTMAX, **{name: _UNARY_INDEX[name] for name in ("sigmoid", "exp")}}
 
 
 cdef struct Operation:
-    int kind               # DENSE, SOFTMAX, or the index of a map
+    int kind               # DENSE, SOFTMAX, or the index of a function
     Py_ssize_t n_in, n_out
     Py_ssize_t parameters  # where a dense layer's W, then b, are in the flat array
-    double parameter       # a map's
+    double parameter       # a function's
     bint relu              # a dense layer that applies the ReLU after it
 
 
@@ -122,9 +122,9 @@ cdef class Predictor:
                 offset += (op.n_in + 1) * op.n_out
                 self.work_per_row += op.n_in * op.n_out
             else:
-                op.kind = _MAPS[name] if name in _MAPS else ENDS[name]
+                op.kind = SOFTMAX if name == "softmax" else _UNARY_INDEX[name]
                 op.parameter, = details
-                self.work_per_row += 16 * op.n_out  # about what a map costs in multiply-adds
+                self.work_per_row += 16 * op.n_out  # about what a function costs in multiply-adds
             width = op.n_out
             self.widest = max(self.widest, width)
         if offset != n_parameters:
@@ -270,7 +270,7 @@ cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t ro
         elif op.kind == SOFTMAX:
             fbp_softmax(tier, rows, op.n_out, current, output)
         else:
-            fbp_map(tier, op.kind, rows * op.n_out, current, output, op.parameter)
+            fbp_unary(tier, op.kind, rows * op.n_out, current, output, op.parameter)
         current = output
         here, there = there, here
     if call.n_operations == 0:

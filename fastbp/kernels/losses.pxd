@@ -1,6 +1,4 @@
 from fastbp.kernels.dispatch cimport (
-    FBP_HUBER, FBP_MEAN_ABSOLUTE_ERROR, FBP_MEAN_SQUARED_ERROR, FBP_POISSON_DEVIANCE,
-    FBP_SIGMOID_CROSS_ENTROPY, FBP_SOFTMAX_CROSS_ENTROPY,
     fbp_loss, int64_t, real, tier,
 )
 

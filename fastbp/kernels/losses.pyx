@@ -10,6 +10,7 @@ from libc.math cimport INFINITY
 import numpy as np
 
 from . import checks
+from .dispatch import LOSS_INDEX as _LOSS_INDEX
 
 
 cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
@@ -54,11 +55,12 @@ cdef double sum_of_losses(Py_ssize_t m, const real *weights,
     return total
 
 
-cdef _loss(int which, Z, Y, labels, sample_weight, double parameter, out,
+cdef _loss(name, Z, Y, labels, sample_weight, double parameter, out,
            double cap=INFINITY):
     dZ = checks.output(out, Z.shape, Z.dtype, in_place=[Z], y=labels if Y is None else Y,
                        sample_weight=sample_weight)
     row_losses = np.empty(Z.shape[0], np.float64)
+    cdef int which = _LOSS_INDEX[name]
     if Z.dtype == "f4":
         value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, cap, dZ,
                                  row_losses)
@@ -172,9 +174,9 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
     weights = _weights(sample_weight, Z)
     y = checks.real_numbers("y", y)
     if y.ndim == 1:
-        return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, None, _labels(y, Z), weights, smoothing, out,
+        return _loss("softmax_cross_entropy", Z, None, _labels(y, Z), weights, smoothing, out,
                      _cap(cap))
-    return _loss(FBP_SOFTMAX_CROSS_ENTROPY, Z, _distributions(y, Z), None, weights, smoothing,
+    return _loss("softmax_cross_entropy", Z, _distributions(y, Z), None, weights, smoothing,
                  out, _cap(cap))
 
 
@@ -216,7 +218,7 @@ def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=None, out=None):
         i, j = np.argwhere(~((Y >= 0) & (Y <= 1)))[0]
         raise ValueError(f"y: expected targets between 0 and 1, "
                          f"got {Y[i, j]} in row {i}, column {j}")
-    return _loss(FBP_SIGMOID_CROSS_ENTROPY, Z, Y, None, _weights(sample_weight, Z),
+    return _loss("sigmoid_cross_entropy", Z, Y, None, _weights(sample_weight, Z),
                  0.0, out, _cap(cap))
 
 
@@ -252,7 +254,7 @@ def mean_squared_error(Z, y, sample_weight=None, *, out=None):
     """
     Z = _scores(Z)
     Y = _targets(y, Z)
-    return _loss(FBP_MEAN_SQUARED_ERROR, Z, Y, None, _weights(sample_weight, Z),
+    return _loss("mean_squared_error", Z, Y, None, _weights(sample_weight, Z),
                  0.0, out)
 
 
@@ -288,7 +290,7 @@ def mean_absolute_error(Z, y, sample_weight=None, *, out=None):
     """
     Z = _scores(Z)
     Y = _targets(y, Z)
-    return _loss(FBP_MEAN_ABSOLUTE_ERROR, Z, Y, None, _weights(sample_weight, Z),
+    return _loss("mean_absolute_error", Z, Y, None, _weights(sample_weight, Z),
                  0.0, out)
 
 
@@ -331,7 +333,7 @@ def huber(Z, y, sample_weight=None, *, delta=1.0, out=None):
     """
     Z = _scores(Z)
     Y = _targets(y, Z)
-    return _loss(FBP_HUBER, Z, Y, None, _weights(sample_weight, Z),
+    return _loss("huber", Z, Y, None, _weights(sample_weight, Z),
                  checks.number("delta", delta, 0, low_open=True), out)
 
 
@@ -375,4 +377,4 @@ def poisson_deviance(Z, y, sample_weight=None, *, out=None):
     if not (Y >= 0).all():
         i, j = np.argwhere(~(Y >= 0))[0]
         raise ValueError(f"y: expected targets of at least 0, got {Y[i, j]} in row {i}, column {j}")
-    return _loss(FBP_POISSON_DEVIANCE, Z, Y, None, _weights(sample_weight, Z), 0.0, out)
+    return _loss("poisson_deviance", Z, Y, None, _weights(sample_weight, Z), 0.0, out)

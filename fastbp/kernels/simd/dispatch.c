@@ -1,6 +1,17 @@
 /* The tiers compiled in, and which of them this machine can run. */
 #include "dispatch.h"
 
+const char *const fbp_unary_names[FBP_UNARIES] = {
+#define FBP_ACTIVATION(name, ...) [FBP_UNARY_##name] = #name,
+#define FBP_FUNCTION(name, ...) [FBP_UNARY_##name] = #name,
+#include "../ops.def"
+};
+
+const char *const fbp_loss_names[FBP_LOSSES] = {
+#define FBP_LOSS(name, ...) [FBP_LOSS_##name] = #name,
+#include "../ops.def"
+};
+
 #define FBP_DECLARE_TIER(isa)                   \
     extern const fbp_table_f32 fbp_##isa##_f32; \
     extern const fbp_table_f64 fbp_##isa##_f64

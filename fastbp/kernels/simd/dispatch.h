@@ -26,36 +26,29 @@
  * lanes are added as a tree: l + (l + 8), then 4, 2, 1. */
 #define FBP_SUM_LANES 16
 
-/* Elementwise functions of one array.  `parameter` is the slope of leaky ReLU
- * and the alpha of ELU; the others ignore it. */
-enum fbp_map {
-    FBP_RELU,
-    FBP_LEAKY_RELU,
-    FBP_SIGMOID,
-    FBP_TANH,
-    FBP_ELU,
-    FBP_GELU,
-    FBP_SILU,
-    FBP_ACTIVATIONS, /* those above have a backward */
-    FBP_EXP = FBP_ACTIVATIONS,
-    FBP_EXPM1,
-    FBP_LOG,
-    FBP_LOG1P,
-    FBP_ERF,
-    FBP_MAPS
+/* Element-wise functions of one array, those with a derivative first.  `parameter` is the alpha of
+ * those that have one. */
+enum fbp_unary {
+#define FBP_ACTIVATION(name, ...) FBP_UNARY_##name,
+#include "../ops.def"
+    FBP_ACTIVATIONS,
+    FBP_LAST_ACTIVATION = FBP_ACTIVATIONS - 1,
+#define FBP_FUNCTION(name, ...) FBP_UNARY_##name,
+#include "../ops.def"
+    FBP_UNARIES
 };
 
 /* Losses.  `parameter` is the label smoothing of softmax cross-entropy and the
  * delta of Huber; the others ignore it. */
 enum fbp_loss {
-    FBP_SOFTMAX_CROSS_ENTROPY,
-    FBP_SIGMOID_CROSS_ENTROPY,
-    FBP_MEAN_SQUARED_ERROR,
-    FBP_MEAN_ABSOLUTE_ERROR,
-    FBP_HUBER,
-    FBP_POISSON_DEVIANCE,
+#define FBP_LOSS(name, ...) FBP_LOSS_##name,
+#include "../ops.def"
     FBP_LOSSES
 };
+
+/* Their names, for Python. */
+extern const char *const fbp_unary_names[FBP_UNARIES];
+extern const char *const fbp_loss_names[FBP_LOSSES];
 
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what becomes of an element in
  * the register that it is summed in.  The pointers are to the dtype of the table. */
@@ -93,37 +86,37 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
     if (p->gate) p->gate = (const char *)p->gate + first * bytes;
 }
 
-#define FBP_DECLARE_TABLE(real, dtype)                                                         \
-    typedef struct {                                                                           \
-        /* workspace may be NULL, which makes a large product slower */                        \
-        void (*matmul)(const fbp_product *product, real *workspace);                           \
-        void (*map[FBP_MAPS])(ptrdiff_t n, const real *X, real *Y, real parameter);            \
-        /* dZ from dA and Z; for sigmoid and tanh from dA and A */                             \
-        void (*map_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *Z,      \
-                                              real *dZ, real parameter);                       \
-        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of    \
-         * the generator's sequence, a multiple of 4 */                                        \
-        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,        \
-                        uint64_t step, ptrdiff_t first);                                       \
-        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                     \
-        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not      \
-         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,   \
-         * of which a row (softmax) or an element (the others) counts `cap` at most.           \
-         * weights (m,) may be NULL: all 1. */                                                 \
-        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,       \
-                                 const int64_t *labels, const real *weights, double scale,     \
-                                 real parameter, real cap, real *dZ, double *row_losses);      \
-        /* gradients += strength * parameters */                                               \
-        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength); \
-        /* velocity may be NULL: no momentum */                                                \
-        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,      \
-                    real learning_rate, real momentum, int nesterov, real weight_decay);       \
-        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,   \
-                     const double *constants);                                                 \
-        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                  \
-        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */       \
-        /* floating-point operations made in some chains of this length: peak.h */             \
-        double (*fma_chains)(ptrdiff_t length);                                                \
+#define FBP_DECLARE_TABLE(real, dtype)                                                          \
+    typedef struct {                                                                            \
+        /* workspace may be NULL, which makes a large product slower */                         \
+        void (*matmul)(const fbp_product *product, real *workspace);                            \
+        void (*unary[FBP_UNARIES])(ptrdiff_t n, const real *X, real *Y, real parameter);        \
+        /* dZ from dA and what ops.def says is saved: Z or A */                                 \
+        void (*unary_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *saved, \
+                                                real *dZ, real parameter);                      \
+        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of     \
+         * the generator's sequence, a multiple of 4 */                                         \
+        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,         \
+                        uint64_t step, ptrdiff_t first);                                        \
+        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                      \
+        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not       \
+         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,    \
+         * of which a row (softmax) or an element (the others) counts `cap` at most.            \
+         * weights (m,) may be NULL: all 1. */                                                  \
+        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,        \
+                                 const int64_t *labels, const real *weights, double scale,      \
+                                 real parameter, real cap, real *dZ, double *row_losses);       \
+        /* gradients += strength * parameters */                                                \
+        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);  \
+        /* velocity may be NULL: no momentum */                                                 \
+        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,       \
+                    real learning_rate, real momentum, int nesterov, real weight_decay);        \
+        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,    \
+                     const double *constants);                                                  \
+        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                   \
+        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */        \
+        /* floating-point operations made in some chains of this length: peak.h */              \
+        double (*fma_chains)(ptrdiff_t length);                                                 \
     } fbp_table_##dtype
 
 /* What adam's `constants` holds, in this order. */
@@ -158,9 +151,9 @@ typedef struct {
         const double *: (tier)->f64)
 
 #define fbp_matmul(tier, product, workspace) FBP_OF(tier, workspace)->matmul(product, workspace)
-#define fbp_map(tier, which, n, X, ...) FBP_OF(tier, X)->map[which](n, X, __VA_ARGS__)
-#define fbp_map_backward(tier, which, n, dA, ...) \
-    FBP_OF(tier, dA)->map_backward[which](n, dA, __VA_ARGS__)
+#define fbp_unary(tier, which, n, X, ...) FBP_OF(tier, X)->unary[which](n, X, __VA_ARGS__)
+#define fbp_unary_backward(tier, which, n, dA, ...) \
+    FBP_OF(tier, dA)->unary_backward[which](n, dA, __VA_ARGS__)
 #define fbp_dropout(tier, n, X, ...) FBP_OF(tier, X)->dropout(n, X, __VA_ARGS__)
 #define fbp_softmax(tier, m, n, Z, P) FBP_OF(tier, Z)->softmax(m, n, Z, P)
 #define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)

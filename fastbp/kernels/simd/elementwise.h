@@ -1,20 +1,52 @@
 /* Activations, their derivatives, and dropout: one number in, one number out.
  *
- * Each formula is a function of vectors; MAP and MAP_BACKWARD below make the loops
- * over arrays.  X and Y, or dA and dZ, may be the same array.
+ * f_name is the formula of an operation of ops.def, of x and its parameter alpha; d_name, where it
+ * has a derivative, is d = dA times it at z, which is Z or A, as the table says what is saved.
+ * The loops over arrays follow from the table.  X and Y, or dA and dZ, may be the same array.
  */
 
+/* What matmul.h applies to its sums as well.  Its derivative selects, so that its 0 is exact
+ * whatever dA is.  A NaN in z is passed on, as by all derivatives. */
 static inline vec v_relu(vec z) { return v_select(v_le(z, v_splat(0)), v_splat(0), z); }
 
-static inline vec v_leaky_relu(vec z, vec slope)
+static inline vec v_relu_backward(vec dA, vec z)
 {
-    return v_select(v_lt(v_splat(0), z), z, slope * z);
+    const vec zero = v_splat(0);
+    return v_select(v_lt(zero, z), dA, v_select(v_le(z, zero), zero, z));
 }
 
-/* alpha (e^z - 1) where z <= 0 */
-static inline vec v_elu(vec z, vec alpha)
+static inline vec f_relu(vec x, vec alpha) { return (void)alpha, v_relu(x); }
+static inline vec d_relu(vec d, vec z, vec alpha) { return (void)alpha, v_relu_backward(d, z); }
+
+static inline vec f_leaky_relu(vec x, vec alpha)
 {
-    return v_select(v_lt(v_splat(0), z), z, alpha * v_expm1(z));
+    return v_select(v_lt(v_splat(0), x), x, alpha * x);
+}
+static inline vec d_leaky_relu(vec d, vec z, vec alpha)
+{
+    const vec zero = v_splat(0);
+    return d * v_select(v_lt(zero, z), v_splat(1), v_select(v_le(z, zero), alpha, z));
+}
+
+static inline vec f_sigmoid(vec x, vec alpha) { return (void)alpha, v_sigmoid(x); }
+static inline vec d_sigmoid(vec d, vec a, vec alpha)
+{
+    return (void)alpha, d * (a * (v_splat(1) - a));
+}
+
+static inline vec f_tanh(vec x, vec alpha) { return (void)alpha, v_tanh(x); }
+static inline vec d_tanh(vec d, vec a, vec alpha)
+{
+    return (void)alpha, d * v_fma(-a, a, v_splat(1));
+}
+
+static inline vec f_elu(vec x, vec alpha)
+{
+    return v_select(v_lt(v_splat(0), x), x, alpha * v_expm1(x));
+}
+static inline vec d_elu(vec d, vec z, vec alpha)
+{
+    return d * v_select(v_lt(v_splat(0), z), v_splat(1), alpha * v_exp(z));
 }
 
 /* The standard normal distribution: Phi(z) = (1 + erf(z / sqrt(2))) / 2. */
@@ -24,89 +56,54 @@ static inline vec v_normal_cdf(vec z)
     return v_fma(half, v_erf(z * v_splat((real)0.70710678118654752440)), half);
 }
 
-static inline vec v_gelu(vec z) { return z * v_normal_cdf(z); }
-
-static inline vec v_silu(vec z) { return z * v_sigmoid(z); }
-
-/* The derivatives.  A NaN in z is passed on even where 0 or 1 would do. */
-
-static inline vec v_relu_slope(vec z, vec slope)
-{
-    const vec zero = v_splat(0);
-    return v_select(v_lt(zero, z), v_splat(1), v_select(v_le(z, zero), slope, z));
-}
-
-/* alpha e^z where z <= 0 */
-static inline vec v_elu_slope(vec z, vec alpha)
-{
-    return v_select(v_lt(v_splat(0), z), v_splat(1), alpha * v_exp(z));
-}
-
+static inline vec f_gelu(vec x, vec alpha) { return (void)alpha, x * v_normal_cdf(x); }
 /* Phi(z) + z phi(z), with the normal density phi(z) = exp(-z^2 / 2) / sqrt(2 pi) */
-static inline vec v_gelu_slope(vec z)
+static inline vec d_gelu(vec d, vec z, vec alpha)
 {
     const vec density = v_exp(z * z * v_splat((real)-0.5)) * v_splat((real)0.39894228040143267794);
-    return v_fma(z, density, v_normal_cdf(z));
+    return (void)alpha, d * v_fma(z, density, v_normal_cdf(z));
 }
 
+static inline vec f_silu(vec x, vec alpha) { return (void)alpha, x * v_sigmoid(x); }
 /* s (1 + z (1 - s)) with s = sigmoid(z); 1 - s is sigmoid(-z) */
-static inline vec v_silu_slope(vec z) { return v_sigmoid(z) * v_fma(z, v_sigmoid(-z), v_splat(1)); }
-
-/* ReLU's own backward selects, so that its 0 is exact whatever dA is. */
-static inline vec v_relu_backward(vec dA, vec z)
+static inline vec d_silu(vec d, vec z, vec alpha)
 {
-    const vec zero = v_splat(0);
-    return v_select(v_lt(zero, z), dA, v_select(v_le(z, zero), zero, z));
+    return (void)alpha, d * (v_sigmoid(z) * v_fma(z, v_sigmoid(-z), v_splat(1)));
 }
 
-#define MAP(name, expression)                                                   \
-    static void map_##name(ptrdiff_t n, const real *X, real *Y, real parameter) \
-    {                                                                           \
-        const vec p = v_splat(parameter);                                       \
-        (void)p;                                                                \
-        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                          \
-            const vec x = v_load_part(X + i, n - i, 0);                         \
-            v_store_part(Y + i, n - i, v_zero_below(expression, FBP_LEAST));    \
-        }                                                                       \
+static inline vec f_exp(vec x, vec alpha) { return (void)alpha, v_exp(x); }
+static inline vec f_expm1(vec x, vec alpha) { return (void)alpha, v_expm1(x); }
+static inline vec f_log(vec x, vec alpha) { return (void)alpha, v_log(x); }
+static inline vec f_log1p(vec x, vec alpha) { return (void)alpha, v_log1p(x); }
+static inline vec f_erf(vec x, vec alpha) { return (void)alpha, v_erf(x); }
+
+#define UNARY(name)                                                                  \
+    static void unary_##name(ptrdiff_t n, const real *X, real *Y, real parameter)    \
+    {                                                                                \
+        const vec alpha = v_splat(parameter);                                        \
+        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                               \
+            const vec x = v_load_part(X + i, n - i, 0);                              \
+            v_store_part(Y + i, n - i, v_zero_below(f_##name(x, alpha), FBP_LEAST)); \
+        }                                                                            \
+    }
+#define UNARY_BACKWARD(name)                                                                      \
+    static void unary_##name##_backward(ptrdiff_t n, const real *dA, const real *saved, real *dZ, \
+                                        real parameter)                                           \
+    {                                                                                             \
+        const vec alpha = v_splat(parameter);                                                     \
+        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                                            \
+            const vec d = v_load_part(dA + i, n - i, 0);                                          \
+            const vec z = v_load_part(saved + i, n - i, 0);                                       \
+            v_store_part(dZ + i, n - i, v_zero_below(d_##name(d, z, alpha), FBP_LEAST_GRADIENT)); \
+        }                                                                                         \
     }
 
-MAP(relu, v_relu(x))
-MAP(leaky_relu, v_leaky_relu(x, p))
-MAP(sigmoid, v_sigmoid(x))
-MAP(tanh, v_tanh(x))
-MAP(elu, v_elu(x, p))
-MAP(gelu, v_gelu(x))
-MAP(silu, v_silu(x))
-MAP(exp, v_exp(x))
-MAP(expm1, v_expm1(x))
-MAP(log, v_log(x))
-MAP(log1p, v_log1p(x))
-MAP(erf, v_erf(x))
+#define FBP_ACTIVATION(name, ...) UNARY(name) UNARY_BACKWARD(name)
+#define FBP_FUNCTION(name, ...) UNARY(name)
+#include "../ops.def"
 
-#undef MAP
-
-#define MAP_BACKWARD(name, expression)                                                      \
-    static void map_##name##_backward(ptrdiff_t n, const real *dA, const real *Z, real *dZ, \
-                                      real parameter)                                       \
-    {                                                                                       \
-        const vec p = v_splat(parameter), one = v_splat(1);                                 \
-        (void)p, (void)one;                                                                 \
-        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                                      \
-            const vec d = v_load_part(dA + i, n - i, 0);                                    \
-            const vec z = v_load_part(Z + i, n - i, 0);                                     \
-            v_store_part(dZ + i, n - i, v_zero_below(expression, FBP_LEAST_GRADIENT));      \
-        }                                                                                   \
-    }
-
-MAP_BACKWARD(relu, v_relu_backward(d, z))
-MAP_BACKWARD(leaky_relu, d *v_relu_slope(z, p))
-MAP_BACKWARD(sigmoid, d *(z *(one - z)))
-MAP_BACKWARD(tanh, d *v_fma(-z, z, one))
-MAP_BACKWARD(elu, d *v_elu_slope(z, p))
-MAP_BACKWARD(gelu, d *v_gelu_slope(z))
-MAP_BACKWARD(silu, d *v_silu_slope(z))
-
-#undef MAP_BACKWARD
+#undef UNARY
+#undef UNARY_BACKWARD
 
 /* Element i of the sequence is kept where word i % 4 of counter i / 4 is at least
  * rate * 2^32. */

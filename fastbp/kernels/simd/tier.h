@@ -34,41 +34,23 @@ typedef fbp_table_f64 table;
 extern const table FBP_TABLE;
 const table FBP_TABLE = {
     .matmul = matmul,
-    .map =
+    .unary =
         {
-            [FBP_RELU] = map_relu,
-            [FBP_LEAKY_RELU] = map_leaky_relu,
-            [FBP_SIGMOID] = map_sigmoid,
-            [FBP_TANH] = map_tanh,
-            [FBP_ELU] = map_elu,
-            [FBP_GELU] = map_gelu,
-            [FBP_SILU] = map_silu,
-            [FBP_EXP] = map_exp,
-            [FBP_EXPM1] = map_expm1,
-            [FBP_LOG] = map_log,
-            [FBP_LOG1P] = map_log1p,
-            [FBP_ERF] = map_erf,
+#define FBP_ACTIVATION(name, ...) [FBP_UNARY_##name] = unary_##name,
+#define FBP_FUNCTION(name, ...) [FBP_UNARY_##name] = unary_##name,
+#include "../ops.def"
         },
-    .map_backward =
+    .unary_backward =
         {
-            [FBP_RELU] = map_relu_backward,
-            [FBP_LEAKY_RELU] = map_leaky_relu_backward,
-            [FBP_SIGMOID] = map_sigmoid_backward,
-            [FBP_TANH] = map_tanh_backward,
-            [FBP_ELU] = map_elu_backward,
-            [FBP_GELU] = map_gelu_backward,
-            [FBP_SILU] = map_silu_backward,
+#define FBP_ACTIVATION(name, ...) [FBP_UNARY_##name] = unary_##name##_backward,
+#include "../ops.def"
         },
     .dropout = dropout,
     .softmax = softmax,
     .loss =
         {
-            [FBP_SOFTMAX_CROSS_ENTROPY] = softmax_cross_entropy,
-            [FBP_SIGMOID_CROSS_ENTROPY] = sigmoid_cross_entropy,
-            [FBP_MEAN_SQUARED_ERROR] = mean_squared_error,
-            [FBP_MEAN_ABSOLUTE_ERROR] = mean_absolute_error,
-            [FBP_HUBER] = huber,
-            [FBP_POISSON_DEVIANCE] = poisson_deviance,
+#define FBP_LOSS(name, ...) [FBP_LOSS_##name] = name,
+#include "../ops.def"
         },
     .penalize = penalize,
     .sgd = sgd,

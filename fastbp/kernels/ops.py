@@ -1,0 +1,199 @@
+"""The table of operations (ops.def) as Python reads it; setup.py writes stubs from it.
+
+The functions of `fastbp.kernels`, the layer classes and the lists that tests run over follow from
+`ACTIVATIONS`, `FUNCTIONS` and `LOSSES`, whose order is that of the compiled tables.
+"""
+
+import ast
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A row of ops.def, which says what the columns are."""
+
+    name: str
+    layer: str
+    saved: str
+    default_alpha: float | None
+    title: str
+    forward: str
+    backward: str
+    about_alpha: str
+    source: str
+
+    @property
+    def from_output(self) -> bool:
+        """Whether the derivative is taken from what the activation returned."""
+        return self.saved == "A"
+
+    @property
+    def in_place(self) -> bool:
+        """Whether nobody needs the input once the output is there."""
+        return self.saved != "Z"
+
+
+@dataclass(frozen=True)
+class Function:
+    """An element-wise function without a derivative."""
+
+    name: str
+    formula: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, and its kind of targets."""
+
+    name: str
+    targets: str
+
+
+def _rows() -> dict[str, list[list[object]]]:
+    """The arguments of each macro's calls, in order: a C call without a semicolon is Python's."""
+    text = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
+    text = re.sub(r"/\*.*?\*/|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    rows: dict[str, list[list[object]]] = {}
+    for statement in ast.parse(text).body:
+        assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+        assert isinstance(statement.value.func, ast.Name)
+        rows.setdefault(statement.value.func.id, []).append([
+            argument.id if isinstance(argument, ast.Name) else ast.literal_eval(argument)
+            for argument in statement.value.args
+        ])
+    return rows
+
+
+def _activation(name, layer, saved, alpha, *text) -> Activation:
+    return Activation(name, layer, saved, None if alpha == "none" else alpha, *text)
+
+
+_ROWS = _rows()
+ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
+FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
+LOSSES = {row[0]: Loss(*row) for row in _ROWS["FBP_LOSS"]}
+
+
+# Docstrings
+
+_OUT = """\
+    out : ndarray like {like}, optional
+        Where to write the result; may be {may}.
+
+    Returns
+    -------
+    {result} : ndarray like {like}
+
+    Raises
+    ------
+    TypeError
+        If {a_dtype} is neither float32 nor float64{mixed}.
+    ValueError
+        If {shapes}`out` cannot be written as it is.
+"""
+
+
+def _source(op: Activation) -> str:
+    if not op.source:
+        return ""
+    lines = textwrap.fill(op.source, 90, initial_indent="    ", subsequent_indent="    ")
+    return f"\n    References\n    ----------\n{lines}\n"
+
+
+def _alpha(op: Activation) -> str:
+    if op.default_alpha is None:
+        return ""
+    return f"    alpha : float, default {op.default_alpha}\n        {op.about_alpha}\n"
+
+
+def forward_docstring(op: Activation) -> str:
+    """Of the function of an activation."""
+    out = _OUT.format(like="Z", may="`Z`", result="A", a_dtype="the dtype", mixed="", shapes="")
+    return (f"{op.title}: ``{op.forward}``.\n\n    Parameters\n    ----------\n"
+            f"    Z : ndarray of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}    ")
+
+
+def backward_docstring(op: Activation) -> str:
+    """Of the function that takes the gradient back through it."""
+    given = "A" if op.from_output else "Z"
+    out = _OUT.format(like="dA", may=f"`dA` or `{given}`", result="dZ", a_dtype="a dtype",
+                      mixed=", or they are mixed", shapes="the shapes differ, or ")
+    return (f"Gradient through `{op.name}`: ``{op.backward}``.\n\n    Parameters\n    ----------\n"
+            f"    dA : ndarray of any shape, float32 or float64\n"
+            f"        The loss's gradient with respect to A.\n    {given} : ndarray like dA\n"
+            f"        What `{op.name}` {'returned' if op.from_output else 'was given'}.\n"
+            f"{_alpha(op)}{out}    ")
+
+
+def function_docstring(op: Function) -> str:
+    """Of an element-wise function."""
+    return f"""``{op.formula}``, element by element, with the same bits on every machine.
+
+    Parameters
+    ----------
+    X : ndarray of any shape, float32 or float64
+    out : ndarray like X, optional
+        Where to write the result; may be `X`.
+
+    Returns
+    -------
+    Y : ndarray like X
+        Within 2 units in the last place; 0 where it would be subnormal.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `relu`.
+    """
+
+
+def layer_docstring(op: Activation) -> str:
+    """Of a layer class."""
+    parameters = f"\n\n    Parameters\n    ----------\n{_alpha(op)}    " if _alpha(op) else ""
+    return f"{op.title}: ``{op.forward}``.{parameters}"
+
+
+# Stubs
+
+_HEAD = """\
+# Written by setup.py from ops.def.
+"""
+
+
+def kernels_stub() -> str:
+    """Of the activations and functions in `fastbp.kernels.activations`."""
+    lines = [_HEAD + "from typing import Any\n\nimport numpy as np\n"
+             "from numpy.typing import ArrayLike, NDArray\n\n_Floats = NDArray[np.floating[Any]]\n"]
+    names = []
+
+    def add(name, parameters):
+        names.append(name)
+        lines.append(f"def {name}({parameters}, *, out: _Floats | None = None) -> _Floats: ...")
+
+    for op in ACTIVATIONS.values():
+        alpha = "" if op.default_alpha is None else f", alpha: float = {op.default_alpha}"
+        add(op.name, f"Z: ArrayLike{alpha}")
+        given = "A" if op.from_output else "Z"
+        add(f"{op.name}_backward", f"dA: ArrayLike, {given}: ArrayLike{alpha}")
+    for name in FUNCTIONS:
+        add(name, "X: ArrayLike")
+    add("dropout", "X: ArrayLike, rate: float, key: int, step: int")
+    add("softmax", "Z: ArrayLike")
+    return "\n".join([*lines, "", f"__all__ = {sorted(names)!r}", ""])
+
+
+def layers_stub() -> str:
+    """Of the layer classes of the activations, for `fastbp.layers`."""
+    lines = [_HEAD + "from .layers import Activation\n"]
+    for op in ACTIVATIONS.values():
+        lines.append(f"class {op.layer}(Activation):")
+        if op.default_alpha is None:
+            lines.append("    def __init__(self) -> None: ...\n")
+        else:
+            lines += ["    alpha: float",
+                      f"    def __init__(self, alpha: float = {op.default_alpha}) -> None: ...\n"]
+    names = sorted(op.layer for op in ACTIVATIONS.values())
+    return "\n".join([*lines, f"__all__ = {names!r}", ""])
