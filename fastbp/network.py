@@ -302,10 +302,8 @@ class Sequential:
             if Z is not None:
                 return Z
         X = self._rows("X", X)
-        inputs = ({f"X.{name}": getattr(X, name) for name in ("data", "indices", "indptr")}
-                  if checks.is_sparse(X) else {"X": X})
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
-                          parameters=self._parameters, **inputs)
+                          parameters=self._parameters, **checks.memory("X", X))
         for start, chunk in self._chunks(X):
             part = Z[start : start + len(chunk)]
             if predictor is None or predictor(chunk, part) is None:

@@ -87,10 +87,7 @@ class Dataset:
 
     def _borrow(self):
         """Remember how the arrays lie that rows are read from: the caller's own, mostly."""
-        arrays = {"X": self.X}
-        if checks.is_sparse(self.X):
-            arrays = {f"X.{name}": getattr(self.X, name) for name in ("data", "indices", "indptr")}
-        arrays |= {"y": self.y, "sample_weight": self.sample_weight}
+        arrays = checks.memory("X", self.X) | {"y": self.y, "sample_weight": self.sample_weight}
         self._borrowed = [Borrowed(self.prefix + name, array) for name, array in arrays.items()
                           if isinstance(array, np.ndarray)]
 

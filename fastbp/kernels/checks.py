@@ -134,6 +134,13 @@ def sparse_rows(name, X):
     return X
 
 
+def memory(name, X):
+    """The arrays that X consists of, by names for messages: itself, or the three of a sparse one."""
+    if is_sparse(X):
+        return {f"{name}.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
+    return {name: X}
+
+
 def dense(X, dtype):
     """X, which may be sparse, as a C-contiguous array of this dtype."""
     return np.ascontiguousarray(X.toarray() if is_sparse(X) else X, dtype)

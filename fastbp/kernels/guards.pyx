@@ -21,17 +21,19 @@ cdef class Borrowed:
     array : numpy.ndarray
     """
 
-    def __init__(self, str name, cnp.ndarray array not None):
+    def __init__(self, str name, array):
+        if not isinstance(array, cnp.ndarray):
+            raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
         self.name, self.array = name, array
         self.data = cnp.PyArray_DATA(array)
-        self.typenum, self.ndim = cnp.PyArray_TYPE(array), cnp.PyArray_NDIM(array)
+        self.typenum, self.swapped = cnp.PyArray_TYPE(array), not array.dtype.isnative
+        self.ndim = cnp.PyArray_NDIM(array)
         if not 1 <= self.ndim <= 2:
             raise ValueError(f"{name}: expected one or two dimensions, got {self.ndim}")
         cdef int i
         for i in range(self.ndim):
             self.shape[i] = cnp.PyArray_DIM(array, i)
             self.strides[i] = cnp.PyArray_STRIDE(array, i)
-        self.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
         owner = array
         while isinstance(owner.base, cnp.ndarray):
             owner = owner.base
@@ -40,25 +42,12 @@ cdef class Borrowed:
 
     cpdef int check(self) except -1:
         """Raise ValueError unless it lies there still, with the dtype and shape that it had."""
-        cdef cnp.ndarray array = self.array
-        cdef int i
-        # A view's memory is another array's, and goes where that is resized.
-        cdef bint same = (
-            cnp.PyArray_DATA(self.owner) == self.owner_data
-            and cnp.PyArray_NBYTES(self.owner) == self.owner_size
-            and cnp.PyArray_DATA(array) == self.data and cnp.PyArray_TYPE(array) == self.typenum
-            and cnp.PyArray_NDIM(array) == self.ndim
-            and (not cnp.PyArray_ISNOTSWAPPED(array)) == self.swapped)
-        if same:
-            for i in range(self.ndim):
-                same = (same and cnp.PyArray_DIM(array, i) == self.shape[i]
-                        and cnp.PyArray_STRIDE(array, i) == self.strides[i])
-        if not same:
+        if not self.same():
             shape = tuple([self.shape[i] for i in range(self.ndim)])
             raise ValueError(f"{self.name}: expected the array as it was when it was checked, of "
-                             f"shape {shape}, got {(<object>array).dtype} of shape "
-                             f"{(<object>array).shape}; only its numbers may change while it is "
-                             f"in use")
+                             f"shape {shape}, got {(<object>self.array).dtype} of shape "
+                             f"{(<object>self.array).shape}; only its numbers may change while it "
+                             f"is in use")
         return 0
 
 
