@@ -11,7 +11,7 @@ import numpy as np
 from peers import tier
 
 from fastbp import kernels
-from fastbp.kernels import dispatch
+from fastbp.kernels import dispatch, ops
 
 # Rows, n_in, n_out: those of the training benchmarks, and some that fit no tile.
 SHAPES = [
@@ -133,11 +133,11 @@ def elementwise(dtype):
         "exp": lambda: np.exp(Z, out=out), "expm1": lambda: np.expm1(Z, out=out),
         "log": lambda: np.log(positive, out=out), "log1p": lambda: np.log1p(positive, out=out),
     }
-    for name in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu"):
+    for name in ops.ACTIVATIONS:
         forward, backward = getattr(kernels, name), getattr(kernels, name + "_backward")
         yield name, lambda f=forward: f(Z, out=out), numpys.get(name), Z.size, 2
         yield f"{name}_backward", lambda f=backward: f(dA, Z, out=out), None, Z.size, 3
-    for name in ("exp", "expm1", "log", "log1p", "erf"):
+    for name in ops.FUNCTIONS:
         X, function = positive if name.startswith("log") else Z, getattr(kernels, name)
         yield name, lambda f=function, X=X: f(X, out=out), numpys.get(name), Z.size, 2
     yield "dropout", lambda: kernels.dropout(Z, 0.5, 1, 2, out=out), None, Z.size, 2

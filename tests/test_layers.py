@@ -28,6 +28,12 @@ def phi(z):
     return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
+def tanh_softplus(z):
+    return np.tanh(np.log(1 + np.exp(z)))
+
+
+SELU = 1.0507009873554805, 1.6732632423543772
+
 # Layer, A from Z, and dA/dZ, as the README's table has them.
 FORMULAS = {
     "ReLU": (fb.ReLU, lambda z: np.maximum(z, 0), lambda z: 1.0 * (z > 0)),
@@ -44,6 +50,10 @@ FORMULAS = {
         lambda z: np.where(z > 0, 1, 1.5 * np.exp(z)),
     ),
     "GELU": (fb.GELU, lambda z: z * Phi(z), lambda z: Phi(z) + z * phi(z)),
+    "Mish": (fb.Mish, lambda z: z * tanh_softplus(z),
+             lambda z: tanh_softplus(z) + z * sigma(z) * (1 - tanh_softplus(z) ** 2)),
+    "SELU": (fb.SELU, lambda z: SELU[0] * np.where(z > 0, z, SELU[1] * (np.exp(z) - 1)),
+             lambda z: SELU[0] * np.where(z > 0, 1, SELU[1] * np.exp(z))),
     "SiLU": (fb.SiLU, lambda z: z * sigma(z), lambda z: sigma(z) * (1 + z * sigma(-z))),
 }
 ACTIVATIONS = [make for make, _, _ in FORMULAS.values()]

@@ -135,7 +135,7 @@ def sparse_rows(name, X):
 
 
 def memory(name, X):
-    """The arrays that X consists of, by names for messages: itself, or the three of a sparse one."""
+    """The arrays that X consists of, by names for messages: three where it is sparse."""
     if is_sparse(X):
         return {f"{name}.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
     return {name: X}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
+from fastbp.kernels import ops
 
 
 @pytest.fixture(scope="session")
@@ -92,16 +93,15 @@ def _table():
         ),
         "norm": Call("norm", {"X": "mn"}),
     })
-    for name in ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu"):
+    for name, op in ops.ACTIVATIONS.items():
         table[name] = Call(name, {"Z": "mn"}, "mn", ("Z",))
-        kept = "A" if name in ("sigmoid", "tanh") else "Z"
+        kept = "A" if op.from_output else "Z"
         table[f"{name}_backward"] = Call(
             f"{name}_backward", {"dA": "mn", kept: "mn"}, "mn", ("dA", kept), gradient=True
         )
-    for name in ("exp", "expm1", "log", "log1p", "erf"):
+    for name in ops.FUNCTIONS:
         table[name] = Call(name, {"X": "mn"}, "mn", ("X",))
-    for name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error",
-                 "mean_absolute_error", "huber", "poisson_deviance"):
+    for name in ops.LOSSES:
         arrays = {"Z": "mn", "y": "mn", "sample_weight": "m"}
         table[name] = Call(name, arrays, "mn", ("Z",), gradient=True)
         table[f"{name} unweighted"] = Call(name, {"Z": "mn", "y": "mn"}, "mn", ("Z",),

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from scipy import special
 
 from fastbp import kernels
+from fastbp.kernels import ops
 
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
-EVERY_MAP = ["relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "silu", "exp", "expm1", "log",
-             "log1p", "erf"]
+EVERY_MAP = [*ops.ACTIVATIONS, *ops.FUNCTIONS]
+FROM_OUTPUT = [name for name, op in ops.ACTIVATIONS.items() if op.from_output]
 
 
 def logistic(x):
@@ -171,7 +172,24 @@ FORMULAS = {
     "silu": (lambda z: z * special.expit(z),
              lambda z: special.expit(z) * (1 + z * special.expit(-z)),
              None, lambda z: special.expit(z) * (1 + abs(z))),
+    "mish": (lambda z: z * np.tanh(np.log1p(np.exp(z))),
+             lambda z: mish_terms(z)[0] + mish_terms(z)[1],
+             None, lambda z: mish_terms(z)[0] + abs(mish_terms(z)[1])),
+    "selu": (lambda z: SELU[0] * np.where(z > 0, z, SELU[1] * np.expm1(np.minimum(z, 0))),
+             lambda z: SELU[0] * np.where(z > 0, 1, SELU[1] * np.exp(np.minimum(z, 0))),
+             None, None),
 }
+SELU = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def mish_terms(z):
+    """The two that are added in its derivative."""
+    softplus = np.log1p(np.exp(z))
+    return np.tanh(softplus), z * special.expit(z) / np.cosh(softplus) ** 2
+
+
+def test_every_activation_has_a_formula_here():
+    assert list(FORMULAS) == list(ops.ACTIVATIONS)
 
 
 class TestActivations:
@@ -191,7 +209,7 @@ class TestActivations:
         z = Z.astype(np.float64)
         dA = np.random.default_rng(0).normal(size=Z.shape).astype(dtype)
         true, bound, kept = slope(z), slope(z) if size is None else size(z), Z
-        if name in ("sigmoid", "tanh"):  # the kernel is given A, which is rounded
+        if name in FROM_OUTPUT:  # the kernel is given A, which is rounded
             kept = f(z).astype(dtype)
             a = kept.astype(np.longdouble)
             true = bound = a * (1 - a) if name == "sigmoid" else (1 - a) * (1 + a)
@@ -203,7 +221,7 @@ class TestActivations:
         f, h = getattr(kernels, name), 1e-5
         Z = np.linspace(-8, 8, 401)
         Z = Z[abs(Z) > 2 * h]  # where relu and its like have a corner
-        kept = f(Z) if name in ("sigmoid", "tanh") else Z
+        kept = f(Z) if name in FROM_OUTPUT else Z
         slope = getattr(kernels, f"{name}_backward")(np.ones_like(Z), kept)
         np.testing.assert_allclose(slope, (f(Z + h) - f(Z - h)) / (2 * h), rtol=0, atol=1e-9)
 
@@ -241,12 +259,14 @@ class TestActivations:
         Z = np.array([-size, size], dtype)
         limits = {"relu": [0, Z[1]], "leaky_relu": [dtype.type(0.01) * Z[0], Z[1]],
                   "sigmoid": [0, 1], "tanh": [-1, 1], "elu": [-1, Z[1]], "gelu": [0, Z[1]],
-                  "silu": [0, Z[1]]}
-        slopes = {"leaky_relu": [dtype.type(0.01), 1], "sigmoid": [0, 0], "tanh": [0, 0]}
+                  "silu": [0, Z[1]], "mish": [0, Z[1]],
+                  "selu": [dtype.type(-SELU[0] * SELU[1]), dtype.type(SELU[0]) * Z[1]]}
+        slopes = {"leaky_relu": [dtype.type(0.01), 1], "sigmoid": [0, 0], "tanh": [0, 0],
+                  "selu": [0, dtype.type(SELU[0])]}
         for name, limit in limits.items():
             A = getattr(kernels, name)(Z)
             np.testing.assert_array_equal(A, limit, name)
-            kept = A if name in ("sigmoid", "tanh") else Z
+            kept = A if name in FROM_OUTPUT else Z
             slope = getattr(kernels, f"{name}_backward")(np.ones(2, dtype), kept)
             np.testing.assert_array_equal(slope, slopes.get(name, [0, 1]), name)
 
@@ -303,15 +323,21 @@ class TestActivations:
         below = float(np.nextafter(dtype.type(least), dtype.type(0)))
         dA = np.array([least, -least, below, -below], dtype)
         steep = 0 if name == "tanh" else 100  # where the slope is exactly 1
+        if name == "selu":  # and where it is this
+            dA = dA / dtype.type(SELU[0]) * np.array([1.001, 1.001, 0.999, 0.999], dtype)
         dZ = getattr(kernels, f"{name}_backward")(dA, np.full(4, steep, dtype))
         if name == "sigmoid":
             dZ = kernels.sigmoid_backward(dA * 4, np.full(4, 0.5, dtype))
-        assert dZ.tolist() == [least, -least, 0.0, 0.0]
+        if name == "selu":
+            np.testing.assert_allclose(dZ[:2], [least, -least], rtol=2e-3)
+            assert dZ[2:].tolist() == [0.0, 0.0]
+        else:
+            assert dZ.tolist() == [least, -least, 0.0, 0.0]
 
     @pytest.mark.parametrize("shapes", [((3,), (4,)), ((3, 1), (3,)), ((2, 3), (3, 2)), ((), (1,))])
     @pytest.mark.parametrize("name", FORMULAS)
     def test_backward_wants_one_shape(self, name, shapes):
-        wrong = "A" if name in ("sigmoid", "tanh") else "Z"
+        wrong = "A" if name in FROM_OUTPUT else "Z"
         with pytest.raises(ValueError, match=rf"^{wrong}: expected shape .* like dA"):
             getattr(kernels, f"{name}_backward")(np.ones(shapes[0]), np.ones(shapes[1]))
 

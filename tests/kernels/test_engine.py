@@ -17,7 +17,7 @@ from fastbp.kernels import dispatch, engine, threads
 from fastbp.losses import Scaled
 from fastbp.metrics import SubsetAccuracy
 
-ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
+ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 
 @st.composite

@@ -13,7 +13,7 @@ import fastbp as fb
 from fastbp import kernels
 from fastbp.kernels import dispatch, inference
 
-ACTIVATIONS = [fb.ReLU, fb.LeakyReLU, fb.Sigmoid, fb.Tanh, fb.ELU, fb.GELU, fb.SiLU]
+ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 
 def by_layers(net, X):

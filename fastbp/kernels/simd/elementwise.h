@@ -71,6 +71,41 @@ static inline vec d_silu(vec d, vec z, vec alpha)
     return (void)alpha, d * (v_sigmoid(z) * v_fma(z, v_sigmoid(-z), v_splat(1)));
 }
 
+/* With e = exp(z) and w = e (e + 2), tanh(log(1 + e)) is w / (w + 2).  Beyond 40 it is 1 in either
+ * dtype, and e^2 would overflow in one. */
+static inline vec v_mish_exp(vec z)
+{
+    return v_exp(v_select(v_lt(v_splat(40), z), v_splat(40), z));
+}
+
+static inline vec f_mish(vec x, vec alpha)
+{
+    const vec e = v_mish_exp(x), w = e * (e + v_splat(2));
+    return (void)alpha, x * (w / (w + v_splat(2)));
+}
+/* w / (w + 2) + z 4 e (1 + e) / (w + 2)^2 */
+static inline vec d_mish(vec d, vec z, vec alpha)
+{
+    const vec e = v_mish_exp(z), w = e * (e + v_splat(2)), below = w + v_splat(2);
+    const vec slope = v_fma(z * v_splat(4), e / below * ((v_splat(1) + e) / below), w / below);
+    return (void)alpha, d * v_select(v_lt(v_splat(40), z), v_splat(1), slope);
+}
+
+#define SELU_SCALE 1.0507009873554804934
+#define SELU_ALPHA 1.6732632423543772848
+
+static inline vec f_selu(vec x, vec alpha)
+{
+    const vec scale = v_splat((real)SELU_SCALE);
+    const vec low = v_splat((real)(SELU_SCALE * SELU_ALPHA)) * v_expm1(x);
+    return (void)alpha, v_select(v_lt(v_splat(0), x), scale * x, low);
+}
+static inline vec d_selu(vec d, vec z, vec alpha)
+{
+    const vec low = v_splat((real)(SELU_SCALE * SELU_ALPHA)) * v_exp(z);
+    return (void)alpha, d * v_select(v_lt(v_splat(0), z), v_splat((real)SELU_SCALE), low);
+}
+
 static inline vec f_exp(vec x, vec alpha) { return (void)alpha, v_exp(x); }
 static inline vec f_expm1(vec x, vec alpha) { return (void)alpha, v_expm1(x); }
 static inline vec f_log(vec x, vec alpha) { return (void)alpha, v_log(x); }
