@@ -1221,6 +1221,39 @@ def test_callbacks():
 
 
 @quiet
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_callback_changes_the_batch_size(kind, early_stopping):
+    """The records are the mean over the rows, whichever batches they were in."""
+    sums = []
+
+    def grow(training):
+        losses = training.sums.figures[:, :2].sum(axis=1)
+        sizes = [training.batch_size] * len(losses)
+        sizes[-1] = n - sum(sizes[:-1])
+        sums.append(np.average(losses, weights=sizes))
+        assert training.history["loss"][-1] == pytest.approx(sums[-1], rel=1e-12)
+        training.batch_size = 2 * training.batch_size + 1
+
+    model = ESTIMATORS[kind][1](**SMALL | {"max_iter": 5}, batch_size=20, callbacks=[grow],
+                                early_stopping=early_stopping)
+    n = 135 if early_stopping else 150
+    model.fit(*IRIS)
+    np.testing.assert_allclose(model.loss_curve_, sums, rtol=1e-12)
+    assert len(sums) == 5
+    assert model.t_ == 5 * n
+    # Batches of 20, then of 41, as if it had been told so in two calls.
+    parts = ESTIMATORS[kind][1](**SMALL, batch_size=20, shuffle=False)
+    first = {"classes": [0, 1, 2]} if kind == "classifier" else {}
+    parts.partial_fit(*IRIS, **first).set_params(batch_size=41).partial_fit(*IRIS)
+    once = clone(parts).set_params(batch_size=20, callbacks=[
+        lambda training: setattr(training, "batch_size", 41)])
+    once.partial_fit(*IRIS, **first, epochs=2)
+    assert once.loss_curve_ == parts.loss_curve_
+    assert (parameters(once) == parameters(parts)).all()
+
+
+@quiet
 @pytest.mark.parametrize("options", [{"solver": "sgd"}, {}, {"solver": "adamw"},
                                      {"solver": "sgd", "learning_rate": "invscaling"},
                                      {"learning_rate": fb.schedules.Exponential(0.1, 0.5)}],

@@ -61,15 +61,11 @@ class Record(Callback):
     estimator : MLPClassifier or MLPRegressor
     plateau : Plateau
         What decides when to stop.
-    n_rows, batch_size : int
-        Of the training.
     """
 
-    def __init__(self, estimator, plateau, n_rows, batch_size):
+    def __init__(self, estimator, plateau):
         self.estimator = estimator
         self.plateau = plateau
-        starts = np.arange(0, n_rows, batch_size)
-        self.batch_rows = np.minimum(n_rows - starts, batch_size)
 
     def on_train_begin(self, training):
         self.plateau.on_train_begin(training)
@@ -79,11 +75,11 @@ class Record(Callback):
     def on_epoch_end(self, training):
         estimator, plateau, history = self.estimator, self.plateau, training.history
         # scikit-learn's mean over minibatches counts their rows, whatever these weigh.
-        losses = training.sums.figures[:, :2].sum(axis=1)
-        loss = float(losses @ self.batch_rows / self.batch_rows.sum())
+        losses, rows = training.sums.figures[:, :2].sum(axis=1), training.sums.rows
+        loss = float(losses @ rows / rows.sum())
         history["loss"][-1] = loss
         estimator.n_iter_ += 1
-        estimator.t_ += int(self.batch_rows.sum())
+        estimator.t_ += training.sums.n_rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
@@ -323,14 +319,13 @@ class BaseMLP(BaseEstimator):
             self.best_validation_score_ = -np.inf
         plateau = self._plateau = self._new_plateau(self._plateau)
         n_rows = X.shape[0]
-        batch_size = self._batch_size(n_rows)
         self.n_iter_ = 0
         try:
             network.fit(
                 X, y, loss=self._loss(), optimizer=self._optimizer,
-                epochs=epochs or self.max_iter, batch_size=batch_size,
+                epochs=epochs or self.max_iter, batch_size=self._batch_size(n_rows),
                 sample_weight=sample_weight, l2=self.alpha, validation_data=validation,
-                callbacks=[Record(self, plateau, n_rows, batch_size), *(self.callbacks or ())],
+                callbacks=[Record(self, plateau), *(self.callbacks or ())],
                 shuffle=Shuffle(n_rows, random_state) if self.shuffle else False, seed=seed,
                 n_threads=self.n_threads, verbose=3 if self.verbose else 0,
             )
@@ -359,7 +354,8 @@ class BaseMLP(BaseEstimator):
     def _new_optimizer(self):
         rate, clip = self.learning_rate_init, self.clip_norm
         if self.solver == "sgd":
-            return optimizers.SGD(rate, self.momentum, self.nesterovs_momentum, clip_norm=clip)
+            nesterov = bool(self.nesterovs_momentum)
+            return optimizers.SGD(rate, self.momentum, nesterov, clip_norm=clip)
         betas = self.beta_1, self.beta_2, self.epsilon
         if self.solver == "adamw":
             return optimizers.AdamW(rate, *betas, self.weight_decay, clip)
