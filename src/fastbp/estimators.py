@@ -242,6 +242,7 @@ class BaseMLP(BaseEstimator):
         sizes = [X.shape[1], *self._hidden_sizes(), n_outputs]
         activations = self._hidden_activations()
         if not first:
+            self._network()  # which may have to be made anew, of other weights
             before = [X.shape[1], *(len(b) for b in self.intercepts_)]
             if sizes != before or activations != self._activations:
                 raise ValueError(
@@ -404,16 +405,16 @@ class BaseMLP(BaseEstimator):
         They are views of its parameters; if somebody has put other arrays in their place, or
         it was left behind in a pickle, it is made of them anew.
         """
-        weights, biases = self.coefs_, self.intercepts_
+        weights, biases = self.coefs_, getattr(self, "intercepts_", None)
         built = self.__dict__.get("_built")
-        if built is not None:
+        if built is not None and type(weights) is type(biases) is list:
             network, dense, dropout = built
             if dropout == self.dropout and len(dense) == len(weights) == len(biases) and all(
                 layer.W is W and layer.b is b
                 for layer, W, b in zip(dense, weights, biases, strict=True)
             ):
                 return network
-        weights, biases = [*map(np.asarray, weights)], [*map(np.asarray, biases)]
+        weights, biases = self._checked_weights()
         single = all(array.dtype == np.float32 for array in (*weights, *biases))
         stack, dense = [], []
         for W, b, name in zip(weights, biases, (*self._activations, "identity"), strict=True):
@@ -429,6 +430,34 @@ class BaseMLP(BaseEstimator):
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
         self._built = network, dense, self.dropout
         return network
+
+    def _checked_weights(self):
+        """coefs_ and intercepts_ as arrays that fit each other: anything may have been put there.
+        """
+        n_layers = len(self._activations) + 1
+        for name in ("coefs_", "intercepts_"):
+            given = getattr(self, name, None)
+            if not isinstance(given, list | tuple | np.ndarray):
+                raise TypeError(f"{name}: expected a list of {n_layers} arrays, one for each layer, "
+                                f"got a {type(given).__name__}")
+            if len(given) != n_layers:
+                raise ValueError(f"{name}: expected {n_layers} arrays, one for each layer, got "
+                                 f"{len(given)}")
+        weights, biases, n_in = [], [], self.n_features_in_
+        for i, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
+            W = checks.real_numbers(f"coefs_[{i}]", W)
+            n_out = self.n_outputs_ if i == n_layers - 1 else None
+            checks.shape(f"coefs_[{i}]", W, (n_in, n_out), "to fit the layers around it")
+            n_in = W.shape[1]
+            if n_in == 0:
+                raise ValueError(f"coefs_[{i}]: expected at least one column, got {W.shape}")
+            b = checks.real_numbers(f"intercepts_[{i}]", b)
+            if b.ndim == 0:  # one for all, as scikit-learn takes it
+                b = np.full(n_in, b)
+            checks.shape(f"intercepts_[{i}]", b, (n_in,), f"like the columns of coefs_[{i}]")
+            weights.append(W)
+            biases.append(b)
+        return weights, biases
 
     @staticmethod
     def _take_along(optimizer, network):
