@@ -61,15 +61,11 @@ class Record(Callback):
     estimator : MLPClassifier or MLPRegressor
     plateau : Plateau
         What decides when to stop.
-    n_rows, batch_size : int
-        Of the training.
     """
 
-    def __init__(self, estimator, plateau, n_rows, batch_size):
+    def __init__(self, estimator, plateau):
         self.estimator = estimator
         self.plateau = plateau
-        starts = np.arange(0, n_rows, batch_size)
-        self.batch_rows = np.minimum(n_rows - starts, batch_size)
 
     def on_train_begin(self, training):
         self.plateau.on_train_begin(training)
@@ -79,11 +75,11 @@ class Record(Callback):
     def on_epoch_end(self, training):
         estimator, plateau, history = self.estimator, self.plateau, training.history
         # scikit-learn's mean over minibatches counts their rows, whatever these weigh.
-        losses = training.sums.figures[:, :2].sum(axis=1)
-        loss = float(losses @ self.batch_rows / self.batch_rows.sum())
+        losses, rows = training.sums.figures[:, :2].sum(axis=1), training.sums.rows
+        loss = float(losses @ rows / rows.sum())
         history["loss"][-1] = loss
         estimator.n_iter_ += 1
-        estimator.t_ += int(self.batch_rows.sum())
+        estimator.t_ += training.sums.n_rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
@@ -246,6 +242,7 @@ class BaseMLP(BaseEstimator):
         sizes = [X.shape[1], *self._hidden_sizes(), n_outputs]
         activations = self._hidden_activations()
         if not first:
+            self._network()  # which may have to be made anew, of other weights
             before = [X.shape[1], *(len(b) for b in self.intercepts_)]
             if sizes != before or activations != self._activations:
                 raise ValueError(
@@ -323,14 +320,13 @@ class BaseMLP(BaseEstimator):
             self.best_validation_score_ = -np.inf
         plateau = self._plateau = self._new_plateau(self._plateau)
         n_rows = X.shape[0]
-        batch_size = self._batch_size(n_rows)
         self.n_iter_ = 0
         try:
             network.fit(
                 X, y, loss=self._loss(), optimizer=self._optimizer,
-                epochs=epochs or self.max_iter, batch_size=batch_size,
+                epochs=epochs or self.max_iter, batch_size=self._batch_size(n_rows),
                 sample_weight=sample_weight, l2=self.alpha, validation_data=validation,
-                callbacks=[Record(self, plateau, n_rows, batch_size), *(self.callbacks or ())],
+                callbacks=[Record(self, plateau), *(self.callbacks or ())],
                 shuffle=Shuffle(n_rows, random_state) if self.shuffle else False, seed=seed,
                 n_threads=self.n_threads, verbose=3 if self.verbose else 0,
             )
@@ -359,7 +355,8 @@ class BaseMLP(BaseEstimator):
     def _new_optimizer(self):
         rate, clip = self.learning_rate_init, self.clip_norm
         if self.solver == "sgd":
-            return optimizers.SGD(rate, self.momentum, self.nesterovs_momentum, clip_norm=clip)
+            nesterov = bool(self.nesterovs_momentum)
+            return optimizers.SGD(rate, self.momentum, nesterov, clip_norm=clip)
         betas = self.beta_1, self.beta_2, self.epsilon
         if self.solver == "adamw":
             return optimizers.AdamW(rate, *betas, self.weight_decay, clip)
@@ -408,16 +405,16 @@ class BaseMLP(BaseEstimator):
         They are views of its parameters; if somebody has put other arrays in their place, or
         it was left behind in a pickle, it is made of them anew.
         """
-        weights, biases = self.coefs_, self.intercepts_
+        weights, biases = self.coefs_, getattr(self, "intercepts_", None)
         built = self.__dict__.get("_built")
-        if built is not None:
+        if built is not None and type(weights) is type(biases) is list:
             network, dense, dropout = built
             if dropout == self.dropout and len(dense) == len(weights) == len(biases) and all(
                 layer.W is W and layer.b is b
                 for layer, W, b in zip(dense, weights, biases, strict=True)
             ):
                 return network
-        weights, biases = [*map(np.asarray, weights)], [*map(np.asarray, biases)]
+        weights, biases = self._checked_weights()
         single = all(array.dtype == np.float32 for array in (*weights, *biases))
         stack, dense = [], []
         for W, b, name in zip(weights, biases, (*self._activations, "identity"), strict=True):
@@ -433,6 +430,34 @@ class BaseMLP(BaseEstimator):
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
         self._built = network, dense, self.dropout
         return network
+
+    def _checked_weights(self):
+        """coefs_ and intercepts_ as arrays that fit each other: anything may have been put there.
+        """
+        n_layers = len(self._activations) + 1
+        for name in ("coefs_", "intercepts_"):
+            given = getattr(self, name, None)
+            if not isinstance(given, list | tuple | np.ndarray):
+                raise TypeError(f"{name}: expected a list of {n_layers} arrays, one for each layer, "
+                                f"got a {type(given).__name__}")
+            if len(given) != n_layers:
+                raise ValueError(f"{name}: expected {n_layers} arrays, one for each layer, got "
+                                 f"{len(given)}")
+        weights, biases, n_in = [], [], self.n_features_in_
+        for i, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
+            W = checks.real_numbers(f"coefs_[{i}]", W)
+            n_out = self.n_outputs_ if i == n_layers - 1 else None
+            checks.shape(f"coefs_[{i}]", W, (n_in, n_out), "to fit the layers around it")
+            n_in = W.shape[1]
+            if n_in == 0:
+                raise ValueError(f"coefs_[{i}]: expected at least one column, got {W.shape}")
+            b = checks.real_numbers(f"intercepts_[{i}]", b)
+            if b.ndim == 0:  # one for all, as scikit-learn takes it
+                b = np.full(n_in, b)
+            checks.shape(f"intercepts_[{i}]", b, (n_in,), f"like the columns of coefs_[{i}]")
+            weights.append(W)
+            biases.append(b)
+        return weights, biases
 
     @staticmethod
     def _take_along(optimizer, network):

@@ -647,7 +647,10 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     >>> mlp([784, 256, 10], seed=0).parameters.size
     203530
     """
-    if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str):
+    text = str | bytes | bytearray | memoryview  # sequences too, but of other things
+    if isinstance(sizes, text) or not isinstance(sizes, Sequence | np.ndarray) or (
+        isinstance(sizes, np.ndarray) and sizes.ndim == 0
+    ):
         raise TypeError(f"sizes: expected a sequence of whole numbers, got {sizes!r}")
     sizes = [checks.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
     if len(sizes) < 2:
@@ -655,10 +658,10 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     dropout = checks.number("dropout", dropout, 0, 1, high_open=True)
     n_hidden = len(sizes) - 2
     names = [activation] * n_hidden if isinstance(activation, str) else activation
-    if not isinstance(names, Sequence):
+    if isinstance(names, text) or not isinstance(names, Sequence):
         raise TypeError(f"activation: expected a name or a sequence of names, got {activation!r}")
     for name in [activation] if isinstance(activation, str) else names:
-        if name not in layers.ACTIVATIONS:
+        if not (isinstance(name, str) and name in layers.ACTIVATIONS):
             raise ValueError(f"activation: expected one of {', '.join(layers.ACTIVATIONS)}, "
                              f"got {name!r}")
     if len(names) != n_hidden:

@@ -6,6 +6,8 @@ By hand::
     optimizer.step(net.parameters, net.gradients)
 """
 
+import numpy as np
+
 from . import kernels
 from .kernels import checks, memory
 
@@ -22,6 +24,17 @@ def _clip(name, value):
 
 def _momentum(name, value):
     return checks.number(name, value, 0, 1)
+
+
+def _state(name, value):
+    if not isinstance(value, dict):
+        raise TypeError(f"{name}: expected a dict of arrays by name, got a "
+                        f"{type(value).__name__}; {{}} makes the next step start afresh")
+    return value
+
+
+def _steps(name, value):
+    return checks.whole(name, value, 0, 2**62)
 
 
 class Optimizer(checks.Settings):
@@ -53,6 +66,7 @@ class Optimizer(checks.Settings):
 
     limits = {
         "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
+        "state": _state, "steps": _steps,
     }
     state_names = ()
     operation = None  # what the compiled engine runs in its place; fastbp's own have one
@@ -83,25 +97,36 @@ class Optimizer(checks.Settings):
         Parameters
         ----------
         parameters, gradients : ndarray of shape (n,), float32 or float64
-            `gradients` are scaled in place where they are clipped.
+            `gradients` are scaled in place where they are clipped, unless they are read-only
+            or had to be converted.
         epoch : float, default 0.0
             The time in epochs, for a schedule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays are none or do not fit each other; nothing is changed then.
         """
         self.step_at(parameters, gradients, self.rate(epoch))
 
     def step_at(self, parameters, gradients, rate):
         """As `step`, with the learning rate given."""
+        _check_parameters(parameters)
+        gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
+        checks.shape("gradients", gradients, parameters.shape, "like parameters")
         self.start(parameters)
         if self.clip_norm is not None:
             norm = kernels.norm(gradients)
             if norm > self.clip_norm:
-                gradients *= gradients.dtype.type(self.clip_norm / norm)
+                out = gradients if gradients.flags.writeable else None
+                scale = gradients.dtype.type(self.clip_norm / norm)
+                gradients = np.multiply(gradients, scale, out=out)
         self.steps += 1
         self.update(parameters, gradients, rate)
 
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
-        checks.writable("parameters", parameters)
+        _check_parameters(parameters)
         if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {}
             self.steps = 0
@@ -123,12 +148,16 @@ class Optimizer(checks.Settings):
             As `state` was; copied.
         steps : int
         """
-        self._parameters = parameters
-        self.state = {}
-        for name, array in state.items():
-            self.state[name] = memory.aligned(array.shape, array.dtype)
-            self.state[name][...] = array
+        _check_parameters(parameters)
+        copies = {}
+        for name, array in _state("state", state).items():
+            array = checks.floats(f"state[{name!r}]", array, 1, parameters.dtype)
+            checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
+            copies[name] = memory.aligned(array.shape, array.dtype)
+            copies[name][...] = array
         self.steps = steps
+        self.state = copies
+        self._parameters = parameters
         self.start(parameters)
 
     def update(self, parameters, gradients, learning_rate):
@@ -151,6 +180,12 @@ class Optimizer(checks.Settings):
         return f"{type(self).__name__}({arguments})"
 
 
+def _check_parameters(parameters):
+    checks.writable("parameters", parameters)
+    checks.shape("parameters", parameters, (None,), "(one dimension)",
+                 "; pass a flat view, parameters.reshape(-1)")
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and L2 regularisation if wanted.
 
@@ -166,13 +201,13 @@ class SGD(Optimizer):
     clip_norm : float, optional
     """
 
-    limits = Optimizer.limits | {"momentum": _momentum}
+    limits = Optimizer.limits | {"momentum": _momentum, "nesterov": checks.boolean}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
                  clip_norm=None):
         super().__init__(learning_rate, weight_decay, clip_norm)
         self.momentum = momentum
-        self.nesterov = bool(nesterov)
+        self.nesterov = nesterov
 
     @property
     def state_names(self):
@@ -209,6 +244,7 @@ class Adam(Optimizer):
 
     limits = Optimizer.limits | {
         "beta1": checks.share, "beta2": checks.share, "epsilon": checks.positive,
+        "epsilon_hat": checks.boolean,
     }
     state_names = ("m", "v")
     decoupled = False
@@ -219,7 +255,7 @@ class Adam(Optimizer):
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
-        self.epsilon_hat = bool(epsilon_hat)
+        self.epsilon_hat = epsilon_hat
 
     @property
     def operation(self):

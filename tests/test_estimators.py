@@ -850,6 +850,79 @@ def test_training_goes_on_from_weights_set_by_hand(change):
     agree(*both("classifier", action))
 
 
+def into(name, i, value):
+    return lambda e: getattr(e, name).__setitem__(i, value)
+
+
+WHOLE = np.arange(28).reshape(4, 7) % 5 - 2
+OTHER_WEIGHTS = {
+    "int": into("coefs_", 0, WHOLE), "int8": into("coefs_", 0, WHOLE.astype(np.int8)),
+    "bool": into("coefs_", 0, WHOLE > 0), "float16": into("coefs_", 0, WHOLE.astype("f2") / 3),
+    "all float16": lambda e: [setattr(e, name, [a.astype("f2") for a in getattr(e, name)])
+                              for name in ("coefs_", "intercepts_")],
+    "big-endian": into("coefs_", 0, (WHOLE / 3).astype(">f8")),
+    "longdouble": into("coefs_", 0, (WHOLE / 3).astype(np.longdouble)),
+    "int biases": into("intercepts_", 0, np.arange(7)), "one bias for all": into("intercepts_", 0, 3),
+}
+
+
+@quiet
+@pytest.mark.parametrize("change", OTHER_WEIGHTS.values(), ids=OTHER_WEIGHTS)
+def test_weights_of_other_dtypes(change):
+    truth, model = both("classifier", fitting(*IRIS))
+    change(truth)
+    change(model)
+    np.testing.assert_allclose(model.predict_proba(IRIS[0]), truth.predict_proba(IRIS[0]),
+                               rtol=1e-9)
+    model.set_params(warm_start=True).fit(*IRIS)
+    assert parameters(model).dtype == np.float64
+
+
+MISFITS = {
+    "one dimension": (into("coefs_", 0, np.ones(4)), r"coefs_\[0\]: expected shape \(4, any\)"),
+    "three": (into("coefs_", 0, np.ones((4, 7, 1))), r"coefs_\[0\]: expected shape \(4, any\)"),
+    "other columns of X": (into("coefs_", 0, np.ones((3, 7))), r"coefs_\[0\]: expected shape"),
+    "columns and biases": (into("coefs_", 0, np.ones((4, 5))),
+                           r"intercepts_\[0\]: expected shape \(5,\).* coefs_\[0\]"),
+    "no columns": (into("coefs_", 0, np.ones((4, 0))), r"coefs_\[0\]: expected at least one col"),
+    "no chain": (into("coefs_", 1, np.ones((6, 3))), r"coefs_\[1\]: expected shape \(7, 3\)"),
+    "other outputs": (into("coefs_", 1, np.ones((7, 2))), r"coefs_\[1\]: expected shape \(7, 3\)"),
+    "text": (into("coefs_", 0, "W"), r"coefs_\[0\]: expected an array of real numbers"),
+    "None": (into("coefs_", 1, None), r"coefs_\[1\]: expected an array of real numbers"),
+    "objects": (into("coefs_", 0, np.full((4, 7), None)), r"coefs_\[0\]: .* real numbers"),
+    "complex": (into("coefs_", 0, np.full((4, 7), 1j)), r"coefs_\[0\]: .* real numbers"),
+    "ragged": (into("coefs_", 0, [[1], [1, 2]]), r"coefs_\[0\]: expected an array of numbers"),
+    "sparse": (into("coefs_", 0, scipy.sparse.eye_array(4, 7)), r"coefs_\[0\]: expected a dense"),
+    "masked": (into("coefs_", 0, np.ma.masked_less(WHOLE, 0)), r"coefs_\[0\]: .*no masked"),
+    "a column of biases": (into("intercepts_", 0, np.ones((7, 1))), r"intercepts_\[0\]: .*shape"),
+    "few biases": (into("intercepts_", 0, np.ones(6)), r"intercepts_\[0\]: expected shape \(7,\)"),
+    "text for biases": (into("intercepts_", 1, "b"), r"intercepts_\[1\]: .* real numbers"),
+    "None for biases": (into("intercepts_", 0, None), r"intercepts_\[0\]: .* real numbers"),
+    "a short list": (lambda e: e.coefs_.pop(), "coefs_: expected 2 arrays.* got 1"),
+    "a long list": (lambda e: e.coefs_.append(np.eye(3)), "coefs_: expected 2 arrays.* got 3"),
+    "a short list of biases": (lambda e: e.intercepts_.pop(), "intercepts_: expected 2 .* got 1"),
+    "two short lists": (lambda e: [e.coefs_.pop(), e.intercepts_.pop()], "coefs_: expected 2"),
+    "no list": (lambda e: setattr(e, "coefs_", None), "coefs_: expected a list of 2 arrays"),
+    "no list of biases": (lambda e: setattr(e, "intercepts_", 3), "intercepts_: expected a list"),
+    "a dict": (lambda e: setattr(e, "coefs_", dict(enumerate(e.coefs_))), "coefs_: expected a list"),
+    "deleted": (lambda e: delattr(e, "intercepts_"), "intercepts_: expected a list"),
+}
+
+
+@quiet
+@pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS)
+def test_weights_that_do_not_fit_are_named(change, message):
+    model = fb.MLPClassifier(**SMALL, warm_start=True).fit(*IRIS)
+    change(model)
+    before = model.__dict__.copy()
+    for action in (lambda e: e.predict(IRIS[0]), lambda e: e.to_network(), fitting(*IRIS),
+                   lambda e: e.partial_fit(*IRIS)):
+        with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+            action(model)
+        assert model.__dict__ == before
+    assert model.set_params(warm_start=False).fit(*IRIS).score(*IRIS) > 0.3
+
+
 # What scikit-learn's have not
 
 
@@ -1218,6 +1291,39 @@ def test_callbacks():
     assert model.loss_curve_[-1] < 1.19 <= model.loss_curve_[-2]
     model = fb.MLPClassifier(**SMALL, callbacks=(fb.EarlyStopping(2, 9.0, "loss"),)).fit(*IRIS)
     assert model.n_iter_ == 3
+
+
+@quiet
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_callback_changes_the_batch_size(kind, early_stopping):
+    """The records are the mean over the rows, whichever batches they were in."""
+    sums = []
+
+    def grow(training):
+        losses = training.sums.figures[:, :2].sum(axis=1)
+        sizes = [training.batch_size] * len(losses)
+        sizes[-1] = n - sum(sizes[:-1])
+        sums.append(np.average(losses, weights=sizes))
+        assert training.history["loss"][-1] == pytest.approx(sums[-1], rel=1e-12)
+        training.batch_size = 2 * training.batch_size + 1
+
+    model = ESTIMATORS[kind][1](**SMALL | {"max_iter": 5}, batch_size=20, callbacks=[grow],
+                                early_stopping=early_stopping)
+    n = 135 if early_stopping else 150
+    model.fit(*IRIS)
+    np.testing.assert_allclose(model.loss_curve_, sums, rtol=1e-12)
+    assert len(sums) == 5
+    assert model.t_ == 5 * n
+    # Batches of 20, then of 41, as if it had been told so in two calls.
+    parts = ESTIMATORS[kind][1](**SMALL, batch_size=20, shuffle=False)
+    first = {"classes": [0, 1, 2]} if kind == "classifier" else {}
+    parts.partial_fit(*IRIS, **first).set_params(batch_size=41).partial_fit(*IRIS)
+    once = clone(parts).set_params(batch_size=20, callbacks=[
+        lambda training: setattr(training, "batch_size", 41)])
+    once.partial_fit(*IRIS, **first, epochs=2)
+    assert once.loss_curve_ == parts.loss_curve_
+    assert (parameters(once) == parameters(parts)).all()
 
 
 @quiet

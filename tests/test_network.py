@@ -171,7 +171,25 @@ def test_mlp_without_hidden_layers_and_with_mixed_activations():
         (([4, 2], "softmax"), ValueError, "activation: "),
         (([4, 3, 2], "relu", 1.5), ValueError, "dropout: .*below 1, got 1.5"),
         (([4, 2], "relu", -1), ValueError, "dropout: .*at least 0"),
+        *((([4, 3, 2], [name]), ValueError, "activation: expected one of relu.*, got ")
+          for name in (["relu"], {}, set(), None, 3, b"relu", np.ones(2), fb.ReLU, fb.ReLU())),
+        *((([4, 3, 2], names), TypeError, "activation: expected a name or a sequence of names, ")
+          for names in ({"relu": 1}, {"relu"}, b"relu", bytearray(b"r"), memoryview(b"r"), 3,
+                        (name for name in ["relu"]), np.array("relu"), fb.ReLU())),
+        (([4, 2], b""), TypeError, "activation: expected a name or a sequence of names, got b''"),
+        *(((sizes,), TypeError, "sizes: expected a sequence of whole numbers, got ")
+          for sizes in (None, {2: 1}, {2, 1}, b"ab", bytearray(b"ab"), memoryview(b"ab"), "21",
+                        2.5, np.array(3), (size for size in [2, 1]))),
+        *(((sizes,), TypeError, r"sizes\[0\]: expected a whole number, got ")
+          for sizes in ([[2], [1]], [None, 1], ["2", 1], np.array([2.0, 1]), np.ones((2, 2)))),
+        (([True, 2],), ValueError, r"sizes\[0\]: expected a whole number"),
+        *((([4, 3, 2], "relu", rate), TypeError, "dropout: expected a number, got ")
+          for rate in (None, {}, set(), b"0", "0.1", [0.1], np.array([0.1]), 0.5j,
+                       (rate for rate in [0.1]))),
+        *((([4, 3, 2], "relu", rate), ValueError, "dropout: expected a finite number and ")
+          for rate in (True, np.nan, np.inf, 10**400)),
     ],
+    ids=lambda value: "",
 )
 def test_mlp_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^{message}"):

@@ -245,12 +245,114 @@ def test_a_bad_setting_is_named(make, error, message):
         make()
 
 
+NO_BOOLEANS = ["False", "", None, 0, 1, 1.0, [], {}, np.array([True, False]), np.array(True)]
+
+
+@pytest.mark.parametrize("value", NO_BOOLEANS, ids=repr)
+@pytest.mark.parametrize(("make", "name"), [
+    (fb.SGD, "nesterov"), (fb.Adam, "epsilon_hat"), (fb.AdamW, "epsilon_hat")])
+def test_what_is_neither_true_nor_false(make, name, value):
+    with pytest.raises(TypeError, match=f"^{name}: expected True or False, got "):
+        make(**{name: value})
+    optimizer = make(**{name: True})
+    with pytest.raises(TypeError, match=f"^{name}: expected True or False, got "):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) is True
+    setattr(optimizer, name, np.False_)
+    assert getattr(optimizer, name) is False
+
+
+@pytest.mark.parametrize(("name", "value", "error", "message"), [
+    ("steps", -1, ValueError, "expected a whole number of at least 0, got -1"),
+    ("steps", 2**62 + 1, ValueError, "expected a whole number of at most"),
+    ("steps", True, ValueError, "expected a whole number"),
+    ("steps", 1.0, TypeError, "expected a whole number, got 1.0"),
+    ("steps", None, TypeError, "expected a whole number, got None"),
+    ("state", None, TypeError, "expected a dict of arrays by name, got a NoneType"),
+    ("state", [np.ones(2)], TypeError, "expected a dict of arrays by name, got a list"),
+])
+def test_a_bad_step_count_or_state_is_refused_when_it_is_set(name, value, error, message):
+    optimizer, parameters = fb.Adam(0.1), np.ones(2)
+    optimizer.step(parameters, np.ones(2))
+    state = optimizer.state
+    with pytest.raises(error, match=f"^{name}: {message}"):
+        setattr(optimizer, name, value)
+    assert optimizer.steps == 1
+    assert optimizer.state is state
+    optimizer.step(parameters, np.ones(2))
+    assert optimizer.steps == 2
+
+
+@pytest.mark.parametrize(("state", "steps", "error", "message"), [
+    (None, 1, TypeError, "state: expected a dict"),
+    ({"m": [1, 2]}, 1, TypeError, r"state\['m'\]: expected a float32 or float64 array"),
+    ({"m": np.ones(2, "f4")}, 1, TypeError, r"state\['m'\]: expected dtype float64"),
+    ({"m": np.ones(3)}, 1, ValueError, r"state\['m'\]: expected shape \(2,\)"),
+    ({}, -1, ValueError, "steps: expected a whole number of at least 0"),
+])
+def test_a_state_that_cannot_be_resumed(state, steps, error, message):
+    optimizer, parameters = fb.Adam(0.1), np.ones(2)
+    optimizer.step(parameters, np.ones(2))
+    before = optimizer.state
+    with pytest.raises(error, match=f"^{message}"):
+        optimizer.resume(parameters, state, steps)
+    assert optimizer.state is before
+    assert optimizer.steps == 1
+
+
+NO_GRADIENTS = [
+    (None, TypeError, "gradients: expected a float32 or float64 array"),
+    ("a", TypeError, "gradients: expected a float32 or float64 array"),
+    ([1, 2, 3], TypeError, "gradients: expected a float32 or float64 array"),
+    ([[1.0], [2.0, 3.0]], ValueError, "gradients: expected an array of numbers"),
+    (np.full(3, 9, "f4"), TypeError, "gradients: expected dtype float64"),
+    (np.full(2, 9.0), ValueError, r"gradients: expected shape \(3,\) like parameters"),
+    (np.full((3, 1), 9.0), ValueError, "gradients: expected 1 dimension"),
+    (np.float64(9.0), ValueError, "gradients: expected 1 dimension"),
+]
+
+
+@pytest.mark.parametrize(("gradients", "error", "message"), NO_GRADIENTS, ids=lambda value: "")
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("make", [fb.SGD, fb.Adam])
+def test_gradients_that_do_not_fit_are_named(make, clip_norm, gradients, error, message):
+    optimizer, parameters = make(0.1, clip_norm=clip_norm), np.ones(3)
+    optimizer.step(parameters, np.ones(3))
+    before, state = parameters.copy(), copy.deepcopy(optimizer.state)
+    for others in (parameters, np.ones(3)):
+        with pytest.raises(error, match=f"^{message}"):
+            optimizer.step(others, gradients)
+    assert (parameters == before).all()
+    assert optimizer.steps == 1  # on the first parameters, still
+    np.testing.assert_equal(optimizer.state, state)
+
+
+@pytest.mark.parametrize("make", [list, tuple, lambda g: np.repeat(g, 2)[::2],
+                                  lambda g: np.frombuffer(g.tobytes())])
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_gradients_that_can_only_be_read(make, clip_norm):
+    gradients, parameters, expected = np.array([3.0, 0, -4]), np.ones(3), np.ones(3)
+    fb.SGD(0.1, clip_norm=clip_norm).step(parameters, make(gradients))
+    fb.SGD(0.1, clip_norm=clip_norm).step(expected, gradients)
+    assert (parameters == expected).all()
+
+
+@pytest.mark.parametrize("parameters", [np.ones((3, 1)), np.float64(1.0), np.array(1.0)])
+def test_parameters_of_another_number_of_dimensions(parameters):
+    optimizer = fb.Adam(0.1)
+    with pytest.raises((TypeError, ValueError), match="^parameters: expected"):
+        optimizer.step(parameters, np.ones(3))
+    assert optimizer.steps == 0
+    assert optimizer.state == {}
+
+
 @pytest.mark.parametrize(
     ("parameters", "gradients", "error", "message"),
     [
         (np.ones(3), np.ones(2), ValueError, r"gradients: expected shape \(3,\)"),
         (np.ones(3), np.ones(3, "f4"), TypeError, "gradients: expected dtype float64"),
-        (np.ones((3, 1)), np.ones((3, 1)), ValueError, "parameters: expected 1 dimension"),
+        (np.ones((3, 1)), np.ones((3, 1)), ValueError,
+         r"parameters: .*one dimension.*got \(3, 1\); pass a flat view"),
         (np.ones(3, int), np.ones(3, int), TypeError, "gradients|parameters"),
         ([1.0], [1.0], TypeError, "parameters: expected a numpy.ndarray"),
     ],

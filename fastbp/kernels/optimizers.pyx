@@ -131,8 +131,8 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     Raises
     ------
     TypeError
-        If dtypes differ or are neither float32 nor float64, or an array that is changed
-        is no ndarray.
+        If dtypes differ or are neither float32 nor float64, an array that is changed is no
+        ndarray, or `nesterov` is no bool.
     ValueError
         If shapes differ, arrays overlap, an array that is changed is read-only or not
         contiguous, or a number is out of range.
@@ -145,6 +145,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     learning_rate = checks.number("learning_rate", learning_rate, 0)
     momentum = checks.number("momentum", momentum, 0, 1)
     weight_decay = checks.number("weight_decay", weight_decay, 0)
+    nesterov = checks.boolean("nesterov", nesterov)
     if momentum > 0 and velocity is None:
         raise ValueError("velocity: expected an array because momentum is not 0, got None; "
                          "pass np.zeros_like(parameters) at the first step and keep it")
@@ -193,8 +194,8 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     Raises
     ------
     TypeError
-        If dtypes differ or are neither float32 nor float64, `step` is not whole, or an
-        array that is changed is no ndarray.
+        If dtypes differ or are neither float32 nor float64, `step` is not whole, an array
+        that is changed is no ndarray, or `decoupled` or `epsilon_hat` is no bool.
     ValueError
         If shapes differ, arrays overlap, an array that is changed is read-only or not
         contiguous, or a number is out of range.
@@ -216,6 +217,8 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)
     epsilon = checks.number("epsilon", epsilon, 0, low_open=True)
     weight_decay = checks.number("weight_decay", weight_decay, 0)
+    decoupled = checks.boolean("decoupled", decoupled)
+    epsilon_hat = checks.boolean("epsilon_hat", epsilon_hat)
     for name, array in (("m", m), ("v", v)):
         if array is None:
             raise TypeError(f"{name}: expected a numpy.ndarray, got None; "

@@ -395,6 +395,32 @@ def test_decay_rates_out_of_range(function, argument, bad):
         run(function, np.ones((len(names(function)), 3)), **{argument: bad})
 
 
+@pytest.mark.parametrize("bad", ["False", "", None, 0, 1, 2.5, [], np.array([True, False]),
+                                 np.array(True)], ids=repr)
+def test_neither_true_nor_false(bad, dtype):
+    p, g, m, v = (np.full(3, x, dtype) for x in (1.0, 0.5, 0.25, 0.125))
+    with pytest.raises(TypeError, match=r"^nesterov: expected True or False, got"):
+        sgd_step(p, g, m, learning_rate=0.1, momentum=0.9, nesterov=bad)
+    for name in ("decoupled", "epsilon_hat"):
+        with pytest.raises(TypeError, match=rf"^{name}: expected True or False, got"):
+            adam_step(p, g, m, v, 1, **{name: bad})
+    for array, value in ((p, 1.0), (m, 0.25), (v, 0.125)):
+        assert (array == value).all()
+
+
+def test_booleans_of_numpy(dtype, same_bits):
+    for function, name in ((sgd_step, "nesterov"), (adam_step, "decoupled"),
+                           (adam_step, "epsilon_hat")):
+        found = []
+        for value in (True, np.True_):
+            p, g, m, v = (np.full(3, x, dtype) for x in (1.0, 0.5, 0.25, 0.125))
+            more = {"momentum": 0.9} if function is sgd_step else {"v": v, "step": 3,
+                                                                   "weight_decay": 0.1}
+            function(p, g, m, learning_rate=0.1, **more, **{name: value})
+            found.append(p)
+        same_bits(*found)
+
+
 class TestPenalize:
     @pytest.mark.parametrize("n", [*SIZES, 8191, 8192, 8193, 20000])
     def test_against_an_exact_sum(self, n, dtype):
