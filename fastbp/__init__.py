@@ -46,7 +46,7 @@ from .losses import (
     SoftmaxCrossEntropy,
 )
 from .network import Sequential, load, mlp
-from .optimizers import SGD, Adam, AdamW, Optimizer
+from .optimizers import SGD, Adam, AdamW, Lion, Optimizer
 from .training import History
 from .version import __version__
 
@@ -58,6 +58,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "Huber",
+    "Lion",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",

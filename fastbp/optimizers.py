@@ -9,9 +9,9 @@ By hand::
 import numpy as np
 
 from . import kernels
-from .kernels import checks, memory
+from .kernels import checks, memory, ops
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Lion", "Optimizer"]
 
 
 def _rate(name, value):
@@ -40,7 +40,8 @@ def _steps(name, value):
 class Optimizer(checks.Settings):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
-    A subclass names its state arrays in `state_names` and defines `update`.
+    A subclass of your own names its state arrays in `state_names` and defines `update`.  fastbp's
+    own name a row of the table of operations instead, whose attributes and state they have.
 
     Parameters
     ----------
@@ -68,8 +69,7 @@ class Optimizer(checks.Settings):
         "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
         "state": _state, "steps": _steps,
     }
-    state_names = ()
-    operation = None  # what the compiled engine runs in its place; fastbp's own have one
+    name = None  # of the update in kernels/ops.def; fastbp's own have one
 
     def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
         self.learning_rate = self._first_rate = learning_rate
@@ -78,6 +78,18 @@ class Optimizer(checks.Settings):
         self.state = {}
         self.steps = 0
         self._parameters = None
+
+    @property
+    def state_names(self):
+        """Names of the state arrays."""
+        return () if self.name is None else ops.UPDATES[self.name].state
+
+    @property
+    def operation(self):
+        """The name of the update and its attributes, for the compiled engine; None without."""
+        if self.name is None:
+            return None
+        return self.name, [float(getattr(self, key)) for key in ops.UPDATES[self.name].attributes]
 
     def rate(self, epoch):
         """The learning rate at a time in epochs.
@@ -162,8 +174,15 @@ class Optimizer(checks.Settings):
 
     def update(self, parameters, gradients, learning_rate):
         """Make one step in place."""
-        raise NotImplementedError(
-            f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
+        if self.name is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
+            )
+        op = ops.UPDATES[self.name]
+        kernels.optimizers.update_step(
+            op.name, parameters, gradients, {key: self.state[key] for key in op.state},
+            learning_rate=learning_rate, step=self.steps,
+            attributes={key: getattr(self, key) for key in op.attributes},
         )
 
     def __getstate__(self):
@@ -210,18 +229,8 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     @property
-    def state_names(self):
-        return ("velocity",) if self.momentum > 0 else ()
-
-    @property
-    def operation(self):
-        return {"name": "sgd", "momentum": self.momentum, "nesterov": self.nesterov}
-
-    def update(self, parameters, gradients, learning_rate):
-        kernels.sgd_step(
-            parameters, gradients, self.state.get("velocity"), learning_rate=learning_rate,
-            momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay,
-        )
+    def name(self):
+        return "momentum" if self.momentum > 0 else "sgd"
 
 
 class Adam(Optimizer):
@@ -246,7 +255,7 @@ class Adam(Optimizer):
         "beta1": checks.share, "beta2": checks.share, "epsilon": checks.positive,
         "epsilon_hat": checks.boolean,
     }
-    state_names = ("m", "v")
+    name = "adam"
     decoupled = False
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
@@ -256,20 +265,6 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.epsilon = epsilon
         self.epsilon_hat = epsilon_hat
-
-    @property
-    def operation(self):
-        return {"name": "adam", "beta1": self.beta1, "beta2": self.beta2,
-                "epsilon": self.epsilon, "decoupled": self.decoupled,
-                "epsilon_hat": self.epsilon_hat}
-
-    def update(self, parameters, gradients, learning_rate):
-        kernels.adam_step(
-            parameters, gradients, self.state["m"], self.state["v"], self.steps,
-            learning_rate=learning_rate, beta1=self.beta1, beta2=self.beta2,
-            epsilon=self.epsilon, weight_decay=self.weight_decay, decoupled=self.decoupled,
-            epsilon_hat=self.epsilon_hat,
-        )
 
 
 class AdamW(Adam):
@@ -292,3 +287,32 @@ class AdamW(Adam):
                  weight_decay=0.01, clip_norm=None, epsilon_hat=False):
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm,
                          epsilon_hat)
+
+
+class Lion(Optimizer):
+    """Steps of one size, in the direction of the sign of a mean of gradients.
+
+    ``U = sign(beta1·M + (1 - beta1)·g)``, ``P ← P - learning_rate·(U + weight_decay·P)``, then
+    ``M ← beta2·M + (1 - beta2)·g``.  Rates are a third to a tenth of Adam's, and decays as much
+    larger.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 1e-4
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.99
+    weight_decay : float, default 0.0
+    clip_norm : float, optional
+
+    References
+    ----------
+    X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
+    """
+
+    limits = Optimizer.limits | {"beta1": checks.share, "beta2": checks.share}
+    name = "lion"
+
+    def __init__(self, learning_rate=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0,
+                 clip_norm=None):
+        super().__init__(learning_rate, weight_decay, clip_norm)
+        self.beta1 = beta1
+        self.beta2 = beta2

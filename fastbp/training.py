@@ -601,10 +601,12 @@ def describe(run):
         return None
     if not engine.readable(run._data.X, run._data.dtype) or run.network.parameters.size == 0:
         return None
-    metric, optimizer = None, {"name": None}
+    metric = None
+    optimizer = {"update": (None, []), "weight_decay": 0.0, "clip_norm": None}
     if run.optimizer is not None:
         metric = None if run.loss.metric is None else run.loss.metric.operation
-        optimizer = run.optimizer.operation | {
+        optimizer = {
+            "update": run.optimizer.operation,
             "weight_decay": run.optimizer.weight_decay,
             "clip_norm": run.optimizer.clip_norm,
         }

@@ -251,8 +251,8 @@ def make(operations=(("dense", 8, 16), ("relu", 0.0), ("dense", 16, 4)), n=212, 
          metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), batch_size=32):
     return engine.Engine(
         operations=list(operations), parameters=np.zeros(n, "f4"), gradients=np.zeros(n, "f4"),
-        loss=loss, metric=metric, optimizer={"name": "sgd"}, state=[], X=X, y=y,
-        sample_weight=None, batch_size=batch_size, l2=0.0)
+        loss=loss, metric=metric, state=[], X=X, y=y, sample_weight=None, batch_size=batch_size,
+        optimizer={"update": ("sgd", [0.0]), "weight_decay": 0.0, "clip_norm": None}, l2=0.0)
 make()
 for operations in ([("dense", 7, 16), ("dense", 16, 4)], [("dense", 8, 16), ("dense", 17, 4)],
                    [("dense", 8, 16)], [("dense", 8, 2**40), ("dense", 2**40, 4)],

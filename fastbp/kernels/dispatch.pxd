@@ -15,15 +15,15 @@ ctypedef fused real:
 
 cdef extern from "simd/dispatch.h" nogil:
     enum:
-        FBP_UNARIES, FBP_LOSSES  # as many as ops.def declares
+        FBP_UNARIES, FBP_LOSSES, FBP_UPDATES  # as many as ops.def declares
 
-        FBP_ADAM_RATE, FBP_ADAM_BETA1, FBP_ADAM_BETA2, FBP_ADAM_CORRECTION
-        FBP_ADAM_EPSILON, FBP_ADAM_L2, FBP_ADAM_KEEP, FBP_ADAM_CONSTANTS
+        FBP_MOST_STATE, FBP_MOST_ATTRIBUTES
 
         FBP_WORKSPACE
 
     const char *const *fbp_unary_names
     const char *const *fbp_loss_names
+    const char *const *fbp_update_names
 
     ctypedef struct fbp_table_f32:
         double (*fma_chains)(Py_ssize_t length) noexcept nogil
@@ -71,11 +71,9 @@ cdef extern from "simd/dispatch.h" nogil:
                   double *row_losses) noexcept
     void fbp_penalize(const fbp_tier *tier, Py_ssize_t n, const void *parameters,
                       void *gradients, double strength) noexcept
-    void fbp_sgd(const fbp_tier *tier, Py_ssize_t n, void *parameters,
-                 const void *gradients, void *velocity, double learning_rate,
-                 double momentum, bint nesterov, double weight_decay) noexcept
-    void fbp_adam(const fbp_tier *tier, Py_ssize_t n, void *parameters,
-                  const void *gradients, void *m, void *v, const double *constants) noexcept
+    void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,
+                    const void *gradients, void *state, double learning_rate, int64_t step,
+                    const double *attributes) noexcept
     double fbp_sum_of_squares(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
     double fbp_largest(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
 

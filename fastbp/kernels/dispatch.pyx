@@ -26,7 +26,10 @@ cdef extern from *:
 # Where each operation of ops.def is in the compiled tables.
 UNARY_INDEX = {fbp_unary_names[i].decode(): i for i in range(FBP_UNARIES)}
 LOSS_INDEX = {fbp_loss_names[i].decode(): i for i in range(FBP_LOSSES)}
-if [*UNARY_INDEX] != [*ops.ACTIVATIONS, *ops.FUNCTIONS] or [*LOSS_INDEX] != [*ops.LOSSES]:
+UPDATE_INDEX = {fbp_update_names[i].decode(): i for i in range(FBP_UPDATES)}
+if [*UNARY_INDEX, *LOSS_INDEX, *UPDATE_INDEX] != [
+    *ops.ACTIVATIONS, *ops.FUNCTIONS, *ops.LOSSES, *ops.UPDATES
+]:
     raise ImportError("fastbp: ops.def was changed since the compiled modules were built; build "
                       "them again: pip install --editable .")
 

@@ -7,7 +7,6 @@ _Array = NDArray[Any]
 _Doubles = NDArray[np.float64]
 
 METRICS: dict[str | None, int]
-OPTIMIZERS: dict[str | None, int]
 TAKE_LABELS: set[str | None]
 SOURCES: str
 

@@ -36,15 +36,17 @@ from fastbp.kernels.losses cimport (
 )
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
 from fastbp.kernels.optimizers cimport (
-    FBP_ADAM_CONSTANTS, SQUARES_BLOCK, fbp_adam, fbp_sgd, fbp_sum_of_squares,
-    penalize_block, set_adam_constants, sum_of_squares_of,
+    FBP_MOST_ATTRIBUTES, FBP_MOST_STATE, SQUARES_BLOCK, fbp_sum_of_squares, fbp_update,
+    penalize_block, sum_of_squares_of,
 )
 from fastbp.kernels.threads cimport (
     fbp_meet, fbp_member, fbp_note, fbp_share, run_team, threads_for,
 )
 
 from . import checks, memory, ops
-from .dispatch import LOSS_INDEX as _LOSS_INDEX, UNARY_INDEX as _UNARY_INDEX
+from .dispatch import LOSS_INDEX as _LOSS_INDEX
+from .dispatch import UNARY_INDEX as _UNARY_INDEX
+from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
 cnp.import_array()
 
@@ -71,7 +73,7 @@ cdef enum:
 cdef int EXP = _UNARY_INDEX["exp"]
 
 cdef enum:
-    NO_UPDATE, SGD, ADAM
+    NO_UPDATE = -1
 
 cdef enum:
     NO_METRIC, LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
@@ -84,7 +86,6 @@ METRICS = {
     None: NO_METRIC, "accuracy": LABELS, "signs": SIGNS, "rows of signs": ROWS_OF_SIGNS,
     "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
 }
-OPTIMIZERS = {None: NO_UPDATE, "sgd": SGD, "adam": ADAM}
 # Losses and metrics that take labels; the others take rows of y.
 TAKE_LABELS = {"accuracy", None, *(op.name for op in ops.LOSSES.values()
                                    if op.targets == "labels")}
@@ -125,10 +126,11 @@ cdef struct Plan:
     int loss, metric
     double loss_parameter, loss_cap, value_scale, gradient_scale, l2
 
-    int optimizer
-    bint nesterov, decoupled, epsilon_hat
-    double momentum, beta1, beta2, epsilon, weight_decay, clip_norm
-    void *state[2]
+    int update             # of ops.def, or NO_UPDATE
+    double weight_decay, clip_norm
+    double attributes[FBP_MOST_ATTRIBUTES]
+    int n_state
+    void *state[FBP_MOST_STATE]
 
     char x_kind
     Py_ssize_t x_row, x_column  # bytes between rows, and between columns
@@ -188,8 +190,8 @@ cdef class Engine:
     metric : str or None
         One of `METRICS`.
     optimizer : dict
-        ``name`` ("sgd" or "adam", or None to make gradients and nothing of them) and its
-        numbers.
+        ``update``, a pair of its name in ops.def, or None to make gradients and nothing of
+        them, and the list of its attributes; ``weight_decay`` and ``clip_norm``.
     state : list of ndarray
         The optimizer's arrays, changed with each step.
     X : ndarray or sparse array of shape (rows, n_in)
@@ -257,16 +259,13 @@ cdef class Engine:
             plan.w_batch = self._new(batch_size, dtype)
         plan.row_losses = <double *>self._new(batch_size, np.float64)
 
-        plan.optimizer = OPTIMIZERS[optimizer["name"]]
-        plan.momentum = optimizer.get("momentum", 0)
-        plan.nesterov = optimizer.get("nesterov", False)
-        plan.beta1 = optimizer.get("beta1", 0)
-        plan.beta2 = optimizer.get("beta2", 0)
-        plan.epsilon = optimizer.get("epsilon", 0)
-        plan.decoupled = optimizer.get("decoupled", False)
-        plan.epsilon_hat = optimizer.get("epsilon_hat", False)
-        plan.weight_decay = optimizer.get("weight_decay", 0)
-        plan.clip_norm = optimizer.get("clip_norm") or 0
+        name, attributes = optimizer["update"]
+        plan.update = NO_UPDATE if name is None else _UPDATE_INDEX[name]
+        for i, attribute in enumerate(attributes):
+            plan.attributes[i] = attribute
+        plan.weight_decay = optimizer["weight_decay"]
+        plan.clip_norm = optimizer["clip_norm"] or 0
+        plan.n_state = len(state)
         for i, array in enumerate(state):
             plan.state[i] = self._borrow(f"state[{i}]", array)
 
@@ -496,9 +495,16 @@ def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, s
     if labels and not (loss[0] in TAKE_LABELS and metric in TAKE_LABELS):
         raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
                          f"{metric}, got labels")
-    cdef Py_ssize_t n_state = 2 if optimizer["name"] == "adam" else bool(optimizer.get("momentum"))
-    if len(state) != n_state:
-        raise ValueError(f"state: expected {n_state} arrays for {optimizer}, got {len(state)}")
+    name, attributes = optimizer["update"]
+    if name is None:
+        n_state = n_attributes = 0
+    else:
+        n_state, n_attributes = len(ops.UPDATES[name].state), len(ops.UPDATES[name].attributes)
+    if len(state) != n_state or n_state > FBP_MOST_STATE:
+        raise ValueError(f"state: expected {n_state} arrays for {name}, got {len(state)}")
+    if len(attributes) != n_attributes or n_attributes > FBP_MOST_ATTRIBUTES:
+        raise ValueError(f"optimizer: expected {n_attributes} attributes of {name}, got "
+                         f"{len(attributes)}")
 
 
 cdef double seconds() noexcept nogil:
@@ -855,26 +861,20 @@ cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size)
 cdef void update(const Plan *plan, const fbp_member *me, double rate, double norm, long step,
                  real *parameters, real *gradients) noexcept nogil:
     """Clip, and one step of the optimizer, if there is one."""
-    cdef double[FBP_ADAM_CONSTANTS] constants
+    cdef real *state[FBP_MOST_STATE]
     cdef real factor
-    cdef real *velocity = <real *>plan.state[0]
     cdef Py_ssize_t i, first, stop
-    if plan.optimizer == NO_UPDATE:
+    if plan.update == NO_UPDATE:
         return
     fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
     if plan.clip_norm > 0 and norm > plan.clip_norm:
         factor = <real>(plan.clip_norm / norm)
         for i in range(first, stop):
             gradients[i] *= factor
-    if plan.optimizer == ADAM:
-        set_adam_constants(constants, step, rate, plan.beta1, plan.beta2, plan.epsilon,
-                           plan.weight_decay, plan.decoupled, plan.epsilon_hat)
-        fbp_adam(tier, stop - first, parameters + first, gradients + first,
-                 <real *>plan.state[0] + first, <real *>plan.state[1] + first, constants)
-    else:
-        fbp_sgd(tier, stop - first, parameters + first, gradients + first,
-                NULL if velocity is NULL else velocity + first, rate, plan.momentum,
-                plan.nesterov, plan.weight_decay)
+    for i in range(plan.n_state):
+        state[i] = <real *>plan.state[i] + first
+    fbp_update(tier, plan.update, stop - first, parameters + first, gradients + first, state,
+               rate, step, plan.attributes)
 
 
 cdef void add_layer_norms(const Plan *plan, const real *gradients,

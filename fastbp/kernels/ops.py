@@ -1,7 +1,7 @@
 """The table of operations (ops.def) as Python reads it; setup.py writes stubs from it.
 
 The functions of `fastbp.kernels`, the layer classes and the lists that tests run over follow from
-`ACTIVATIONS`, `FUNCTIONS` and `LOSSES`, whose order is that of the compiled tables.
+`ACTIVATIONS`, `FUNCTIONS`, `LOSSES` and `UPDATES`, whose order is that of the compiled tables.
 """
 
 import ast
@@ -52,6 +52,23 @@ class Loss:
     targets: str
 
 
+@dataclass(frozen=True)
+class Update:
+    """What an optimizer makes of parameters and gradients: its attributes and state arrays."""
+
+    name: str
+    attributes: tuple[str, ...]
+    state: tuple[str, ...]
+
+
+def _value(argument: ast.expr) -> object:
+    if isinstance(argument, ast.Name):
+        return argument.id
+    if isinstance(argument, ast.Tuple):
+        return tuple(map(_value, argument.elts))
+    return ast.literal_eval(argument)
+
+
 def _rows() -> dict[str, list[list[object]]]:
     """The arguments of each macro's calls, in order: a C call without a semicolon is Python's."""
     text = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
@@ -60,10 +77,8 @@ def _rows() -> dict[str, list[list[object]]]:
     for statement in ast.parse(text).body:
         assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
         assert isinstance(statement.value.func, ast.Name)
-        rows.setdefault(statement.value.func.id, []).append([
-            argument.id if isinstance(argument, ast.Name) else ast.literal_eval(argument)
-            for argument in statement.value.args
-        ])
+        rows.setdefault(statement.value.func.id, []).append(
+            [_value(argument) for argument in statement.value.args])
     return rows
 
 
@@ -75,6 +90,7 @@ _ROWS = _rows()
 ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
 LOSSES = {row[0]: Loss(*row) for row in _ROWS["FBP_LOSS"]}
+UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
 
 
 # Docstrings

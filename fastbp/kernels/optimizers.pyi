@@ -5,6 +5,16 @@ from numpy.typing import ArrayLike, NDArray
 
 _Floats = NDArray[np.floating[Any]]
 
+def update_step(
+    name: str,
+    parameters: _Floats,
+    gradients: ArrayLike,
+    state: dict[str, _Floats],
+    *,
+    learning_rate: float,
+    step: int,
+    attributes: dict[str, float],
+) -> None: ...
 def sgd_step(
     parameters: _Floats,
     gradients: ArrayLike,

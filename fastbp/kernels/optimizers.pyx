@@ -2,55 +2,68 @@
 
 from libc.math cimport sqrt
 
-from . import checks
+import numpy as np
+
+from . import checks, ops
+from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
 
-cdef int sgd(real[::1] parameters, const real[::1] gradients, real[::1] velocity,
-             double learning_rate, double momentum, bint nesterov,
-             double weight_decay) except -1:
-    cdef real *velocity_data = NULL if velocity is None else &velocity[0]
+cdef int update(int which, real[::1] parameters, const real[::1] gradients, list state,
+                double learning_rate, long step, const double[::1] attributes) except -1:
+    cdef real *pointers[FBP_MOST_STATE]
+    cdef real[::1] array
+    cdef int i
+    for i in range(len(state)):
+        array = state[i]
+        pointers[i] = &array[0]
     with nogil:
-        fbp_sgd(tier, parameters.shape[0], &parameters[0], &gradients[0], velocity_data,
-                learning_rate, momentum, nesterov, weight_decay)
+        fbp_update(tier, which, parameters.shape[0], &parameters[0], &gradients[0], pointers,
+                   learning_rate, step, &attributes[0])
     return 0
 
 
-cdef int adam(real[::1] parameters, const real[::1] gradients, real[::1] m, real[::1] v,
-              long step, double learning_rate, double beta1, double beta2, double epsilon,
-              double weight_decay, bint decoupled, bint epsilon_hat) except -1:
-    cdef double[FBP_ADAM_CONSTANTS] constants
-    set_adam_constants(constants, step, learning_rate, beta1, beta2, epsilon, weight_decay,
-                       decoupled, epsilon_hat)
-    with nogil:
-        fbp_adam(tier, parameters.shape[0], &parameters[0], &gradients[0], &m[0], &v[0],
-                 constants)
-    return 0
+def update_step(name, parameters, gradients, state, *, learning_rate, step, attributes):
+    """One step of an update that ops.def declares, in place.
 
+    Parameters
+    ----------
+    name : str
+    parameters : ndarray of shape (n,), float32 or float64
+        Changed in place.
+    gradients : ndarray of shape (n,), same dtype
+    state : dict of str to ndarray of shape (n,), same dtype
+        By the names that ops.def says; changed in place.
+    learning_rate : float, at least 0
+    step : int
+        1 at the first step.
+    attributes : dict of str to float
+        By the names that ops.def says.
 
-cdef void set_adam_constants(double *constants, long step, double learning_rate, double beta1,
-                             double beta2, double epsilon, double weight_decay,
-                             bint decoupled, bint epsilon_hat) noexcept nogil:
-    """What fbp_adam is told for a step, the first being 1."""
-    cdef double correction = 1.0 / sqrt(1.0 - power(beta2, step))
-    constants[FBP_ADAM_RATE] = learning_rate / (1.0 - power(beta1, step))
-    constants[FBP_ADAM_BETA1] = beta1
-    constants[FBP_ADAM_BETA2] = beta2
-    constants[FBP_ADAM_CORRECTION] = correction
-    # Added before the correction, it is corrected along with √v.
-    constants[FBP_ADAM_EPSILON] = epsilon * correction if epsilon_hat else epsilon
-    constants[FBP_ADAM_L2] = 0.0 if decoupled else weight_decay
-    constants[FBP_ADAM_KEEP] = 1.0 - learning_rate * weight_decay if decoupled else 1.0
-
-
-cdef double power(double base, long exponent) noexcept nogil:
-    """base ** exponent by squaring: C's pow differs in the last bit between systems."""
-    cdef double result = 1.0
-    while exponent > 0:
-        if exponent & 1:
-            result *= base
-        base *= base
-        exponent >>= 1
-    return result
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not fit each other, or a name is missing or unknown.
+    """
+    op = ops.UPDATES.get(name)
+    if op is None:
+        raise ValueError(f"name: expected one of {', '.join(ops.UPDATES)}, got {name!r}")
+    for what, given, wanted in (("state", state, op.state),
+                                ("attributes", attributes, op.attributes)):
+        if set(given) != set(wanted):
+            raise ValueError(f"{what}: expected {', '.join(wanted) or 'nothing'} for {name}, got "
+                             f"{', '.join(map(str, given)) or 'nothing'}")
+    learning_rate = checks.number("learning_rate", learning_rate, 0)
+    step = checks.whole("step", step, 1, 2**62)
+    numbers = np.array([0.0, *(checks.number(key, attributes[key]) for key in op.attributes)])[1:]
+    arrays = [state[key] for key in op.state]
+    gradients = _state(parameters, gradients, **state)
+    if parameters.size == 0:
+        return
+    which = _UPDATE_INDEX[name]
+    if parameters.dtype == "f4":
+        update[float](which, parameters, gradients, arrays, learning_rate, step, numbers)
+    else:
+        update[double](which, parameters, gradients, arrays, learning_rate, step, numbers)
 
 
 cdef double penalty(const real[::1] parameters, real[::1] gradients,
@@ -149,13 +162,12 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     if momentum > 0 and velocity is None:
         raise ValueError("velocity: expected an array because momentum is not 0, got None; "
                          "pass np.zeros_like(parameters) at the first step and keep it")
-    gradients = _state(parameters, gradients, velocity=velocity)
-    if parameters.dtype == "f4":
-        sgd[float](parameters, gradients, velocity, learning_rate, momentum, nesterov,
-                   weight_decay)
-    else:
-        sgd[double](parameters, gradients, velocity, learning_rate, momentum, nesterov,
-                    weight_decay)
+    name, state, attributes = "sgd", {}, {"weight_decay": weight_decay}
+    if velocity is not None:
+        name, state = "momentum", {"velocity": velocity}
+        attributes |= {"momentum": momentum, "nesterov": nesterov}
+    update_step(name, parameters, gradients, state, learning_rate=learning_rate, step=1,
+                attributes=attributes)
 
 
 def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0.9,
@@ -223,13 +235,12 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
         if array is None:
             raise TypeError(f"{name}: expected a numpy.ndarray, got None; "
                             f"pass np.zeros_like(parameters) at the first step and keep it")
-    gradients = _state(parameters, gradients, m=m, v=v)
-    if parameters.dtype == "f4":
-        adam[float](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
-                    weight_decay, decoupled, epsilon_hat)
-    else:
-        adam[double](parameters, gradients, m, v, step, learning_rate, beta1, beta2, epsilon,
-                     weight_decay, decoupled, epsilon_hat)
+    update_step(
+        "adam", parameters, gradients, {"m": m, "v": v}, learning_rate=learning_rate, step=step,
+        attributes={"beta1": beta1, "beta2": beta2, "epsilon": epsilon,
+                    "weight_decay": weight_decay, "decoupled": decoupled,
+                    "epsilon_hat": epsilon_hat},
+    )
 
 
 def penalize(parameters, gradients, strength):

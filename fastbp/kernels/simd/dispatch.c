@@ -7,6 +7,11 @@ const char *const fbp_unary_names[FBP_UNARIES] = {
 #include "../ops.def"
 };
 
+const char *const fbp_update_names[FBP_UPDATES] = {
+#define FBP_UPDATE(name, ...) [FBP_UPDATE_##name] = #name,
+#include "../ops.def"
+};
+
 const char *const fbp_loss_names[FBP_LOSSES] = {
 #define FBP_LOSS(name, ...) [FBP_LOSS_##name] = #name,
 #include "../ops.def"

@@ -46,9 +46,19 @@ enum fbp_loss {
     FBP_LOSSES
 };
 
+enum fbp_update {
+#define FBP_UPDATE(name, ...) FBP_UPDATE_##name,
+#include "../ops.def"
+    FBP_UPDATES
+};
+
+/* The most state arrays and attributes that an update may have. */
+enum { FBP_MOST_STATE = 8, FBP_MOST_ATTRIBUTES = 16 };
+
 /* Their names, for Python. */
 extern const char *const fbp_unary_names[FBP_UNARIES];
 extern const char *const fbp_loss_names[FBP_LOSSES];
+extern const char *const fbp_update_names[FBP_UPDATES];
 
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what becomes of an element in
  * the register that it is summed in.  The pointers are to the dtype of the table. */
@@ -108,28 +118,15 @@ static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t s
                                  real parameter, real cap, real *dZ, double *row_losses);       \
         /* gradients += strength * parameters */                                                \
         void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);  \
-        /* velocity may be NULL: no momentum */                                                 \
-        void (*sgd)(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,       \
-                    real learning_rate, real momentum, int nesterov, real weight_decay);        \
-        void (*adam)(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,    \
-                     const double *constants);                                                  \
+        /* One step, the first being 1; attributes and state arrays in the order of ops.def. */ \
+        void (*update[FBP_UPDATES])(ptrdiff_t n, real *parameters, const real *gradients,       \
+                                    real *const *state, double learning_rate, int64_t step,     \
+                                    const double *attributes);                                  \
         double (*sum_of_squares)(ptrdiff_t n, const real *X);                                   \
         double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */        \
         /* floating-point operations made in some chains of this length: peak.h */              \
         double (*fma_chains)(ptrdiff_t length);                                                 \
     } fbp_table_##dtype
-
-/* What adam's `constants` holds, in this order. */
-enum fbp_adam_constant {
-    FBP_ADAM_RATE, /* learning rate / (1 - beta1^t) */
-    FBP_ADAM_BETA1,
-    FBP_ADAM_BETA2,
-    FBP_ADAM_CORRECTION, /* 1 / sqrt(1 - beta2^t) */
-    FBP_ADAM_EPSILON,
-    FBP_ADAM_L2,   /* added to the gradient: this times the parameter */
-    FBP_ADAM_KEEP, /* decoupled decay: the parameter is first multiplied by this */
-    FBP_ADAM_CONSTANTS
-};
 
 FBP_DECLARE_TABLE(float, f32);
 FBP_DECLARE_TABLE(double, f64);
@@ -159,9 +156,8 @@ typedef struct {
 #define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)
 #define fbp_penalize(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
-#define fbp_sgd(tier, n, parameters, ...) FBP_OF(tier, parameters)->sgd(n, parameters, __VA_ARGS__)
-#define fbp_adam(tier, n, parameters, ...) \
-    FBP_OF(tier, parameters)->adam(n, parameters, __VA_ARGS__)
+#define fbp_update(tier, which, n, parameters, ...) \
+    FBP_OF(tier, parameters)->update[which](n, parameters, __VA_ARGS__)
 #define fbp_sum_of_squares(tier, n, X) FBP_OF(tier, X)->sum_of_squares(n, X)
 #define fbp_largest(tier, n, X) FBP_OF(tier, X)->largest(n, X)
 

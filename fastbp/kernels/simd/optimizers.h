@@ -39,18 +39,40 @@ INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, 
     v_store_part(parameters, left, v_zero_below(p, FBP_LEAST));
 }
 
-static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velocity,
-                real learning_rate, real momentum, int nesterov, real weight_decay)
+static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, real *const *state,
+                       double learning_rate, int64_t step, const double *attributes)
 {
-    const sgd_t s = {v_splat(learning_rate), v_splat(momentum), v_splat(weight_decay), nesterov};
+    const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
     ptrdiff_t i = 0;
-    if (velocity)
-        for (; i + FBP_LANES <= n; i += FBP_LANES)
-            sgd_vector(&s, parameters + i, gradients + i, velocity + i, FBP_LANES);
-    else
-        for (; i + FBP_LANES <= n; i += FBP_LANES)
-            sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
-    if (i < n) sgd_vector(&s, parameters + i, gradients + i, velocity ? velocity + i : NULL, n - i);
+    for (; i + FBP_LANES <= n; i += FBP_LANES)
+        sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
+    if (i < n) sgd_vector(&s, parameters + i, gradients + i, NULL, n - i);
+    (void)state, (void)step;
+}
+
+static void update_momentum(ptrdiff_t n, real *parameters, const real *gradients,
+                            real *const *state, double learning_rate, int64_t step,
+                            const double *attributes)
+{
+    const sgd_t s = {v_splat((real)learning_rate), v_splat((real)attributes[1]),
+                     v_splat((real)attributes[0]), attributes[2] != 0};
+    real *velocity = state[0];
+    ptrdiff_t i = 0;
+    for (; i + FBP_LANES <= n; i += FBP_LANES)
+        sgd_vector(&s, parameters + i, gradients + i, velocity + i, FBP_LANES);
+    if (i < n) sgd_vector(&s, parameters + i, gradients + i, velocity + i, n - i);
+    (void)step;
+}
+
+/* base^exponent by squaring: C's pow differs in the last bit between systems. */
+static double power(double base, int64_t exponent)
+{
+    double result = 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1) result *= base;
+        base *= base;
+    }
+    return result;
 }
 
 /* g = gradient + l2 * parameter
@@ -59,20 +81,23 @@ static void sgd(ptrdiff_t n, real *parameters, const real *gradients, real *velo
  * parameter = keep * parameter - rate m / (correction sqrt(v) + epsilon)
  * where g counts as 0 below FBP_LEAST_ROOT, so that g^2 is not subnormal.
  */
-static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, real *v,
-                 const double *constants)
+static void update_adam(ptrdiff_t n, real *parameters, const real *gradients, real *const *state,
+                        double learning_rate, int64_t step, const double *attributes)
 {
-    const vec rate = v_splat((real)constants[FBP_ADAM_RATE]);
-    const vec beta1 = v_splat((real)constants[FBP_ADAM_BETA1]);
-    const vec beta2 = v_splat((real)constants[FBP_ADAM_BETA2]);
-    const vec rest1 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA1]));
-    const vec rest2 = v_splat((real)(1.0 - constants[FBP_ADAM_BETA2]));
-    const vec correction = v_splat((real)constants[FBP_ADAM_CORRECTION]);
-    /* A float cannot hold every epsilon; 0 would make 0 / 0 of a weight never moved. */
-    const real eps = (real)constants[FBP_ADAM_EPSILON];
+    const double weight_decay = attributes[0], b1 = attributes[1], b2 = attributes[2];
+    const int decoupled = attributes[4] != 0, epsilon_hat = attributes[5] != 0;
+    const double root = 1.0 / sqrt(1.0 - power(b2, step));
+    const vec rate = v_splat((real)(learning_rate / (1.0 - power(b1, step))));
+    const vec beta1 = v_splat((real)b1), rest1 = v_splat((real)(1.0 - b1));
+    const vec beta2 = v_splat((real)b2), rest2 = v_splat((real)(1.0 - b2));
+    const vec correction = v_splat((real)root);
+    /* Added before the correction, epsilon is corrected along with sqrt(v).  A float cannot hold
+     * every epsilon; 0 would make 0 / 0 of a weight never moved. */
+    const real eps = (real)(epsilon_hat ? attributes[3] * root : attributes[3]);
     const vec epsilon = v_splat(eps < FBP_LEAST ? FBP_LEAST : eps);
-    const vec l2 = v_splat((real)constants[FBP_ADAM_L2]);
-    const vec keep = v_splat((real)constants[FBP_ADAM_KEEP]);
+    const vec l2 = v_splat((real)(decoupled ? 0.0 : weight_decay));
+    const vec keep = v_splat((real)(decoupled ? 1.0 - learning_rate * weight_decay : 1.0));
+    real *m = state[0], *v = state[1];
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec p = v_load_part(parameters + i, n - i, 0);
         const vec g =
@@ -85,6 +110,30 @@ static void adam(ptrdiff_t n, real *parameters, const real *gradients, real *m, 
         v_store_part(v + i, n - i, v_zero_below(v_new, FBP_LEAST));
         v_store_part(parameters + i, n - i, v_zero_below(p_new, FBP_LEAST));
     }
+}
+
+/* parameter = keep * parameter - rate * sign(beta1 m + (1 - beta1) gradient)
+ * m = beta2 m + (1 - beta2) gradient
+ * with keep = 1 - rate * weight_decay; the sign of 0 is 0. */
+static void update_lion(ptrdiff_t n, real *parameters, const real *gradients, real *const *state,
+                        double learning_rate, int64_t step, const double *attributes)
+{
+    const vec keep = v_splat((real)(1.0 - learning_rate * attributes[0]));
+    const vec beta1 = v_splat((real)attributes[1]), rest1 = v_splat((real)(1.0 - attributes[1]));
+    const vec beta2 = v_splat((real)attributes[2]), rest2 = v_splat((real)(1.0 - attributes[2]));
+    const vec rate = v_splat((real)learning_rate), zero = v_splat(0);
+    real *m = state[0];
+    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
+        const vec p = v_load_part(parameters + i, n - i, 0);
+        const vec g = v_load_part(gradients + i, n - i, 0);
+        const vec before = v_load_part(m + i, n - i, 0);
+        const vec u = v_fma(beta1, before, rest1 * g);
+        const vec step_size = v_select(v_lt(zero, u), rate, v_select(v_lt(u, zero), -rate, zero));
+        const vec m_new = v_fma(beta2, before, rest2 * g);
+        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_LEAST));
+        v_store_part(parameters + i, n - i, v_zero_below(v_fma(keep, p, -step_size), FBP_LEAST));
+    }
+    (void)step;
 }
 
 /* In float64 whatever the dtype, in the lanes of a row's sum. */

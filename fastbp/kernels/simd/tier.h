@@ -53,8 +53,11 @@ const table FBP_TABLE = {
 #include "../ops.def"
         },
     .penalize = penalize,
-    .sgd = sgd,
-    .adam = adam,
+    .update =
+        {
+#define FBP_UPDATE(name, ...) [FBP_UPDATE_##name] = update_##name,
+#include "../ops.def"
+        },
     .sum_of_squares = sum_of_squares,
     .largest = largest,
     .fma_chains = fma_chains,
