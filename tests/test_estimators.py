@@ -927,7 +927,8 @@ OTHER_WEIGHTS = {
                               for name in ("coefs_", "intercepts_")],
     "big-endian": into("coefs_", 0, (WHOLE / 3).astype(">f8")),
     "longdouble": into("coefs_", 0, (WHOLE / 3).astype(np.longdouble)),
-    "int biases": into("intercepts_", 0, np.arange(7)), "one bias for all": into("intercepts_", 0, 3),
+    "int biases": into("intercepts_", 0, np.arange(7)),
+    "one bias for all": into("intercepts_", 0, 3),
 }
 
 
@@ -969,7 +970,7 @@ MISFITS = {
     "two short lists": (lambda e: [e.coefs_.pop(), e.intercepts_.pop()], "coefs_: expected 2"),
     "no list": (lambda e: setattr(e, "coefs_", None), "coefs_: expected a list of 2 arrays"),
     "no list of biases": (lambda e: setattr(e, "intercepts_", 3), "intercepts_: expected a list"),
-    "a dict": (lambda e: setattr(e, "coefs_", dict(enumerate(e.coefs_))), "coefs_: expected a list"),
+    "a dict": (lambda e: setattr(e, "coefs_", {0: e.coefs_[0]}), "coefs_: expected a list"),
     "deleted": (lambda e: delattr(e, "intercepts_"), "intercepts_: expected a list"),
 }
 
@@ -1587,8 +1588,8 @@ ODD = {
     "hidden_layer_sizes": [
         True, np.True_, (True, 2), np.array([True]), np.int64(2), np.array(2), np.array([2], "u1"),
         {2}, {2: 3}, range(2, 4), [], 2.0, (2.0,), (2, 2.5), np.array([2.0]), [np.nan], [np.inf],
-        (0,), (2, -1), [[2]], [[2], [2, 3]], np.ones((1, 2), int), (None,), ("2",), "2", b"2", {"a"},
-        (2j,), 10**30, (2, LARGE), None, np.array([2], object)],
+        (0,), (2, -1), [[2]], [[2], [2, 3]], np.ones((1, 2), int), (None,), ("2",), "2", b"2",
+        {"a"}, (2j,), 10**30, (2, LARGE), None, np.array([2], object)],
     "activation": [np.str_("tanh"), b"relu", ["relu"], [["relu"]], [{}], [None], (), {"relu"}, 3],
     "solver": [np.str_("sgd"), b"sgd", ["sgd"], 3],
     "learning_rate": [np.str_("constant"), ["constant"], 0.1, lambda epoch: np.inf,
@@ -1599,7 +1600,7 @@ ODD = {
     "class_weight": [{0: -1}, {0: np.nan}, {1: "a"}, {1: LARGE}, {7: 1}, {0: 0, 1: 0, 2: 0},
                      {0: True}, "x", [1, 2, 3], {0: [1]}],
     "dtype": [np.dtype("float32"), np.float16, "float", "f4", 3],
-    "callbacks": [[3], [fb.EarlyStopping], [fb.EarlyStopping()], 3, fb.EarlyStopping(), "a", (), []],
+    "callbacks": [[3], [fb.EarlyStopping], [fb.EarlyStopping()], 3, fb.EarlyStopping(), "a", ()],
     "loss": [np.str_("poisson"), b"poisson", ["poisson"], None],
 }
 
@@ -1830,3 +1831,162 @@ def test_validation_data_is_named_where_it_is_wrong():
                       {"X_val": X, "y_val": y + 1}):
         with pytest.raises(ValueError, match=r"^X_val, y_val: "):
             fb.MLPClassifier((7,)).fit(X, y, **arguments)
+
+
+# Where they differ on purpose, item by item of the README's list
+
+
+def outcome(kind, action, **options):
+    """What scikit-learn's estimator and fastbp's come to: a result, or the error's class."""
+    found = []
+    for estimator in ESTIMATORS[kind]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(action(estimator(**SMALL | options)))
+        except Exception as error:  # noqa: BLE001
+            found.append(type(error))
+    return found
+
+
+def fitted(X, y, *weights):
+    return lambda e: bool(np.isfinite(parameters(e.fit(X, y, *weights))).all())
+
+
+def refitted(**change):
+    return lambda e: fitted(*IRIS)(e.fit(*IRIS).set_params(**change))
+
+
+FEW = np.arange(150) < 3
+
+
+@pytest.mark.parametrize(("kind", "action", "options"), [
+    ("classifier", fitted(*IRIS, np.where(FEW, -1.0, 1.0)), {}),
+    ("classifier", fitted(*IRIS, np.full(150, 1e-310)), {}),
+    ("regressor", lambda e: e.fit(IRIS[0], IRIS[1] - 1.0) is e, {"loss": "poisson"}),
+    ("classifier", refitted(hidden_layer_sizes=(5,)), {"warm_start": True}),
+    ("classifier", refitted(activation="tanh"), {"warm_start": True}),
+], ids=["negative weights", "tiny weights", "Poisson", "sizes", "activation"])
+def test_refused_where_scikit_learn_goes_on(kind, action, options):
+    assert outcome(kind, action, **options) == [True, ValueError]
+
+
+@quiet
+def test_weights_near_the_largest_float_are_told_from_bad_data():
+    for estimator, message in zip(ESTIMATORS["classifier"], ("Solver produced", "sample_weight: "),
+                                  strict=True):
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=f"^{message}"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            estimator(**SMALL).fit(*IRIS, np.full(150, 1e307))
+
+
+def test_the_error_of_a_bad_list_of_activations():
+    assert outcome("classifier", fitted(*IRIS), activation=["x"]) == [
+        InvalidParameterError, ValueError]
+
+
+@pytest.mark.parametrize(("kind", "action", "options", "theirs"), [
+    ("classifier", fitted(*IRIS, np.where(np.arange(150) < 40, 0.0, 1.0)),
+     {"batch_size": 20, "shuffle": False}, ZeroDivisionError),
+    ("regressor", fitted(IRIS[0], scipy.sparse.csr_array(NUMBERS)), {"early_stopping": True},
+     TypeError),
+    ("regressor", fitted(IRIS[0], scipy.sparse.csr_matrix(NUMBERS)), {}, np.linalg.LinAlgError),
+    ("classifier", fitted(*IRIS), {"hidden_layer_sizes": (True, 2)}, TypeError),
+    ("classifier", fitted(*IRIS), {"hidden_layer_sizes": np.array(3)}, TypeError),
+    ("classifier", lambda e: e.fit(*IRIS).partial_fit(IRIS[0][:50], IRIS[1][:50]).n_iter_ == 1,
+     {"warm_start": True}, ValueError),
+    ("classifier", lambda e: e.partial_fit(*IRIS, classes=[0, 1, 2]).n_iter_ == 1,
+     {"early_stopping": True}, ValueError),
+    ("classifier", lambda e: e.fit(*IRIS).set_params(early_stopping=False).partial_fit(
+        *IRIS).n_iter_ == 1, {"early_stopping": True, "n_iter_no_change": 1}, TypeError),
+], ids=["zero weights", "sparse, early stopping", "sparse matrix", "True columns", "0-d columns",
+        "some classes", "partial_fit, early stopping", "partial_fit after early stopping"])
+def test_taken_where_scikit_learn_raises_an_error(kind, action, options, theirs):
+    assert outcome(kind, action, **options) == [theirs, True]
+
+
+def test_a_minibatch_whose_weights_are_zero_changes_nothing():
+    X, y = IRIS
+    options = {"batch_size": 50, "shuffle": False, "alpha": 0.0, "solver": "sgd", "momentum": 0.0,
+               "max_iter": 5}
+    a, b = fb.MLPClassifier(**SMALL | options), fb.MLPClassifier(**SMALL | options)
+    first = np.arange(150) < 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        a.fit(np.r_[X[::2], X[1::2]], np.r_[y[::2], y[1::2]], first.astype(float))
+        b.fit(np.r_[X[::2], X[1::2]][first], np.r_[y[::2], y[1::2]][first])
+    assert (parameters(a) == parameters(b)).all()
+
+
+def test_how_a_divergence_ends():
+    def diverge(estimator):
+        with contextlib.suppress(ValueError):
+            estimator.fit(10 * IRIS[0], IRIS[1])
+        return estimator.n_iter_, bool(np.isfinite(parameters(estimator)).all())
+
+    options = {"solver": "sgd", "learning_rate_init": 1e4}
+    theirs, (n_iter, finite) = outcome("regressor", diverge, **options)
+    assert theirs == (20, False)
+    assert n_iter < 10
+    assert finite
+    theirs, (n_iter, finite) = outcome("regressor", diverge, **options, early_stopping=True)
+    assert theirs[0] == 20
+    assert n_iter < 10
+    assert finite
+
+
+def test_what_a_refused_fit_leaves():
+    def refuse(estimator):
+        estimator.fit(*IRIS)
+        with pytest.raises(ValueError):  # noqa: PT011
+            estimator.fit(IRIS[0][:, :2], IRIS[1], np.ones(3))
+        return estimator.predict(IRIS[0]).shape
+
+    assert outcome("classifier", refuse) == [ValueError, (150,)]
+
+
+@pytest.mark.parametrize(("fit", "predict", "solver", "dtypes"), [
+    ("f4", "f8", "adam", ["f8", "f4"]), ("f4", "f4", "lbfgs", ["f8", "f4"]),
+    ("f8", "g", "adam", ["g", "f8"]), ("f8", "f4", "adam", ["f8", "f8"]),
+])
+def test_predictions_have_the_dtype_of_the_weights(fit, predict, solver, dtypes):
+    found = outcome("classifier", lambda e: e.fit(IRIS[0].astype(fit), IRIS[1]).predict_proba(
+        IRIS[0].astype(predict)).dtype, solver=solver)
+    assert found == [np.dtype(dtype) for dtype in dtypes]
+
+
+# Columns of pandas that NumPy takes for objects
+
+
+FRAME = pd.DataFrame({"a": IRIS[0][:, 0].astype("f4"), "b": np.arange(150) % 7,
+                      "c": IRIS[0][:, 1] > 0, "d": IRIS[0][:, 2]})
+
+
+def converted(value, backend):
+    if backend == "pyarrow":
+        pytest.importorskip("pyarrow")
+    return value.convert_dtypes(dtype_backend=backend)
+
+
+@quiet
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+@pytest.mark.parametrize(("kind", "y"), [
+    ("classifier", pd.Series(IRIS[1])), ("classifier", pd.Series(IRIS[1] > 0)),
+    ("classifier", pd.DataFrame(LABELS > 0)), ("regressor", FRAME["d"]), ("regressor", FRAME)],
+    ids=["classes", "bool", "labels", "number", "frame"])
+def test_columns_of_extension_types(kind, y, backend):
+    weights = pd.Series(WEIGHTS["positive"][:150])
+    X, own, own_weights = (converted(value, backend) for value in (FRAME, y, weights))
+    model, expected = ESTIMATORS[kind][1](**SMALL), ESTIMATORS[kind][1](**SMALL)
+    model.fit(X, own, own_weights, X_val=X, y_val=own, sample_weight_val=own_weights)
+    expected.fit(FRAME, y, weights, X_val=FRAME, y_val=y, sample_weight_val=weights)
+    assert (parameters(model) == parameters(expected)).all()
+    assert model.validation_scores_ == expected.validation_scores_
+    assert (model.predict(X) == expected.predict(FRAME)).all()
+    if not (kind == "classifier" and y.ndim == 2):  # which scikit-learn's accuracy cannot take
+        assert model.score(X, own) == expected.score(FRAME, y)
+    holed = X.copy()
+    holed.loc[3, "b"] = pd.NA
+    for action in (lambda: model.predict(holed), lambda: model.fit(holed, own)):
+        with pytest.raises(ValueError, match="contains NaN"):
+            action()
