@@ -1689,9 +1689,9 @@ def test_validation_data_is_named_by_its_arguments(arguments, options, message):
 @quiet
 def test_weights_of_the_rows_set_aside_are_named():
     weights = (np.arange(150) == 3).astype(float)
-    with pytest.raises(ValueError, match="^sample_weight, of the rows set aside: expected some"):
+    with pytest.raises(ValueError, match=r"^sample_weight, of the rows set aside: expected some"):
         fb.MLPRegressor(**SMALL, early_stopping=True).fit(*X_AND_NUMBER, weights)
-    with pytest.raises(ValueError, match="^class_weight: expected some numbers between"):
+    with pytest.raises(ValueError, match=r"^class_weight: expected some numbers between"):
         fb.MLPClassifier(**SMALL, class_weight={0: 0}).partial_fit(
             IRIS[0][:5], IRIS[1][:5], classes=[0, 1, 2])
 
@@ -1700,9 +1700,9 @@ def test_weights_of_the_rows_set_aside_are_named():
 def test_what_does_not_fit_the_fit_before_is_named():
     X, y = X_AND_NUMBER
     model = fb.MLPRegressor(**SMALL).fit(X, y)
-    with pytest.raises(ValueError, match="^y: expected the layers of the fit before"):
+    with pytest.raises(ValueError, match=r"^y: expected the layers of the fit before"):
         model.partial_fit(X, np.c_[y, y])
-    with pytest.raises(ValueError, match="^hidden_layer_sizes, activation: expected the layers"):
+    with pytest.raises(ValueError, match=r"^hidden_layer_sizes, activation: expected the layers"):
         model.set_params(hidden_layer_sizes=3).partial_fit(X, y)
 
 
@@ -1844,7 +1844,7 @@ def outcome(kind, action, **options):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found.append(action(estimator(**SMALL | options)))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             found.append(type(error))
     return found
 
@@ -1938,7 +1938,7 @@ def test_how_a_divergence_ends():
 def test_what_a_refused_fit_leaves():
     def refuse(estimator):
         estimator.fit(*IRIS)
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             estimator.fit(IRIS[0][:, :2], IRIS[1], np.ones(3))
         return estimator.predict(IRIS[0]).shape
 

@@ -340,7 +340,7 @@ def test_gradients_that_can_only_be_read(make, clip_norm):
 @pytest.mark.parametrize("parameters", [np.ones((3, 1)), np.float64(1.0), np.array(1.0)])
 def test_parameters_of_another_number_of_dimensions(parameters):
     optimizer = fb.Adam(0.1)
-    with pytest.raises((TypeError, ValueError), match="^parameters: expected"):
+    with pytest.raises((TypeError, ValueError), match=r"^parameters: expected"):
         optimizer.step(parameters, np.ones(3))
     assert optimizer.steps == 0
     assert optimizer.state == {}

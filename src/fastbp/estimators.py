@@ -53,9 +53,8 @@ OUTPUT_ACTIVATIONS = {
     "identity": None, "logistic": "sigmoid", "softmax": "softmax", "exp": "exp",
 }
 DTYPES = {"float32", "float64"}
-# What scikit-learn's constraints let through that no training can go by: True for a count,
-# and whole numbers that are too large for a float.  Checked under the names that users know.
-COUNTS = {"batch_size", "max_iter", "max_fun", "n_iter_no_change", "n_threads"}
+# Parameters that are floats, checked under the names that users know: scikit-learn's constraints
+# let whole numbers through that are too large for one.  Other numbers are counts.
 NUMBERS = {
     "alpha": checks.not_negative, "learning_rate_init": checks.positive,
     "power_t": checks.not_negative, "tol": checks.not_negative, "beta_1": checks.share,
@@ -470,8 +469,7 @@ class BaseMLP(BaseEstimator):
         return network
 
     def _checked_weights(self):
-        """coefs_ and intercepts_ as arrays that fit each other: anything may have been put there.
-        """
+        """coefs_ and intercepts_ as arrays that fit each other, or an error that says which not."""
         n_layers = len(self._activations) + 1
         for name in ("coefs_", "intercepts_"):
             given = getattr(self, name, None)

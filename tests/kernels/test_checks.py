@@ -602,7 +602,7 @@ class TestExtensionTypes:
         pd = pytest.importorskip("pandas")
         column = pd.Series([1, pd.NA, 0], dtype=dtype)
         np.testing.assert_array_equal(checks.real_numbers("y", column), [1, np.nan, 0])
-        with pytest.raises(ValueError, match="^y: expected finite numbers, got nan in row 1"):
+        with pytest.raises(ValueError, match=r"^y: expected finite numbers, got nan in row 1"):
             checks.data("y", column)
 
     @pytest.mark.parametrize("values", [["a", "b"], [1, "b"], [None, None]])
@@ -610,7 +610,7 @@ class TestExtensionTypes:
         pd = pytest.importorskip("pandas")
         for value in (pd.Series(values, dtype=object), pd.DataFrame({"a": values, "b": [1, 2]}),
                       pd.Series(["a", "b"], dtype="category")):
-            with pytest.raises(TypeError, match="^y: expected an array of real numbers"):
+            with pytest.raises(TypeError, match=r"^y: expected an array of real numbers"):
                 checks.real_numbers("y", value)
 
     def test_columns_of_arrow(self):
@@ -670,5 +670,5 @@ class TestExactly:
             checks.returned("forward", "Z", array, (2, 3), np.dtype("f8"))
 
     def test_of_any_shape(self):
-        with pytest.raises(TypeError, match="expected a numpy.ndarray of float64, got"):
+        with pytest.raises(TypeError, match=r"expected a numpy.ndarray of float64, got"):
             checks.exactly("Z", np.ones(3, "f4"), None, np.dtype("f8"))
