@@ -7,6 +7,8 @@ the training is `Sequential.fit` and `training.lbfgs`.
 
 import copy
 import functools
+import operator
+import re
 import warnings
 from numbers import Integral, Real
 
@@ -31,7 +33,7 @@ except ImportError as error:
 
 from . import layers, losses, metrics, optimizers, training
 from .callbacks import Callback, Plateau
-from .kernels import checks, threads
+from .kernels import checks, memory, threads
 from .network import Sequential
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -51,6 +53,15 @@ OUTPUT_ACTIVATIONS = {
     "identity": None, "logistic": "sigmoid", "softmax": "softmax", "exp": "exp",
 }
 DTYPES = {"float32", "float64"}
+# Parameters that are floats, checked under the names that users know: scikit-learn's constraints
+# let whole numbers through that are too large for one.  Other numbers are counts.
+NUMBERS = {
+    "alpha": checks.not_negative, "learning_rate_init": checks.positive,
+    "power_t": checks.not_negative, "tol": checks.not_negative, "beta_1": checks.share,
+    "beta_2": checks.share, "epsilon": checks.positive, "dropout": checks.share,
+    "weight_decay": checks.not_negative, "clip_norm": checks.positive,
+    "label_smoothing": checks.share, "huber_delta": checks.positive,
+}
 
 
 class Record(Callback):
@@ -70,7 +81,9 @@ class Record(Callback):
     def on_train_begin(self, training):
         self.plateau.on_train_begin(training)
         self.estimator.history_ = training.history
-        self.estimator._begun = True
+
+    def on_epoch_begin(self, training):
+        self.estimator._begun = True  # no other callback has refused
 
     def on_epoch_end(self, training):
         estimator, plateau, history = self.estimator, self.plateau, training.history
@@ -92,7 +105,9 @@ class Record(Callback):
             self.say(f"Validation score: {score:f}")
         kind, first_rate, power = estimator._rule
         if estimator.solver == "sgd" and kind == "invscaling":
-            training.optimizer.learning_rate = first_rate / (estimator.t_ + 1) ** power
+            with np.errstate(over="ignore"):  # Python's power would raise OverflowError
+                divisor = np.float64(estimator.t_ + 1) ** power
+            training.optimizer.learning_rate = first_rate / divisor
         rate = training.optimizer.learning_rate
         plateau.on_epoch_end(training)
         if not estimator.early_stopping:
@@ -172,24 +187,31 @@ class BaseMLP(BaseEstimator):
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         before = self.__dict__.copy()
         self._begun = False
+        our_names = _our_names(sample_weight, validation)
         try:
             self._check_together(validation)
             X, y, sample_weight = self._validated(X, y, sample_weight, first, incremental)
             if validation is not None:
+                names = "X_val, y_val" + ", sample_weight_val" * (validation[2] is not None)
                 try:
                     validation = self._validated(*validation, first=False, incremental=True)
-                except ValueError as error:
-                    raise ValueError(f"X_val, y_val: {error}") from None
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"{names}: {error}") from None
             random_state = check_random_state(self.random_state)
             self._initialize(X, y, random_state, first)
             if self.solver == "lbfgs":
                 self._fit_lbfgs(X, y, sample_weight)
             else:
                 self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs)
-        except Exception:
+        except Exception as error:
             if not self._begun:  # a fit that is refused changes nothing
                 self.__dict__ = before
-            raise
+            message = str(error)
+            for pattern, name in our_names.items():
+                message = re.sub(pattern, name, message)
+            if message == str(error):
+                raise
+            raise type(error)(message) from None
         if not np.isfinite(self._network().parameters).all():
             raise ValueError(NOT_FINITE)
         return self
@@ -206,11 +228,19 @@ class BaseMLP(BaseEstimator):
         if self.dropout > 0 and not self._hidden_sizes():
             raise ValueError("dropout: expected 0 where there is no hidden layer to drop from")
 
+    def _setting(self, name):
+        """A parameter as a plain number, or None where it is."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        if name in NUMBERS:
+            return NUMBERS[name](name, value)
+        return value if name == "n_iter_no_change" and value == np.inf else _count(name, value)
+
     def _hidden_sizes(self):
-        sizes = np.atleast_1d(self.hidden_layer_sizes).tolist()
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return sizes
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if np.iterable(sizes) else [sizes]
+        return [_count(f"hidden_layer_sizes[{i}]", size) for i, size in enumerate(sizes)]
 
     def _hidden_activations(self):
         n_hidden, names = len(self._hidden_sizes()), self.activation
@@ -245,12 +275,14 @@ class BaseMLP(BaseEstimator):
             self._network()  # which may have to be made anew, of other weights
             before = [X.shape[1], *(len(b) for b in self.intercepts_)]
             if sizes != before or activations != self._activations:
+                hidden = (sizes[:-1], activations) != (before[:-1], self._activations)
                 raise ValueError(
-                    f"expected the layers of the fit before, to go on with: sizes {before} with "
-                    f"{self._activations}, got {sizes} with {activations}; set warm_start=False "
-                    f"to start anew"
+                    f"{'hidden_layer_sizes, activation' if hidden else 'y'}: expected the layers "
+                    f"of the fit before, to go on with: sizes {before} with {self._activations}, "
+                    f"got {sizes} with {activations}; set warm_start=False to start anew"
                 )
             return
+        memory.check("hidden_layer_sizes", 24 * sum(map(operator.mul, sizes, sizes[1:])))
         self._activations = activations
         self.n_outputs_, self.n_layers_ = sizes[-1], len(sizes)
         self.n_iter_ = self.t_ = 0
@@ -280,11 +312,11 @@ class BaseMLP(BaseEstimator):
                 print(f"Iteration {say.iteration}, loss = {intermediate_result.fun:.8f}")
 
         say.iteration = 0
-        with threads.using(self.n_threads):
+        with threads.using(self._setting("n_threads")):
             result = training.lbfgs(
                 self._network(), X, y, loss=self._loss(), sample_weight=sample_weight,
-                l2=self.alpha, max_iter=self.max_iter, max_evaluations=self.max_fun, tol=self.tol,
-                callback=say,
+                l2=self._setting("alpha"), max_iter=self._setting("max_iter"),
+                max_evaluations=self._setting("max_fun"), tol=self._setting("tol"), callback=say,
             )
         self._begun = True
         self.__dict__.pop("history_", None)  # that of another solver
@@ -304,7 +336,8 @@ class BaseMLP(BaseEstimator):
             self._start_records()
         if self._optimizer is None or not incremental:
             self._optimizer, self._epochs = self._new_optimizer(), 0
-            self._rule = self.learning_rate, self.learning_rate_init, self.power_t
+            self._rule = (self.learning_rate, self._setting("learning_rate_init"),
+                          self._setting("power_t"))
         elif self._optimizer.state:
             self._take_along(self._optimizer, network)
         if callable(self.learning_rate):
@@ -324,11 +357,11 @@ class BaseMLP(BaseEstimator):
         try:
             network.fit(
                 X, y, loss=self._loss(), optimizer=self._optimizer,
-                epochs=epochs or self.max_iter, batch_size=self._batch_size(n_rows),
-                sample_weight=sample_weight, l2=self.alpha, validation_data=validation,
+                epochs=epochs or self._setting("max_iter"), batch_size=self._batch_size(n_rows),
+                sample_weight=sample_weight, l2=self._setting("alpha"), validation_data=validation,
                 callbacks=[Record(self, plateau), *(self.callbacks or ())],
                 shuffle=Shuffle(n_rows, random_state) if self.shuffle else False, seed=seed,
-                n_threads=self.n_threads, verbose=3 if self.verbose else 0,
+                n_threads=self._setting("n_threads"), verbose=3 if self.verbose else 0,
             )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
@@ -342,7 +375,7 @@ class BaseMLP(BaseEstimator):
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self.history_.stopped:
                 warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
+                    f"Stochastic Optimizer: Maximum iterations ({self.n_iter_}) reached and the "
                     f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=5,
                 )
         self._epochs += self.n_iter_
@@ -353,13 +386,13 @@ class BaseMLP(BaseEstimator):
             plateau.count = 0  # another call is another try
 
     def _new_optimizer(self):
-        rate, clip = self.learning_rate_init, self.clip_norm
+        rate, clip = self._setting("learning_rate_init"), self._setting("clip_norm")
         if self.solver == "sgd":
             nesterov = bool(self.nesterovs_momentum)
             return optimizers.SGD(rate, self.momentum, nesterov, clip_norm=clip)
-        betas = self.beta_1, self.beta_2, self.epsilon
+        betas = [self._setting(name) for name in ("beta_1", "beta_2", "epsilon")]
         if self.solver == "adamw":
-            return optimizers.AdamW(rate, *betas, self.weight_decay, clip)
+            return optimizers.AdamW(rate, *betas, self._setting("weight_decay"), clip)
         return optimizers.Adam(rate, *betas, clip_norm=clip, epsilon_hat=True)
 
     def _new_plateau(self, before):
@@ -368,7 +401,7 @@ class BaseMLP(BaseEstimator):
         if self.early_stopping:
             monitor = "val_loss" if self.monitor == "loss" else f"val_{self._loss().metric.name}"
         turns_down = self.solver == "sgd" and self._rule[0] == "adaptive"
-        plateau = Plateau(self.n_iter_no_change, self.tol, monitor,
+        plateau = Plateau(self._setting("n_iter_no_change"), self._setting("tol"), monitor,
                           factor=0.2 if turns_down else None, keep_best=bool(self.early_stopping))
         if before is not None and before.monitor == monitor:
             for name in Plateau.kept:
@@ -378,18 +411,22 @@ class BaseMLP(BaseEstimator):
     def _batch_size(self, n_rows):
         if self.batch_size == "auto":
             return min(200, n_rows)
-        if self.batch_size > n_rows:
+        batch_size = self._setting("batch_size")
+        if batch_size > n_rows:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going "
                           "to be clipped", stacklevel=6)
-        return min(self.batch_size, n_rows)
+        return min(batch_size, n_rows)
 
     def _split(self, X, y, sample_weight, random_state):
         """What is left to train with, and what is set aside, drawn as scikit-learn does."""
-        kept, aside = train_test_split(
-            np.arange(X.shape[0]), random_state=random_state, test_size=self.validation_fraction,
-            stratify=y > 0.5 if self.out_activation_ == "logistic" and y.shape[1] == 1
-            else None,
-        )
+        binary = self.out_activation_ == "logistic" and y.shape[1] == 1
+        try:
+            kept, aside = train_test_split(
+                np.arange(X.shape[0]), random_state=random_state,
+                test_size=self.validation_fraction, stratify=y > 0.5 if binary else None,
+            )
+        except ValueError as error:  # which speaks of test_size
+            raise type(error)(f"validation_fraction: {error}") from None
         if len(aside) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or "
                              "the size of your dataset.")
@@ -425,21 +462,20 @@ class BaseMLP(BaseEstimator):
             if ACTIVATIONS[name] is not None:
                 stack.append(ACTIVATIONS[name]())
             if self.dropout > 0 and len(dense) < len(weights):
-                stack.append(layers.Dropout(self.dropout))
+                stack.append(layers.Dropout(self._setting("dropout")))
         network = Sequential(stack, dtype="float32" if single else "float64")
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
         self._built = network, dense, self.dropout
         return network
 
     def _checked_weights(self):
-        """coefs_ and intercepts_ as arrays that fit each other: anything may have been put there.
-        """
+        """coefs_ and intercepts_ as arrays that fit each other, or an error that says which not."""
         n_layers = len(self._activations) + 1
         for name in ("coefs_", "intercepts_"):
             given = getattr(self, name, None)
             if not isinstance(given, list | tuple | np.ndarray):
-                raise TypeError(f"{name}: expected a list of {n_layers} arrays, one for each layer, "
-                                f"got a {type(given).__name__}")
+                raise TypeError(f"{name}: expected a list of {n_layers} arrays, one for each "
+                                f"layer, got a {type(given).__name__}")
             if len(given) != n_layers:
                 raise ValueError(f"{name}: expected {n_layers} arrays, one for each layer, got "
                                  f"{len(given)}")
@@ -481,7 +517,7 @@ class BaseMLP(BaseEstimator):
             if predictor.accepts(X):  # which is all that is checked below
                 return predictor(X)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return network.predict(X, activation=activation, n_threads=self.n_threads)
+        return network.predict(X, activation=activation, n_threads=self._setting("n_threads"))
 
     def __getstate__(self):
         """The weights are kept once, in coefs_ and intercepts_."""
@@ -521,8 +557,31 @@ def _later(schedule, epochs, epoch):
     return schedule(epochs + epoch)
 
 
+def _count(name, value):
+    """A whole number of at least 1; True is one, as in scikit-learn."""
+    return checks.whole(name, int(value) if isinstance(value, bool | np.bool_) else value, 1)
+
+
 def _checked_epochs(epochs):
     return checks.whole("epochs", epochs, 1)
+
+
+def _our_names(sample_weight, validation):
+    """What errors of the training call otherwise: patterns, and what to put in their place."""
+    weights = "class_weight" if sample_weight is None else "sample_weight"
+    if validation is None:
+        of_validation = {name: f"{name}, of the rows set aside" for name in ("X", "y", weights)}
+    else:
+        weights_val = "class_weight" if validation[2] is None else "sample_weight_val"
+        of_validation = {"X": "X_val", "y": "y_val", weights: weights_val}
+    return {
+        "^sample_weight(?=:)": weights,
+        "^validation_data X(?=[:.])": of_validation["X"],
+        "^validation_data y(?=:)": of_validation["y"],
+        "^validation_data sample_weight(?=:)": of_validation[weights],
+        "give fit validation_data or validation_fraction$":
+            "set early_stopping=True, or give fit X_val and y_val",
+    }
 
 
 def _pair(X_val, y_val, sample_weight_val):
@@ -675,7 +734,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X : {array_like, sparse matrix} of shape (rows, n_features)
-        y : array_like of shape (rows,) or (rows, n_outputs)
+        y : {array_like, sparse matrix} of shape (rows,) or (rows, n_outputs)
             Labels; or a row of zeros and ones, for several labels at once.
         sample_weight : array_like of shape (rows,), optional
         X_val, y_val, sample_weight_val : array_like, optional
@@ -837,7 +896,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if unknown:
             raise ValueError(f"class_weight: expected classes of y, {self.classes_}, got "
                              f"{', '.join(map(repr, unknown))} besides")
-        weights = np.array([self.class_weight.get(label, 1.0) for label in self.classes_.tolist()])
+        weights = np.array([
+            checks.not_negative(f"class_weight[{label!r}]", self.class_weight.get(label, 1.0))
+            for label in self.classes_.tolist()
+        ])
         return weights[np.searchsorted(self.classes_, y)]
 
     def _score_of(self, score):
@@ -918,7 +980,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
         Parameters
         ----------
         X : {array_like, sparse matrix} of shape (rows, n_features)
-        y : array_like of shape (rows,) or (rows, n_outputs)
+        y : {array_like, sparse matrix} of shape (rows,) or (rows, n_outputs)
         sample_weight : array_like of shape (rows,), optional
         X_val, y_val, sample_weight_val : array_like, optional
             What to validate on after each epoch, in place of rows set aside.  In a pipeline
@@ -978,6 +1040,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
 
     def _validated(self, X, y, sample_weight, first, incremental):
         X, y, sample_weight = self._validated_arrays(X, y, sample_weight, first, True)
+        y = checks.dense(y, y.dtype)
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return X, y.reshape(len(y), -1), sample_weight
 
@@ -990,5 +1053,5 @@ out_activation_, n_features_in_, feature_names_in_, history_
         if self.loss == "poisson":
             return losses.Scaled(losses.PoissonDeviance(), n, n)
         if self.loss == "huber":
-            return losses.Scaled(losses.Huber(self.huber_delta), 1, n)
+            return losses.Scaled(losses.Huber(self._setting("huber_delta")), 1, n)
         return losses.Scaled(losses.MeanAbsoluteError(), 1, n)

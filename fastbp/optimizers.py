@@ -126,7 +126,7 @@ class Optimizer(checks.Settings):
         _check_parameters(parameters)
         gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
         checks.shape("gradients", gradients, parameters.shape, "like parameters")
-        self.start(parameters)
+        self._start(parameters)
         if self.clip_norm is not None:
             norm = kernels.norm(gradients)
             if norm > self.clip_norm:
@@ -139,6 +139,10 @@ class Optimizer(checks.Settings):
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
         _check_parameters(parameters)
+        self._start(parameters)
+
+    def _start(self, parameters):
+        """As `start`, for parameters that were checked."""
         if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {}
             self.steps = 0
@@ -170,7 +174,7 @@ class Optimizer(checks.Settings):
         self.steps = steps
         self.state = copies
         self._parameters = parameters
-        self.start(parameters)
+        self._start(parameters)
 
     def update(self, parameters, gradients, learning_rate):
         """Make one step in place."""

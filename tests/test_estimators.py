@@ -6,6 +6,7 @@ import functools
 import inspect
 import io
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -332,6 +333,70 @@ def test_targets_of_a_regressor(y, options):
     assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
     assert model.score(IRIS[0], y) == pytest.approx(truth.score(IRIS[0], y), rel=1e-9)
+
+
+NUMBERS = np.where(np.abs(IRIS[0][:, :3]) > 0.6, IRIS[0][:, :3], 0)
+
+
+@quiet
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"batch_size": 40},
+                                     {"solver": "lbfgs", "max_iter": 5}], ids=str)
+@pytest.mark.parametrize("form", ["csr_array", "csc_array", "coo_array", "lil_array", "dok_array",
+                                  "bsr_array"])
+def test_sparse_targets_of_a_regressor(form, options):
+    """As scikit-learn's fit of the same sparse targets, and our own of the dense ones."""
+    y = getattr(scipy.sparse, form)(NUMBERS)
+    truth, model = both("regressor", fitting(IRIS[0], y), **options)
+    agree(truth, model)
+    dense = fb.MLPRegressor(**SMALL | options).fit(IRIS[0], NUMBERS)
+    assert (parameters(model) == parameters(dense)).all()
+    assert model.predict(IRIS[0]).shape == (150, 3)
+
+
+@quiet
+@pytest.mark.parametrize("y", [scipy.sparse.csr_array(NUMBERS.astype("f4")),
+                               scipy.sparse.csr_array((3 * NUMBERS).astype(int)),
+                               scipy.sparse.coo_array(NUMBERS[:, 0])],
+                         ids=["float32", "int", "one dimension"])
+def test_kinds_of_sparse_targets(y):
+    agree(*both("regressor", fitting(IRIS[0], y)))
+    agree(*both("regressor", fitting(ROWS["csr"], y, sample_weight=np.ones(150))))
+
+
+@quiet
+def test_sparse_targets_where_scikit_learn_takes_none():
+    y = scipy.sparse.csr_array(NUMBERS)
+    with pytest.raises(TypeError):
+        neural_network.MLPRegressor(**SMALL, early_stopping=True).fit(IRIS[0], y)
+    with pytest.raises(np.linalg.LinAlgError):
+        neural_network.MLPRegressor(**SMALL).fit(IRIS[0], scipy.sparse.csr_matrix(y))
+    found = fb.MLPRegressor(**SMALL).fit(IRIS[0], scipy.sparse.csr_matrix(y))
+    agree(neural_network.MLPRegressor(**SMALL).fit(IRIS[0], y), found)
+    for options, arguments in (({"early_stopping": True}, {}),
+                               ({}, {"X_val": IRIS[0], "y_val": y})):
+        sparse, dense = (fb.MLPRegressor(**SMALL | options).fit(IRIS[0], targets, **arguments)
+                         for targets in (y, NUMBERS))
+        assert (parameters(sparse) == parameters(dense)).all()
+        assert sparse.validation_scores_ == dense.validation_scores_
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_sparse_column_is_refused_as_in_scikit_learn(kind):
+    column = scipy.sparse.csr_array(LABELS[:, :1])
+    for estimator in ESTIMATORS[kind]:
+        with pytest.raises(TypeError, match="Sparse data was passed for y, but dense data is"):
+            estimator(**SMALL).fit(IRIS[0], column)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("form", ["csr_array", "csc_array", "coo_array", "lil_array"])
+def test_sparse_labels(form, early_stopping):
+    y = getattr(scipy.sparse, form)(LABELS)
+    truth, model = both("classifier", fitting(IRIS[0], y), early_stopping=early_stopping)
+    agree(truth, model)
+    ours, theirs = model.predict(IRIS[0]), truth.predict(IRIS[0])
+    assert type(ours) is type(theirs)
+    assert not (ours != theirs).sum()
 
 
 X_SPARSE = np.where(np.abs(IRIS[0]) > 0.6, IRIS[0], 0)
@@ -862,7 +927,8 @@ OTHER_WEIGHTS = {
                               for name in ("coefs_", "intercepts_")],
     "big-endian": into("coefs_", 0, (WHOLE / 3).astype(">f8")),
     "longdouble": into("coefs_", 0, (WHOLE / 3).astype(np.longdouble)),
-    "int biases": into("intercepts_", 0, np.arange(7)), "one bias for all": into("intercepts_", 0, 3),
+    "int biases": into("intercepts_", 0, np.arange(7)),
+    "one bias for all": into("intercepts_", 0, 3),
 }
 
 
@@ -904,7 +970,7 @@ MISFITS = {
     "two short lists": (lambda e: [e.coefs_.pop(), e.intercepts_.pop()], "coefs_: expected 2"),
     "no list": (lambda e: setattr(e, "coefs_", None), "coefs_: expected a list of 2 arrays"),
     "no list of biases": (lambda e: setattr(e, "intercepts_", 3), "intercepts_: expected a list"),
-    "a dict": (lambda e: setattr(e, "coefs_", dict(enumerate(e.coefs_))), "coefs_: expected a list"),
+    "a dict": (lambda e: setattr(e, "coefs_", {0: e.coefs_[0]}), "coefs_: expected a list"),
     "deleted": (lambda e: delattr(e, "intercepts_"), "intercepts_: expected a list"),
 }
 
@@ -1503,6 +1569,143 @@ def test_bad_parameters(kind, name, value):
         assert type(raised(theirs(**{name: value}), starts[0])) is InvalidParameterError
 
 
+LARGE = 10**400  # for a float
+NEARLY = np.longdouble(1) - np.finfo(np.longdouble).epsneg  # 1, as a float
+REALS = [np.inf, np.nan, True, False, np.True_, np.float32(0.5), np.longdouble(0.5), np.array(0.5),
+         np.array([0.5]), 1, 0, 1e-320, 1e308, 10**30, LARGE, NEARLY, 1j, "0.5"]
+WHOLES = [True, False, np.True_, np.int8(2), np.uint64(2), np.array(2), 2.0, np.inf, np.nan, 10**30,
+          2**63, LARGE, np.float32(np.inf), None, "2"]
+TRUTHS = [np.True_, np.False_, 0, 1, None, "False", np.array(True), []]
+ODD = {
+    **dict.fromkeys(("alpha", "learning_rate_init", "tol", "momentum", "validation_fraction",
+                     "beta_1", "beta_2", "epsilon", "dropout", "weight_decay", "clip_norm",
+                     "label_smoothing", "huber_delta"), REALS),
+    # NumPy does not stop for Ctrl-C in so large a power.
+    "power_t": [value for value in REALS if value is not LARGE],
+    **dict.fromkeys(("batch_size", "max_iter", "n_iter_no_change", "max_fun", "n_threads"), WHOLES),
+    **dict.fromkeys(("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"), TRUTHS),
+    "verbose": [np.True_, np.int64(0), -1, np.inf, "a"],
+    "hidden_layer_sizes": [
+        True, np.True_, (True, 2), np.array([True]), np.int64(2), np.array(2), np.array([2], "u1"),
+        {2}, {2: 3}, range(2, 4), [], 2.0, (2.0,), (2, 2.5), np.array([2.0]), [np.nan], [np.inf],
+        (0,), (2, -1), [[2]], [[2], [2, 3]], np.ones((1, 2), int), (None,), ("2",), "2", b"2",
+        {"a"}, (2j,), 10**30, (2, LARGE), None, np.array([2], object)],
+    "activation": [np.str_("tanh"), b"relu", ["relu"], [["relu"]], [{}], [None], (), {"relu"}, 3],
+    "solver": [np.str_("sgd"), b"sgd", ["sgd"], 3],
+    "learning_rate": [np.str_("constant"), ["constant"], 0.1, lambda epoch: np.inf,
+                      lambda epoch: "a"],
+    "random_state": [True, np.int64(3), np.array(3), 2**32, LARGE, -1, 3.0, "a",
+                     np.random.default_rng(0)],
+    "monitor": [np.str_("loss"), b"loss", ["loss"], None],
+    "class_weight": [{0: -1}, {0: np.nan}, {1: "a"}, {1: LARGE}, {7: 1}, {0: 0, 1: 0, 2: 0},
+                     {0: True}, "x", [1, 2, 3], {0: [1]}],
+    "dtype": [np.dtype("float32"), np.float16, "float", "f4", 3],
+    "callbacks": [[3], [fb.EarlyStopping], [fb.EarlyStopping()], 3, fb.EarlyStopping(), "a", ()],
+    "loss": [np.str_("poisson"), b"poisson", ["poisson"], None],
+}
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "lbfgs"])
+@pytest.mark.parametrize(("kind", "name"), [
+    (kind, name) for kind, (_, ours) in ESTIMATORS.items() for name in ours().get_params()])
+def test_whatever_is_wrong_is_named_as_the_user_knows_it(kind, name, solver):
+    """Whatever a parameter is set to: a fit works, diverges, or says which one it was."""
+    options = SMALL | {"hidden_layer_sizes": (3,), "max_iter": 2, "solver": solver}
+    if name == "power_t":
+        options["learning_rate"] = "invscaling"
+    if name == "validation_fraction":
+        options["early_stopping"] = True
+    if name == "huber_delta":
+        options["loss"] = "huber"
+    for value in ODD[name]:
+        model = ESTIMATORS[kind][1](**options | {name: value})
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                model.fit(IRIS[0][::3], IRIS[1][::3]).predict(IRIS[0])
+        except (ValueError, TypeError, MemoryError) as found:
+            if name == "callbacks" and str(found).startswith("EarlyStopping(monitor="):
+                assert str(found).endswith("set early_stopping=True, or give fit X_val and y_val")
+                continue
+            named = (rf"(\[.*\])?( at epoch 0)?: |The '{name}' parameter of {type(model).__name__} "
+                     r"|The validation set is too small|Solver produced non-finite")
+            assert re.match(rf"({name})?({named})", str(found)), (value, found)
+
+
+@quiet
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("name", ["max_iter", "batch_size", "n_iter_no_change", "max_fun",
+                                  "hidden_layer_sizes"])
+def test_true_is_the_number_one(kind, name):
+    """As in scikit-learn, but for hidden_layer_sizes, where NumPy refuses it."""
+    options = {"max_iter": 5, "tol": 0.1, "solver": "lbfgs" if name == "max_fun" else "adam"}
+    if name == "hidden_layer_sizes":
+        for value in (True, (True,), [np.True_], np.array([True])):
+            a, b = (fb.MLPRegressor(**SMALL | {name: each}).fit(*IRIS) for each in (value, 1))
+            assert (parameters(a) == parameters(b)).all()
+        return
+    agree(*both(kind, fitting(*IRIS), **options | {name: True}))
+    a, b = (ESTIMATORS[kind][1](**SMALL | options | {name: value}).fit(*IRIS)
+            for value in (True, 1))
+    assert (parameters(a) == parameters(b)).all()
+
+
+@quiet
+def test_powers_beyond_a_float():
+    """The learning rate is 0 then; Python's own power would raise OverflowError."""
+    options = {"solver": "sgd", "momentum": 0}
+    once = fb.MLPClassifier(**SMALL | options | {"max_iter": 1}).fit(*IRIS)
+    often = fb.MLPClassifier(**SMALL | options | {"max_iter": 4}, learning_rate="invscaling",
+                             power_t=1e6).fit(*IRIS)
+    assert len(often.loss_curve_) == 4
+    assert (parameters(often) == parameters(once)).all()
+
+
+X_AND_NUMBER = IRIS[0], IRIS[0][:, 0] ** 2
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("arguments", "options", "message"), [
+    ({"sample_weight_val": -np.ones(150)}, {}, "sample_weight_val: expected numbers of at least 0"),
+    ({"sample_weight_val": np.zeros(150)}, {}, "X_val, y_val, sample_weight_val: Sample weights"),
+    ({"sample_weight_val": np.ones(3)}, {}, "X_val, y_val, sample_weight_val: sample_weight.shape"),
+    ({"y_val": -np.ones(150)}, {"loss": "poisson"}, "y_val: expected targets of at least 0"),
+    ({"y_val": np.full(150, 1e200)}, {"dtype": "float32"}, "y_val: expected finite numbers"),
+    ({"y_val": np.ones((150, 2))}, {}, r"y_val: expected shape \(any, 1\)"),
+    ({"y_val": scipy.sparse.csr_array(np.ones((150, 1)))}, {}, "X_val, y_val: Sparse data"),
+    ({"X_val": IRIS[0] * 1e200}, {"dtype": "float32"}, "X_val, y_val: Input X contains infinity"),
+    ({"X_val": None}, {}, "X_val and y_val: expected both or neither"),
+])
+def test_validation_data_is_named_by_its_arguments(arguments, options, message):
+    X, y = X_AND_NUMBER
+    model = fb.MLPRegressor(**SMALL | options)
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        model.fit(X, y, **{"X_val": X, "y_val": y} | arguments)
+    assert not hasattr(model, "coefs_")
+
+
+@quiet
+def test_weights_of_the_rows_set_aside_are_named():
+    weights = (np.arange(150) == 3).astype(float)
+    with pytest.raises(ValueError, match=r"^sample_weight, of the rows set aside: expected some"):
+        fb.MLPRegressor(**SMALL, early_stopping=True).fit(*X_AND_NUMBER, weights)
+    with pytest.raises(ValueError, match=r"^class_weight: expected some numbers between"):
+        fb.MLPClassifier(**SMALL, class_weight={0: 0}).partial_fit(
+            IRIS[0][:5], IRIS[1][:5], classes=[0, 1, 2])
+
+
+@quiet
+def test_what_does_not_fit_the_fit_before_is_named():
+    X, y = X_AND_NUMBER
+    model = fb.MLPRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match=r"^y: expected the layers of the fit before"):
+        model.partial_fit(X, np.c_[y, y])
+    with pytest.raises(ValueError, match=r"^hidden_layer_sizes, activation: expected the layers"):
+        model.set_params(hidden_layer_sizes=3).partial_fit(X, y)
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"activation": ("tanh", "relu")}, "activation: expected a name or 1 names.* got 2"),
     ({"activation": ()}, "activation: expected a name or 1 names.* got 0"),
@@ -1628,3 +1831,162 @@ def test_validation_data_is_named_where_it_is_wrong():
                       {"X_val": X, "y_val": y + 1}):
         with pytest.raises(ValueError, match=r"^X_val, y_val: "):
             fb.MLPClassifier((7,)).fit(X, y, **arguments)
+
+
+# Where they differ on purpose, item by item of the README's list
+
+
+def outcome(kind, action, **options):
+    """What scikit-learn's estimator and fastbp's come to: a result, or the error's class."""
+    found = []
+    for estimator in ESTIMATORS[kind]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(action(estimator(**SMALL | options)))
+        except Exception as error:
+            found.append(type(error))
+    return found
+
+
+def fitted(X, y, *weights):
+    return lambda e: bool(np.isfinite(parameters(e.fit(X, y, *weights))).all())
+
+
+def refitted(**change):
+    return lambda e: fitted(*IRIS)(e.fit(*IRIS).set_params(**change))
+
+
+FEW = np.arange(150) < 3
+
+
+@pytest.mark.parametrize(("kind", "action", "options"), [
+    ("classifier", fitted(*IRIS, np.where(FEW, -1.0, 1.0)), {}),
+    ("classifier", fitted(*IRIS, np.full(150, 1e-310)), {}),
+    ("regressor", lambda e: e.fit(IRIS[0], IRIS[1] - 1.0) is e, {"loss": "poisson"}),
+    ("classifier", refitted(hidden_layer_sizes=(5,)), {"warm_start": True}),
+    ("classifier", refitted(activation="tanh"), {"warm_start": True}),
+], ids=["negative weights", "tiny weights", "Poisson", "sizes", "activation"])
+def test_refused_where_scikit_learn_goes_on(kind, action, options):
+    assert outcome(kind, action, **options) == [True, ValueError]
+
+
+@quiet
+def test_weights_near_the_largest_float_are_told_from_bad_data():
+    for estimator, message in zip(ESTIMATORS["classifier"], ("Solver produced", "sample_weight: "),
+                                  strict=True):
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=f"^{message}"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            estimator(**SMALL).fit(*IRIS, np.full(150, 1e307))
+
+
+def test_the_error_of_a_bad_list_of_activations():
+    assert outcome("classifier", fitted(*IRIS), activation=["x"]) == [
+        InvalidParameterError, ValueError]
+
+
+@pytest.mark.parametrize(("kind", "action", "options", "theirs"), [
+    ("classifier", fitted(*IRIS, np.where(np.arange(150) < 40, 0.0, 1.0)),
+     {"batch_size": 20, "shuffle": False}, ZeroDivisionError),
+    ("regressor", fitted(IRIS[0], scipy.sparse.csr_array(NUMBERS)), {"early_stopping": True},
+     TypeError),
+    ("regressor", fitted(IRIS[0], scipy.sparse.csr_matrix(NUMBERS)), {}, np.linalg.LinAlgError),
+    ("classifier", fitted(*IRIS), {"hidden_layer_sizes": (True, 2)}, TypeError),
+    ("classifier", fitted(*IRIS), {"hidden_layer_sizes": np.array(3)}, TypeError),
+    ("classifier", lambda e: e.fit(*IRIS).partial_fit(IRIS[0][:50], IRIS[1][:50]).n_iter_ == 1,
+     {"warm_start": True}, ValueError),
+    ("classifier", lambda e: e.partial_fit(*IRIS, classes=[0, 1, 2]).n_iter_ == 1,
+     {"early_stopping": True}, ValueError),
+    ("classifier", lambda e: e.fit(*IRIS).set_params(early_stopping=False).partial_fit(
+        *IRIS).n_iter_ == 1, {"early_stopping": True, "n_iter_no_change": 1}, TypeError),
+], ids=["zero weights", "sparse, early stopping", "sparse matrix", "True columns", "0-d columns",
+        "some classes", "partial_fit, early stopping", "partial_fit after early stopping"])
+def test_taken_where_scikit_learn_raises_an_error(kind, action, options, theirs):
+    assert outcome(kind, action, **options) == [theirs, True]
+
+
+def test_a_minibatch_whose_weights_are_zero_changes_nothing():
+    X, y = IRIS
+    options = {"batch_size": 50, "shuffle": False, "alpha": 0.0, "solver": "sgd", "momentum": 0.0,
+               "max_iter": 5}
+    a, b = fb.MLPClassifier(**SMALL | options), fb.MLPClassifier(**SMALL | options)
+    first = np.arange(150) < 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        a.fit(np.r_[X[::2], X[1::2]], np.r_[y[::2], y[1::2]], first.astype(float))
+        b.fit(np.r_[X[::2], X[1::2]][first], np.r_[y[::2], y[1::2]][first])
+    assert (parameters(a) == parameters(b)).all()
+
+
+def test_how_a_divergence_ends():
+    def diverge(estimator):
+        with contextlib.suppress(ValueError):
+            estimator.fit(10 * IRIS[0], IRIS[1])
+        return estimator.n_iter_, bool(np.isfinite(parameters(estimator)).all())
+
+    options = {"solver": "sgd", "learning_rate_init": 1e4}
+    theirs, (n_iter, finite) = outcome("regressor", diverge, **options)
+    assert theirs == (20, False)
+    assert n_iter < 10
+    assert finite
+    theirs, (n_iter, finite) = outcome("regressor", diverge, **options, early_stopping=True)
+    assert theirs[0] == 20
+    assert n_iter < 10
+    assert finite
+
+
+def test_what_a_refused_fit_leaves():
+    def refuse(estimator):
+        estimator.fit(*IRIS)
+        with pytest.raises(ValueError):
+            estimator.fit(IRIS[0][:, :2], IRIS[1], np.ones(3))
+        return estimator.predict(IRIS[0]).shape
+
+    assert outcome("classifier", refuse) == [ValueError, (150,)]
+
+
+@pytest.mark.parametrize(("fit", "predict", "solver", "dtypes"), [
+    ("f4", "f8", "adam", ["f8", "f4"]), ("f4", "f4", "lbfgs", ["f8", "f4"]),
+    ("f8", "g", "adam", ["g", "f8"]), ("f8", "f4", "adam", ["f8", "f8"]),
+])
+def test_predictions_have_the_dtype_of_the_weights(fit, predict, solver, dtypes):
+    found = outcome("classifier", lambda e: e.fit(IRIS[0].astype(fit), IRIS[1]).predict_proba(
+        IRIS[0].astype(predict)).dtype, solver=solver)
+    assert found == [np.dtype(dtype) for dtype in dtypes]
+
+
+# Columns of pandas that NumPy takes for objects
+
+
+FRAME = pd.DataFrame({"a": IRIS[0][:, 0].astype("f4"), "b": np.arange(150) % 7,
+                      "c": IRIS[0][:, 1] > 0, "d": IRIS[0][:, 2]})
+
+
+def converted(value, backend):
+    if backend == "pyarrow":
+        pytest.importorskip("pyarrow")
+    return value.convert_dtypes(dtype_backend=backend)
+
+
+@quiet
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+@pytest.mark.parametrize(("kind", "y"), [
+    ("classifier", pd.Series(IRIS[1])), ("classifier", pd.Series(IRIS[1] > 0)),
+    ("classifier", pd.DataFrame(LABELS > 0)), ("regressor", FRAME["d"]), ("regressor", FRAME)],
+    ids=["classes", "bool", "labels", "number", "frame"])
+def test_columns_of_extension_types(kind, y, backend):
+    weights = pd.Series(WEIGHTS["positive"][:150])
+    X, own, own_weights = (converted(value, backend) for value in (FRAME, y, weights))
+    model, expected = ESTIMATORS[kind][1](**SMALL), ESTIMATORS[kind][1](**SMALL)
+    model.fit(X, own, own_weights, X_val=X, y_val=own, sample_weight_val=own_weights)
+    expected.fit(FRAME, y, weights, X_val=FRAME, y_val=y, sample_weight_val=weights)
+    assert (parameters(model) == parameters(expected)).all()
+    assert model.validation_scores_ == expected.validation_scores_
+    assert (model.predict(X) == expected.predict(FRAME)).all()
+    if not (kind == "classifier" and y.ndim == 2):  # which scikit-learn's accuracy cannot take
+        assert model.score(X, own) == expected.score(FRAME, y)
+    holed = X.copy()
+    holed.loc[3, "b"] = pd.NA
+    for action in (lambda: model.predict(holed), lambda: model.fit(holed, own)):
+        with pytest.raises(ValueError, match="contains NaN"):
+            action()

@@ -1005,3 +1005,37 @@ def test_weights_that_do_not_fit_a_layer(W):
     layer.W = W
     with pytest.raises((TypeError, ValueError), match=r"layers: layer 0 .*: W: expected"):
         fb.Sequential([layer])
+
+
+# Columns of pandas that NumPy takes for objects
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+@pytest.mark.parametrize(("loss", "target"), [
+    (fb.SoftmaxCrossEntropy(), "b"), (fb.MeanSquaredError(), "d"), (fb.SigmoidCrossEntropy(), "c"),
+    (fb.MeanSquaredError(), ["a", "d"])], ids=["classes", "number", "bool", "two columns"])
+def test_columns_of_extension_types(loss, target, backend, rng):
+    pd = pytest.importorskip("pandas")
+    if backend == "pyarrow":
+        pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": rng.normal(size=50).astype("f4"), "b": np.arange(50) % 3,
+                          "c": rng.random(50) > 0.5, "d": rng.normal(size=50)})
+    own, weights = frame.convert_dtypes(dtype_backend=backend), pd.Series(rng.random(50) + 0.1)
+    own_weights = weights.convert_dtypes(dtype_backend=backend)
+    assert all(dtype.kind in "fib" and not isinstance(dtype, np.dtype) for dtype in own.dtypes)
+
+    def trained(X, y, w):
+        net = fb.mlp([4, 3, {"b": 3}.get(target, 1) if isinstance(target, str) else 2], seed=0)
+        net.fit(X, y, loss=loss, epochs=2, seed=0, sample_weight=w, validation_data=(X, y, w),
+                verbose=0)
+        return net, net.evaluate(X, y, loss=loss, sample_weight=w)
+
+    net, scores = trained(own, own[target], own_weights)
+    expected, expected_scores = trained(frame.to_numpy("f8"), frame[target].to_numpy(),
+                                        weights.to_numpy())
+    assert same_bits(net.parameters, expected.parameters)
+    assert scores == expected_scores
+    assert same_bits(net.predict(own), expected.predict(frame.to_numpy("f8")))
+    own.loc[3, "b"] = pd.NA
+    with pytest.raises(ValueError, match=r"^X: expected finite numbers, got nan in row 3, col"):
+        trained(own, frame[target], own_weights)

@@ -533,3 +533,142 @@ class TestWhole:
     def test_a_truth_is_no_count(self, value):
         with pytest.raises((TypeError, ValueError), match=r"^step: expected a whole number"):
             checks.whole("step", value, 0)
+
+
+class TestNothingIsLeftOut:
+    """What NumPy would take for something else than it is."""
+
+    CHECKS = (checks.floats, checks.real_numbers, checks.data)
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_masked_values(self, check):
+        masked = np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 3)
+        with pytest.raises(ValueError, match=r"^X: expected no masked values, got 2; .*\.filled"):
+            check("X", masked)
+        result = check("X", masked.filled(0))
+        assert result.tolist() == [[0, 1, 2], [3, 0, 0]]
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_a_masked_array_without_a_masked_value(self, check):
+        result = check("X", np.ma.array([1.5, 2.5], mask=[False, False]))
+        assert type(result) is np.ndarray
+        assert result.tolist() == [1.5, 2.5]
+
+    @pytest.mark.parametrize("check", CHECKS)
+    @pytest.mark.parametrize("form", ["csr_array", "csc_matrix", "coo_array", "lil_matrix"])
+    def test_sparse_where_dense_is_wanted(self, check, form):
+        sparse = pytest.importorskip("scipy.sparse")
+        with pytest.raises(TypeError, match=r"^X: expected a dense array.* pass X\.toarray\(\)"):
+            check("X", getattr(sparse, form)(np.eye(3)))
+
+    @pytest.mark.parametrize("name", kernels.__all__)
+    def test_by_every_kernel(self, name, calls):
+        sparse = pytest.importorskip("scipy.sparse")
+        call = calls[name]
+        for argument, array in call.make(np.dtype(np.float64)).items():
+            mask = np.zeros(array.shape, bool)
+            mask.reshape(-1)[0] = True
+            for wrong in (np.ma.array(array, mask=mask), sparse.coo_array(np.atleast_1d(array))):
+                if argument in call.changed and isinstance(wrong, np.ma.MaskedArray):
+                    continue  # written through: `checks.writable` takes any ndarray
+                arrays = call.make(np.dtype(np.float64)) | {argument: wrong}
+                with pytest.raises((TypeError, ValueError), match=rf"^{argument}\b"):
+                    call.run(arrays)
+
+
+class TestExtensionTypes:
+    @pytest.mark.parametrize(
+        "dtype, expected", [("Int64", "i8"), ("Int8", "i1"), ("UInt16", "u2"), ("Float32", "f4"),
+                            ("Float64", "f8"), ("boolean", "?")])
+    def test_a_column(self, dtype, expected):
+        pd = pytest.importorskip("pandas")
+        column = pd.Series([1, 0, 1]).astype(dtype)
+        for value in (column, column.array, pd.Index(column)):
+            result = checks.real_numbers("y", value)
+            assert result.tolist() == [1, 0, 1]
+            assert result.dtype == expected
+
+    def test_columns_have_the_dtype_that_holds_them_all(self):
+        pd = pytest.importorskip("pandas")
+        frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5], "c": [True, False]}).convert_dtypes()
+        for columns, dtype in ((["a"], "i8"), (["a", "b"], "f8")):
+            result = checks.real_numbers("X", frame[columns])
+            assert result.dtype == dtype
+            assert (result == frame[columns].to_numpy(dtype)).all()
+        assert checks.real_numbers("X", frame).tolist() == [[1, 0.5, 1], [2, 1.5, 0]]
+
+    @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean"])
+    def test_missing_values_become_nan(self, dtype):
+        pd = pytest.importorskip("pandas")
+        column = pd.Series([1, pd.NA, 0], dtype=dtype)
+        np.testing.assert_array_equal(checks.real_numbers("y", column), [1, np.nan, 0])
+        with pytest.raises(ValueError, match=r"^y: expected finite numbers, got nan in row 1"):
+            checks.data("y", column)
+
+    @pytest.mark.parametrize("values", [["a", "b"], [1, "b"], [None, None]])
+    def test_no_numbers(self, values):
+        pd = pytest.importorskip("pandas")
+        for value in (pd.Series(values, dtype=object), pd.DataFrame({"a": values, "b": [1, 2]}),
+                      pd.Series(["a", "b"], dtype="category")):
+            with pytest.raises(TypeError, match=r"^y: expected an array of real numbers"):
+                checks.real_numbers("y", value)
+
+    def test_columns_of_arrow(self):
+        pd = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}).convert_dtypes(dtype_backend="pyarrow")
+        assert checks.real_numbers("y", frame["a"]).dtype == "i8"
+        assert checks.real_numbers("X", frame).tolist() == [[1, 0.5], [2, 1.5]]
+
+
+class TestBoolean:
+    @pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
+    def test_booleans(self, value):
+        result = checks.boolean("resume", value)
+        assert type(result) is bool
+        assert result == value
+
+    @pytest.mark.parametrize("value", [0, 1, 1.0, "False", "", None, [], {}, np.array(True),
+                                       np.array([True, False]), object()], ids=repr)
+    def test_others(self, value):
+        with pytest.raises(TypeError, match=r"^resume: expected True or False, got .* \(\w+\)$"):
+            checks.boolean("resume", value)
+
+
+def test_read_only():
+    array = np.ones(3)
+    view = checks.read_only(array)
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 2
+    array[0] = 2  # the array itself stays as it was
+    assert view[0] == 2
+
+
+class TestExactly:
+    def test_fits(self, dtype):
+        array = np.ones((2, 3), dtype)
+        for expected in ((2, 3), None):
+            assert checks.exactly("Z", array, expected, dtype) is None
+            assert checks.returned("forward of Scale", "Z", array, expected, dtype) is None
+        assert checks.exactly("Z", array.view(np.recarray), None, dtype) is None
+
+    @pytest.mark.parametrize(
+        "array, error, got",
+        [(None, TypeError, "None"), ([1.0], TypeError, "a list"), (1.0, TypeError, "a float"),
+         (np.ma.ones((2, 3)), TypeError, "a MaskedArray"),
+         (np.ones((2, 3), "i8"), TypeError, r"int64 of shape \(2, 3\)"),
+         (np.ones((2, 3), "f4"), TypeError, r"float32 of shape \(2, 3\)"),
+         (swapped(np.ones((2, 3))), TypeError, r"[<>]f8 of shape|float64 of shape"),
+         (np.ones((3, 2)), ValueError, r"float64 of shape \(3, 2\)"),
+         (np.ones(6), ValueError, r"float64 of shape \(6,\)")],
+    )
+    def test_does_not_fit(self, array, error, got):
+        wanted = r"a numpy.ndarray of float64 and shape \(2, 3\)"
+        with pytest.raises(error, match=rf"^Z: expected {wanted}, got ({got})"):
+            checks.exactly("Z", array, (2, 3), np.dtype("f8"))
+        with pytest.raises(error, match=rf"^forward returned ({got}).*; expected Z, {wanted}$"):
+            checks.returned("forward", "Z", array, (2, 3), np.dtype("f8"))
+
+    def test_of_any_shape(self):
+        with pytest.raises(TypeError, match=r"expected a numpy.ndarray of float64, got"):
+            checks.exactly("Z", np.ones(3, "f4"), None, np.dtype("f8"))
