@@ -38,16 +38,9 @@ from .network import Sequential
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-ACTIVATIONS = {
-    "identity": None,
-    "logistic": layers.Sigmoid,
-    "tanh": layers.Tanh,
-    "relu": layers.ReLU,
-    "leaky_relu": layers.LeakyReLU,
-    "elu": layers.ELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-}
+# scikit-learn's names, and fastbp's of the others.
+ACTIVATIONS = {"identity": None, "logistic": layers.ACTIVATIONS["sigmoid"], **layers.ACTIVATIONS}
+del ACTIVATIONS["sigmoid"]
 # What becomes of the last layer's outputs, in the names of `Sequential.predict`.
 OUTPUT_ACTIVATIONS = {
     "identity": None, "logistic": "sigmoid", "softmax": "softmax", "exp": "exp",
@@ -608,8 +601,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     hidden_layer_sizes : array_like of int, default (100,)
         Columns of each hidden layer.
     activation : str or sequence of str, default "relu"
-        ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"``; also ``"leaky_relu"``,
-        ``"elu"``, ``"gelu"``, ``"silu"``.  A sequence has one for each hidden layer:
+        ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"``; also any other activation, by the
+        name of its function in `fastbp.kernels`.  A sequence has one for each hidden layer:
         ``activation=("tanh", "relu")``.
     solver : {"lbfgs", "sgd", "adam", "adamw"}, default "adam"
         ``"adamw"`` is Adam with `weight_decay` apart from the gradient:

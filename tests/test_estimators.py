@@ -817,7 +817,7 @@ def test_metadata_routing():
     {"learning_rate": fb.schedules.Exponential(0.1, 0.5)},
     {"random_state": np.random.RandomState(4)},
     {"solver": "sgd", "learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 1},
-], ids=str)
+], ids=lambda options: ", ".join(options))
 def test_copies_go_on_with_the_same_bits(options, copied):
     model = fb.MLPClassifier(**SMALL | options, batch_size=40)
     for _ in range(3):
@@ -1553,7 +1553,7 @@ PARAMETERS = {
 @pytest.mark.parametrize(("kind", "name", "value"), [
     (kind, name, value) for kind, (theirs, ours) in ESTIMATORS.items()
     for name, values in PARAMETERS.items() for value in values if name in ours().get_params()
-], ids=repr)
+], ids=lambda each: re.sub(" object at 0x.*", "", repr(each)))  # the same in every process
 def test_bad_parameters(kind, name, value):
     theirs, ours = ESTIMATORS[kind]
     estimator = ours(**{name: value})
