@@ -177,12 +177,12 @@ def _check(options):
         if getattr(options, name) is None:
             setattr(options, name, value)
     for size in options.hidden:
-        checks.whole("--hidden", size, 1)
-    checks.share("--dropout", options.dropout)
-    checks.whole("--epochs", options.epochs, 1)
-    checks.whole("--batch-size", options.batch_size, 1)
+        checks.integer("--hidden", size, 1)
+    checks.fraction("--dropout", options.dropout)
+    checks.integer("--epochs", options.epochs, 1)
+    checks.integer("--batch-size", options.batch_size, 1)
     checks.positive("--learning-rate", options.learning_rate)
-    checks.whole("--seed", options.seed, 0)
+    checks.integer("--seed", options.seed, 0)
     checks.number("--test-share", options.test_share, 0, 1, low_open=True, high_open=True)
 
 

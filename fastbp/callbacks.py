@@ -11,8 +11,10 @@ class Callback:
     """Base class of callbacks; define what you need.
 
     Each method gets the running `fastbp.training.Training`, with the attributes
-    ``network``, ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``, and
-    the method ``stop(reason)``, which ends the training after the epoch.
+    ``network``, ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``,
+    ``batch_size``, ``l2``, and the method ``stop(reason)``, which ends the training after the
+    epoch.  The last three of the attributes may be set, and so may weights and the settings of
+    the optimizer and the layers; the rest is read-only.
 
     Attributes
     ----------
@@ -88,7 +90,7 @@ class EarlyStopping(Callback):
     kept = ("best", "best_epoch", "_best_parameters")
 
     def __init__(self, patience=10, min_delta=0.0, monitor="val_loss", restore_best=True):
-        self.patience = checks.whole("patience", patience, 1)
+        self.patience = checks.integer("patience", patience, 1)
         self.min_delta = checks.number("min_delta", min_delta, 0)
         self.monitor = monitor
         self.restore_best = restore_best
@@ -97,7 +99,7 @@ class EarlyStopping(Callback):
         """Raise unless these are numbers, and parameters like the network's."""
         _check_best(values, network)
         if values.get("best_epoch") is not None:
-            checks.whole("best_epoch", values["best_epoch"], 0)
+            checks.integer("best_epoch", values["best_epoch"], 0)
 
     def on_train_begin(self, training):
         _check_recorded(self, training)
@@ -155,7 +157,7 @@ class Plateau(Callback):
 
     def __init__(self, patience=10, tol=1e-4, monitor="loss", factor=None, least=1e-6,
                  keep_best=False):
-        self.patience = patience if patience == np.inf else checks.whole("patience", patience, 1)
+        self.patience = patience if patience == np.inf else checks.integer("patience", patience, 1)
         self.tol = checks.not_negative("tol", tol)
         self.monitor = monitor
         if factor is not None:
@@ -171,7 +173,7 @@ class Plateau(Callback):
     def check_kept(self, values, network):
         """Raise unless these are numbers, and parameters like the network's."""
         _check_best(values, network)
-        checks.whole("count", values.get("count", 0), 0)
+        checks.integer("count", values.get("count", 0), 0)
 
     def on_train_begin(self, training):
         _check_recorded(self, training)

@@ -509,7 +509,7 @@ def _describe(value):
         except AttributeError:
             settings = {}
     else:
-        settings = {name: _describe(setting) if isinstance(setting, checks.Settings) else setting
+        settings = {name: _describe(setting) if isinstance(setting, checks.Validated) else setting
                     for name, setting in sorted(getattr(value, "__dict__", {}).items())}
     settings = {name: setting for name, setting in settings.items()
                 if isinstance(setting, bool | int | float | str) and name not in COUNTERS}

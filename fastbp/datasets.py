@@ -161,7 +161,7 @@ def hold_out(y, test_share=0.2, seed=0, stratify=False):
     """
     y = np.asarray(y)
     share = checks.number("test_share", test_share, 0, 1, low_open=True, high_open=True)
-    rng = np.random.default_rng(checks.whole("seed", seed, 0))
+    rng = np.random.default_rng(checks.integer("seed", seed, 0))
     order = rng.permutation(len(y))
     if stratify:
         order = order[np.argsort(y[order], kind="stable")]  # classes side by side

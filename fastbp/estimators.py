@@ -50,10 +50,10 @@ DTYPES = {"float32", "float64"}
 # let whole numbers through that are too large for one.  Other numbers are counts.
 NUMBERS = {
     "alpha": checks.not_negative, "learning_rate_init": checks.positive,
-    "power_t": checks.not_negative, "tol": checks.not_negative, "beta_1": checks.share,
-    "beta_2": checks.share, "epsilon": checks.positive, "dropout": checks.share,
+    "power_t": checks.not_negative, "tol": checks.not_negative, "beta_1": checks.fraction,
+    "beta_2": checks.fraction, "epsilon": checks.positive, "dropout": checks.fraction,
     "weight_decay": checks.not_negative, "clip_norm": checks.positive,
-    "label_smoothing": checks.share, "huber_delta": checks.positive,
+    "label_smoothing": checks.fraction, "huber_delta": checks.positive,
 }
 
 
@@ -81,7 +81,7 @@ class Record(Callback):
     def on_epoch_end(self, training):
         estimator, plateau, history = self.estimator, self.plateau, training.history
         # scikit-learn's mean over minibatches counts their rows, whatever these weigh.
-        losses, rows = training.sums.figures[:, :2].sum(axis=1), training.sums.rows
+        losses, rows = training.sums.step_stats[:, :2].sum(axis=1), training.sums.rows
         loss = float(losses @ rows / rows.sum())
         history["loss"][-1] = loss
         estimator.n_iter_ += 1
@@ -552,11 +552,11 @@ def _later(schedule, epochs, epoch):
 
 def _count(name, value):
     """A whole number of at least 1; True is one, as in scikit-learn."""
-    return checks.whole(name, int(value) if isinstance(value, bool | np.bool_) else value, 1)
+    return checks.integer(name, int(value) if isinstance(value, bool | np.bool_) else value, 1)
 
 
 def _checked_epochs(epochs):
-    return checks.whole("epochs", epochs, 1)
+    return checks.integer("epochs", epochs, 1)
 
 
 def _our_names(sample_weight, validation):

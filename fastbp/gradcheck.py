@@ -87,7 +87,7 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
     TypeError, ValueError
         As `Sequential.fit`.
     """
-    samples = checks.whole("samples", samples, 1)
+    samples = checks.integer("samples", samples, 1)
     net = net.astype("float64")
     data = Dataset(net, X, y, loss, sample_weight)
     X, y, weights = data.batch(slice(None))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a stub that setup.py writes from the table of operations
     __all__ += activation_types.__all__
 
 
-class Layer(checks.Settings):
+class Layer(checks.Validated):
     """Base class of all layers, and of your own.
 
     A subclass calls ``super().__init__()`` with its sizes and the shapes of its
@@ -82,14 +82,14 @@ class Layer(checks.Settings):
     changes = 0  # of any layer's settings: what was compiled before is out of date
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
-        n_in = None if n_in is None else checks.whole("n_in", n_in, 1)
-        n_out = n_in if n_out is None else checks.whole("n_out", n_out, 1)
+        n_in = None if n_in is None else checks.integer("n_in", n_in, 1)
+        n_out = n_in if n_out is None else checks.integer("n_out", n_out, 1)
         if n_in is None and n_out is not None:
             raise ValueError("n_in: expected a number of columns since n_out is given, got None")
         for name in parameter_shapes:
             self._check_name(name, parameter_shapes)
         shapes = {
-            name: tuple(checks.whole(name, size, 0) for size in shape)
+            name: tuple(checks.integer(name, size, 0) for size in shape)
             for name, shape in parameter_shapes.items()
         }
         vars(self).update(n_in=n_in, n_out=n_out, _parameter_shapes=shapes)
@@ -292,8 +292,8 @@ class Dense(Layer):
     """
 
     def __init__(self, n_in, n_out, init="he_uniform"):
-        n_in = checks.whole("n_in", n_in, 1)
-        n_out = checks.whole("n_out", n_out, 1)
+        n_in = checks.integer("n_in", n_in, 1)
+        n_out = checks.integer("n_out", n_out, 1)
         super().__init__(n_in, n_out, W=(n_in, n_out), b=(n_out,))
         initializers.get(init)
         self.init = init
@@ -346,10 +346,10 @@ class Dropout(Layer):
     than kept.
     """
 
-    limits = {
-        "rate": checks.share,
-        "key": lambda name, value: checks.whole(name, value, 0, 2**64 - 1),
-        "step": lambda name, value: checks.whole(name, value, 0, 2**62),
+    validators = {
+        "rate": checks.fraction,
+        "key": lambda name, value: checks.integer(name, value, 0, 2**64 - 1),
+        "step": lambda name, value: checks.integer(name, value, 0, 2**62),
     }
 
     def __init__(self, rate):
@@ -416,7 +416,7 @@ def _activation(op):
             Activation.__init__(self)
             self.alpha = alpha
 
-        contents |= {"__init__": __init__, "limits": {"alpha": checks.number}}
+        contents |= {"__init__": __init__, "validators": {"alpha": checks.number}}
     return type(op.layer, (Activation,), contents)
 
 

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-class Loss(checks.Settings):
+class Loss(checks.Validated):
     """Base class of all losses, and of your own: define ``__call__``.
 
     Attributes
@@ -109,7 +109,7 @@ class SoftmaxCrossEntropy(Loss):
         What a row counts at most in the value; the gradient knows nothing of it.
     """
 
-    limits = {"label_smoothing": checks.share, "cap": _cap}
+    validators = {"label_smoothing": checks.fraction, "cap": _cap}
     metric = Accuracy
 
     def __init__(self, label_smoothing=0.0, cap=None):
@@ -182,7 +182,7 @@ class SigmoidCrossEntropy(Elementwise):
         What an output counts at most in the value; the gradient knows nothing of it.
     """
 
-    limits = {"cap": _cap}
+    validators = {"cap": _cap}
     metric = BinaryAccuracy
     kernel = staticmethod(kernels.sigmoid_cross_entropy)
 
@@ -227,7 +227,7 @@ class Huber(Elementwise):
     delta : float above 0, default 1.0
     """
 
-    limits = {"delta": checks.positive}
+    validators = {"delta": checks.positive}
     metric = R2
     kernel = staticmethod(kernels.huber)
 
@@ -269,7 +269,7 @@ class Scaled(Loss):
     value, gradient : float above 0
     """
 
-    limits = {"value": checks.positive, "gradient": checks.positive}
+    validators = {"value": checks.positive, "gradient": checks.positive}
 
     def __init__(self, loss, value, gradient):
         if not isinstance(loss, Loss):

@@ -69,7 +69,7 @@ class Sequential:
         sequence = self._checked_layers(layers)
         self._dtype = _checked_dtype(dtype)
         if seed is not None:
-            seed = checks.whole("seed", seed, 0)
+            seed = checks.integer("seed", seed, 0)
         self.history = None
         # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
         # 2 weights of layers that were assigned later.
@@ -93,7 +93,7 @@ class Sequential:
 
     @layers.setter
     def layers(self, layers):
-        used = training.claim("network", self)
+        used = training.exclusive_use("network", self)
         try:
             self._place(self._checked_layers(layers), (2, self._assigned))
             self._assigned += 1
@@ -469,7 +469,7 @@ class Sequential:
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        used = training.claim("network", self)
+        used = training.exclusive_use("network", self)
         try:
             with threads.using(n_threads):
                 return training.fit(
@@ -652,7 +652,7 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
         isinstance(sizes, np.ndarray) and sizes.ndim == 0
     ):
         raise TypeError(f"sizes: expected a sequence of whole numbers, got {sizes!r}")
-    sizes = [checks.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
+    sizes = [checks.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected at least two, those of input and output, got {sizes}")
     dropout = checks.number("dropout", dropout, 0, 1, high_open=True)

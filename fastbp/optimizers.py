@@ -34,10 +34,10 @@ def _state(name, value):
 
 
 def _steps(name, value):
-    return checks.whole(name, value, 0, 2**62)
+    return checks.integer(name, value, 0, 2**62)
 
 
-class Optimizer(checks.Settings):
+class Optimizer(checks.Validated):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
     A subclass of your own names its state arrays in `state_names` and defines `update`.  fastbp's
@@ -65,7 +65,7 @@ class Optimizer(checks.Settings):
     neural networks", ICML 2013.
     """
 
-    limits = {
+    validators = {
         "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
         "state": _state, "steps": _steps,
     }
@@ -224,7 +224,7 @@ class SGD(Optimizer):
     clip_norm : float, optional
     """
 
-    limits = Optimizer.limits | {"momentum": _momentum, "nesterov": checks.boolean}
+    validators = Optimizer.validators | {"momentum": _momentum, "nesterov": checks.boolean}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
                  clip_norm=None):
@@ -255,8 +255,8 @@ class Adam(Optimizer):
         TensorFlow, rather than after.
     """
 
-    limits = Optimizer.limits | {
-        "beta1": checks.share, "beta2": checks.share, "epsilon": checks.positive,
+    validators = Optimizer.validators | {
+        "beta1": checks.fraction, "beta2": checks.fraction, "epsilon": checks.positive,
         "epsilon_hat": checks.boolean,
     }
     name = "adam"
@@ -312,7 +312,7 @@ class Lion(Optimizer):
     X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
 
-    limits = Optimizer.limits | {"beta1": checks.share, "beta2": checks.share}
+    validators = Optimizer.validators | {"beta1": checks.fraction, "beta2": checks.fraction}
     name = "lion"
 
     def __init__(self, learning_rate=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0,

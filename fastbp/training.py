@@ -148,14 +148,14 @@ class Dataset:
     def __len__(self):
         return self.X.shape[0] if self.rows is None else len(self.rows)
 
-    def places(self, order):
+    def row_indices(self, order):
         """Where in X, y and the weights the rows of this order are."""
         return order if self.rows is None else self.rows[order]
 
     def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
         self.check_unchanged()
-        rows = self.places(order)
+        rows = self.row_indices(order)
         if checks.is_sparse(self.X):
             X = engine.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
         else:
@@ -171,7 +171,7 @@ class Dataset:
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return self.loss.metric(self.y[rows], weights)
 
-    def n_aside(self, fraction):
+    def n_validation(self, fraction):
         """How many rows a validation fraction sets aside."""
         n = round(len(self) * fraction)
         if not 0 < n < len(self):
@@ -179,11 +179,11 @@ class Dataset:
                              f"sides, got {fraction}, which sets aside {n} of {len(self)}")
         return n
 
-    def split(self, n_aside, rng):
-        """All but n_aside rows, and those, at random; both parts are views of this one."""
+    def split(self, n_validation, rng):
+        """All but n_validation rows, and those, at random; both parts are views of this one."""
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
-        kept.rows, aside.rows = order[n_aside:], order[:n_aside]
+        kept.rows, aside.rows = order[n_validation:], order[:n_validation]
         return kept, aside
 
 
@@ -193,7 +193,7 @@ def batch_weight(weights, n):
     return float(n) if weights is None else float(np.cumsum(weights, dtype=np.float64)[-1])
 
 
-def claim(what, piece):
+def exclusive_use(what, piece):
     """The lock of a network or an optimizer, taken: each serves one training at a time.
 
     To be released in the end; nothing may come between this and the try statement.
@@ -331,7 +331,7 @@ class Training:
     @batch_size.setter
     def batch_size(self, batch_size):
         self._check_between_epochs("batch_size")
-        self._batch_size = checks.whole("batch_size", batch_size, 1)
+        self._batch_size = checks.integer("batch_size", batch_size, 1)
 
     @property
     def l2(self):
@@ -400,18 +400,18 @@ class Training:
         rates = self._rates(n_steps)
         self._sums = EpochSums(
             n_rows=len(self._data), batch_size=self.batch_size,
-            figures=np.zeros((n_steps, 3)),
+            step_stats=np.zeros((n_steps, 3)),
             metric=self._data.new_metric(),
             norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
         )
         self._lower()
-        places = self._data.places(order)
+        row_indices = self._data.row_indices(order)
         i = 0
         while i < n_steps:
             made = 0
             if self._engine is not None:
-                made = self._run_engine(places, i, n_steps, rates, interrupts)
-            if self._engine is None or self._engine.careful:
+                made = self._run_engine(row_indices, i, n_steps, rates, interrupts)
+            if self._engine is None or self._engine.needs_fallback:
                 self._step_by_layers(i + made, order, rates, interrupts)
                 made += 1
             i += made
@@ -451,12 +451,12 @@ class Training:
             )
             self._lowered, self._counted = lowered, 0
 
-    def _run_engine(self, places, i, n_steps, rates, interrupts):
+    def _run_engine(self, row_indices, i, n_steps, rates, interrupts):
         """Steps i to n_steps in the compiled engine, as many as it makes."""
         sums, metric = self._sums, self._sums.metric
         made = self._engine.run(
-            places, i, n_steps, rates, self._optimizer.steps,
-            dropout_step(self._network), sums.figures, None if metric is None else metric.sums,
+            row_indices, i, n_steps, rates, self._optimizer.steps,
+            dropout_step(self._network), sums.step_stats, None if metric is None else metric.sums,
             None if metric is None else metric.mean, sums.norms,
         )
         interrupts.call(self.count_steps)
@@ -477,13 +477,13 @@ class Training:
         """One step through the layers' own methods: gather, forward, loss, backward, update."""
         network, sums = self._network, self._sums
         X, y, w = self._data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-        Z, *figures = self._gradients_by_layers(X, y, w)
+        Z, *step_stats = self._gradients_by_layers(X, y, w)
         gradient_norm = kernels.norm(network.gradients)
-        if not np.isfinite(sum(figures)):
-            self._diverged(i, f"the loss is {sum(figures[:2])}")
+        if not np.isfinite(sum(step_stats)):
+            self._diverged(i, f"the loss is {sum(step_stats[:2])}")
         if not np.isfinite(gradient_norm):
             self._diverged(i, "the gradients are not finite")
-        sums.figures[i] = figures
+        sums.step_stats[i] = step_stats
         if sums.metric is not None:
             sums.metric.update(Z, y, w)
         if sums.norms is not None:
@@ -510,14 +510,14 @@ class Training:
     def loss_and_gradients(self):
         """The loss of all rows together, and the penalty; the gradients go to the network."""
         self._data.check_unchanged()
-        places = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
-        figures = np.zeros((1, 3))
+        row_indices = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
+        step_stats = np.zeros((1, 3))
         self._lower()
         if self._engine is None or not self._engine.run(
-            places, 0, 1, np.zeros(1), 0, 0, figures, None, None, None
+            row_indices, 0, 1, np.zeros(1), 0, 0, step_stats, None, None, None
         ):
-            figures[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
-        return figures[0, :2]
+            step_stats[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
+        return step_stats[0, :2]
 
     def _update(self, i, rate, gradient_norm):
         """One step of the optimizer, which is taken back if a weight comes out infinite.
@@ -559,7 +559,7 @@ class EpochSums:
     Attributes
     ----------
     n_rows, batch_size : int
-    figures : ndarray of shape (steps, 3)
+    step_stats : ndarray of shape (steps, 3)
         The loss, the penalty and the batch's weight of each step; zeros before it is made.
     metric : Accuracy, R2 or None
     norms : ndarray or None
@@ -568,7 +568,7 @@ class EpochSums:
 
     n_rows: int
     batch_size: int
-    figures: np.ndarray
+    step_stats: np.ndarray
     metric: object
     norms: np.ndarray | None
 
@@ -580,7 +580,7 @@ class EpochSums:
     @property
     def loss(self):
         """The mean so far."""
-        losses, penalties, weights = self.figures.T
+        losses, penalties, weights = self.step_stats.T
         # Cumulative sums add in the order of the steps; NumPy's sum does not.
         total, weight = np.cumsum([(losses + penalties) * weights, weights], axis=1)[:, -1]
         return float(total / weight) if weight > 0 else float("nan")
@@ -646,14 +646,14 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         validation_data, validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
         checkpoint, checkpoint_every, resume):
     """Train a network; `Sequential.fit` has the description."""
-    epochs = checks.whole("epochs", epochs, 1)
-    batch_size = checks.whole("batch_size", batch_size, 1)
+    epochs = checks.integer("epochs", epochs, 1)
+    batch_size = checks.integer("batch_size", batch_size, 1)
     validation_fraction = checks.number(
         "validation_fraction", validation_fraction, 0, 1, high_open=True
     )
     l2 = checks.not_negative("l2", l2)
     if seed is not None:
-        seed = checks.whole("seed", seed, 0)
+        seed = checks.integer("seed", seed, 0)
     if optimizer is None:
         optimizer = optimizers.Adam()
     if not isinstance(optimizer, optimizers.Optimizer):
@@ -665,7 +665,7 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
     optimizer.rate(0.0)
     callbacks = _checked_callbacks(callbacks)
-    checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, 1)
+    checkpoint_every = checks.integer("checkpoint_every", checkpoint_every, 1)
     if checkpoint is None and resume:
         raise ValueError("resume: expected False without checkpoint, the folder to go on from")
     if checkpoint is not None and callable(shuffle):
@@ -681,14 +681,14 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         validation = Dataset(network, X_val, y_val, loss, *w_val, prefix="validation_data ")
         validation_fraction = 0.0
     if validation_fraction > 0:
-        data.n_aside(validation_fraction)
+        data.n_validation(validation_fraction)
     described = {} if checkpoint is None else describe_fit(
         data, validation, layers=network.layers, loss=loss, optimizer=optimizer, l2=l2,
         batch_size=batch_size, shuffle=shuffle, gradient_norms=gradient_norms,
         seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
         callbacks=[type(callback).__name__ for callback in callbacks],
     )
-    used = claim("optimizer", optimizer)
+    used = exclusive_use("optimizer", optimizer)
     try:
         with Checkpoints(checkpoint, checkpoint_every, resume, described,
                          optimizer._first_rate) as checkpoints:
@@ -716,7 +716,7 @@ def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, val
     streams = network._streams(seed)
     rng = np.random.default_rng(streams[0])
     if validation_fraction > 0:
-        data, validation = data.split(data.n_aside(validation_fraction), rng)
+        data, validation = data.split(data.n_validation(validation_fraction), rng)
     run = Training(network, data, optimizer, epochs, batch_size, history, l2, validation)
     for callback in callbacks:
         callback.on_train_begin(run)
@@ -826,8 +826,8 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     from scipy.optimize import minimize
 
     l2 = checks.not_negative("l2", l2)
-    max_iter = checks.whole("max_iter", max_iter, 1)
-    max_evaluations = checks.whole("max_evaluations", max_evaluations, 1)
+    max_iter = checks.integer("max_iter", max_iter, 1)
+    max_evaluations = checks.integer("max_evaluations", max_evaluations, 1)
     tol = checks.not_negative("tol", tol)
     if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for layer in network.layers):
         raise ValueError("network: expected one without dropout, whose loss would be another in "
@@ -851,7 +851,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         callback(intermediate_result)
 
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
-    used = claim("network", network)
+    used = exclusive_use("network", network)
     try:
         result = minimize(objective, network.parameters[order].astype(np.float64),
                           method="L-BFGS-B", jac=True, options=options,

@@ -1367,7 +1367,7 @@ def test_a_callback_changes_the_batch_size(kind, early_stopping):
     sums = []
 
     def grow(training):
-        losses = training.sums.figures[:, :2].sum(axis=1)
+        losses = training.sums.step_stats[:, :2].sum(axis=1)
         sizes = [training.batch_size] * len(losses)
         sizes[-1] = n - sum(sizes[:-1])
         sums.append(np.average(losses, weights=sizes))

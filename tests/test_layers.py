@@ -422,7 +422,7 @@ def test_a_parameter_named_like_a_gradient():
 
 
 @pytest.mark.parametrize("name", ["forward", "backward", "config", "cache", "key", "step",
-                                  "parameter_shapes", "bound", "own", "limits"])
+                                  "parameter_shapes", "bound", "own", "validators"])
 def test_a_parameter_named_like_what_a_layer_has(name):
     class Own(fb.Layer):
         def own(self):

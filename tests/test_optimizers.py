@@ -54,6 +54,10 @@ WORKED = [
     (fb.AdamW(0.1, epsilon=0.5, weight_decay=0.25), [G],
      [[1 * 0.975 - 0.1 * 0.5 / 1, -2 * 0.975 - 0.1 * 1 / 1.5]]),
     (fb.AdamW(0.1), [[0, 0]], [[0.999, -1.998]]),
+    # U = sign(0.25 M + 0.75 g): of g, and then of 0.25 (0.125, 0.25) + 0.75 (-1, 0)
+    (fb.Lion(0.1, 0.25, 0.75), [G, H], [[0.9, -2.1], [1.0, -2.2]]),
+    (fb.Lion(0.1, 0.25, 0.75, weight_decay=0.5), [G], [[0.95 - 0.1, -1.9 - 0.1]]),
+    (fb.Lion(0.1), [[0, -3]], [[1.0, -1.9]]),
 ]
 
 
@@ -113,6 +117,21 @@ def test_adam_over_twenty_steps(dtype, kind, rate, beta1, beta2, decay, hat, see
 
 
 # Clipping
+
+
+@given(
+    rate=st.floats(1e-4, 0.5), beta1=st.floats(0, 0.99), beta2=st.floats(0, 0.99),
+    decay=st.sampled_from([0.0, 0.1]), seed=st.integers(0, 99),
+)
+@settings(max_examples=20)
+def test_lion_over_twenty_steps(rate, beta1, beta2, decay, seed):
+    rng = np.random.default_rng(seed)
+    P, M, gradients = rng.normal(size=37), np.zeros(37), rng.normal(size=(20, 37))
+    found = steps(fb.Lion(rate, beta1, beta2, decay), P, gradients)
+    for g, after in zip(gradients, found, strict=True):
+        P = P - rate * (np.sign(beta1 * M + (1 - beta1) * g) + decay * P)
+        M = beta2 * M + (1 - beta2) * g
+        np.testing.assert_allclose(after, P, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [fb.SGD, fb.Adam, fb.AdamW])

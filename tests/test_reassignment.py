@@ -282,7 +282,7 @@ for row in (300, 10**15, -1):  # it leaves such a step to others
     wrong = rows.copy()
     wrong[70] = row
     e = make()
-    assert steps(e, wrong) == 2 and e.careful
+    assert steps(e, wrong) == 2 and e.needs_fallback
 S = scipy.sparse.csr_array(X)
 refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([0, 300]), np.dtype("f4"))
 refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([-1]), np.dtype("f4"))

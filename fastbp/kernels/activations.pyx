@@ -153,8 +153,8 @@ def dropout(X, rate, key, step, *, out=None):
     """
     X = checks.floats("X", X)
     rate = checks.number("rate", rate, 0, 1, high_open=True)
-    key = checks.whole("key", key, 0, 2**64 - 1)
-    step = checks.whole("step", step, 0, 2**64 - 1)
+    key = checks.integer("key", key, 0, 2**64 - 1)
+    step = checks.integer("step", step, 0, 2**64 - 1)
     Y = checks.output(out, X.shape, X.dtype, in_place=[X])
     if X.dtype == "f4":
         apply_dropout[float](X.reshape(-1), Y.reshape(-1), rate, key, step)

@@ -307,21 +307,21 @@ def _wanted(shape, dtype):
     return f"a numpy.ndarray of {dtype}" + (f" and shape {shape}" if shape is not None else "")
 
 
-class Settings:
+class Validated:
     """Base class of objects whose settings are checked whenever they are set.
 
     Attributes
     ----------
-    limits : dict of str to callable
+    validators : dict of str to callable
         For a setting's name, a function ``(name, value)`` that returns the value to keep or
         raises an error.
     """
 
-    limits = {}
+    validators = {}
 
     def __setattr__(self, name, value):
-        if name in self.limits:
-            value = self.limits[name](name, value)
+        if name in self.validators:
+            value = self.validators[name](name, value)
         super().__setattr__(name, value)
 
 
@@ -354,7 +354,7 @@ def boolean(name, value):
     raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
 
 
-def share(name, value):
+def fraction(name, value):
     """A number in [0, 1)."""
     return number(name, value, 0, 1, high_open=True)
 
@@ -402,7 +402,7 @@ def number(name, value, low=None, high=None, *, low_open=False, high_open=False)
     return result
 
 
-def whole(name, value, low, high=None):
+def integer(name, value, low, high=None):
     """`value` as an int, if it is whole and between `low` and `high`.
 
     Raises

@@ -26,51 +26,51 @@ cdef enum:
     WIDEST_TILE = 32
 
 
-cdef fbp_product forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
-                                 const real *X, const real *W, const real *b,
-                                 real *Z) noexcept nogil:
+cdef fbp_gemm forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                              const real *X, const real *W, const real *b,
+                              real *Z) noexcept nogil:
     """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
-    return fbp_product(m=batch, n=n_out, k=n_in, A=X, a_row=n_in, a_col=1, B=W, b_row=n_out,
-                       b_col=1, bias=b, C=Z, c_row=n_out, gradient=False, relu=False, gate=NULL)
+    return fbp_gemm(m=batch, n=n_out, k=n_in, A=X, a_row=n_in, a_col=1, B=W, b_row=n_out,
+                    b_col=1, bias=b, C=Z, c_row=n_out, gradient=False, relu=False, relu_mask=NULL)
 
 
-cdef fbp_product weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
-                                 const real *X, const real *dZ, real *dW) noexcept nogil:
+cdef fbp_gemm weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                              const real *X, const real *dZ, real *dW) noexcept nogil:
     """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
-    return fbp_product(m=n_in, n=n_out, k=batch, A=X, a_row=1, a_col=n_in, B=dZ, b_row=n_out,
-                       b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, relu=False,
-                       gate=NULL)
+    return fbp_gemm(m=n_in, n=n_out, k=batch, A=X, a_row=1, a_col=n_in, B=dZ, b_row=n_out,
+                    b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, relu=False,
+                    relu_mask=NULL)
 
 
-cdef fbp_product bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
-                              const real *dZ, real *db) noexcept nogil:
+cdef fbp_gemm bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
+                           const real *dZ, real *db) noexcept nogil:
     """db[j] = Σᵢ dZ[i, j], a row of ones times dZ: the same 1 again and again."""
-    return fbp_product(m=1, n=n_out, k=batch, A=one, a_row=0, a_col=0, B=dZ, b_row=n_out,
-                       b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, relu=False,
-                       gate=NULL)
+    return fbp_gemm(m=1, n=n_out, k=batch, A=one, a_row=0, a_col=0, B=dZ, b_row=n_out,
+                    b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, relu=False,
+                    relu_mask=NULL)
 
 
-cdef fbp_product input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
-                               const real *dZ, const real *W, real *dX) noexcept nogil:
+cdef fbp_gemm input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
+                            const real *dZ, const real *W, real *dX) noexcept nogil:
     """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
-    return fbp_product(m=batch, n=n_in, k=n_out, A=dZ, a_row=n_out, a_col=1, B=W, b_row=1,
-                       b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, relu=False,
-                       gate=NULL)
+    return fbp_gemm(m=batch, n=n_in, k=n_out, A=dZ, a_row=n_out, a_col=1, B=W, b_row=1,
+                    b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, relu=False,
+                    relu_mask=NULL)
 
 
-cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept nogil:
+cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nogil:
     """This member's part of a product, with a look at signals now and then.
 
     Whether to go on: false when it was interrupted.
     """
     cdef Py_ssize_t first, stop, panel
-    cdef fbp_product rows
+    cdef fbp_gemm rows
     if me.parts > 1:
         if product.m == 1 or product.n >= COLUMNS_PER_THREAD * me.parts:
-            fbp_share(me, product.n, WIDEST_TILE, &first, &stop)
+            fbp_partition(me, product.n, WIDEST_TILE, &first, &stop)
             fbp_take_columns(&product, first, stop, sizeof(real))
         else:
-            fbp_share(me, product.m, 1, &first, &stop)
+            fbp_partition(me, product.m, 1, &first, &stop)
             fbp_take_rows(&product, first, stop, sizeof(real))
     panel = max(1, tier.work_per_look // (max(1, product.n) * max(1, product.k)))
     if product.m <= panel:
@@ -81,13 +81,13 @@ cdef bint matmul(fbp_product product, fbp_member *me, real *workspace) noexcept 
         rows = product
         fbp_take_rows(&rows, first, min(first + panel, product.m), sizeof(real))
         fbp_matmul(tier, &rows, workspace)
-        if not look(me):
+        if not check_signals(me):
             return False
         first += panel
     return True
 
 
-cdef void matmul_part(void *work, fbp_member *me) noexcept nogil:
+cdef void matmul_part(void *work, fbp_worker *me) noexcept nogil:
     """The task of `matmul_alone`: its product in a workspace of this thread's own."""
     cdef Alone *alone = <Alone *>work
     cdef void *workspace = NULL
@@ -101,12 +101,12 @@ cdef void matmul_part(void *work, fbp_member *me) noexcept nogil:
 
 
 cdef struct Alone:
-    fbp_product product
+    fbp_gemm product
     size_t size  # of a number
     bint large
 
 
-cdef int matmul_alone(fbp_product product, size_t size) except -1:
+cdef int matmul_alone(fbp_gemm product, size_t size) except -1:
     """A whole product, with threads and workspaces of its own."""
     cdef Alone alone
     cdef double work = <double>product.m * product.n * product.k

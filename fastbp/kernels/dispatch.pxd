@@ -40,7 +40,7 @@ cdef extern from "simd/dispatch.h" nogil:
 
     const fbp_tier *fbp_tier_at(int i) noexcept
 
-    ctypedef struct fbp_product:
+    ctypedef struct fbp_gemm:
         Py_ssize_t m, n, k
         const void *A
         Py_ssize_t a_row, a_col
@@ -50,13 +50,13 @@ cdef extern from "simd/dispatch.h" nogil:
         void *C
         Py_ssize_t c_row
         bint gradient, relu
-        const void *gate
+        const void *relu_mask
 
-    void fbp_take_rows(fbp_product *product, Py_ssize_t first, Py_ssize_t stop,
+    void fbp_take_rows(fbp_gemm *product, Py_ssize_t first, Py_ssize_t stop,
                        size_t size) noexcept
-    void fbp_take_columns(fbp_product *product, Py_ssize_t first, Py_ssize_t stop,
+    void fbp_take_columns(fbp_gemm *product, Py_ssize_t first, Py_ssize_t stop,
                           size_t size) noexcept
-    void fbp_matmul(const fbp_tier *tier, const fbp_product *product, void *workspace) noexcept
+    void fbp_matmul(const fbp_tier *tier, const fbp_gemm *product, void *workspace) noexcept
     void fbp_unary(const fbp_tier *tier, int which, Py_ssize_t n,
                    const void *X, void *Y, double parameter) noexcept
     void fbp_unary_backward(const fbp_tier *tier, int which, Py_ssize_t n, const void *dA,

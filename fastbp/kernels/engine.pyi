@@ -12,7 +12,7 @@ SOURCES: str
 
 @final
 class Engine:
-    careful: bool
+    needs_fallback: bool
     made: int
     threads: int
     def __init__(
@@ -38,7 +38,7 @@ class Engine:
         rates: _Doubles,
         steps_before: int,
         dropout_steps_before: int,
-        figures: _Doubles,
+        step_stats: _Doubles,
         metric_sums: _Doubles | None,
         metric_mean: _Doubles | None,
         layer_norms: _Doubles | None,

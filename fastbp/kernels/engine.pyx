@@ -10,8 +10,8 @@ gradient, goes back, and updates the parameters.  A team of threads makes a run 
 together: each does its part of every operation, and they meet before the next one.
 
 If anything is unusual (a loss or gradient that is not finite, a step so large that it might
-make a weight infinite) the engine stops before the update, and the caller does that step the
-careful way.
+make a weight infinite) the engine stops before the update, and the caller makes that step
+layer by layer, which finds out what is wrong.
 """
 
 cimport cython
@@ -24,7 +24,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy as np
 
 from fastbp.kernels.dense cimport (
-    FBP_WORKSPACE, bias_product, fbp_product, forward_product, input_product, matmul,
+    FBP_WORKSPACE, bias_product, fbp_gemm, forward_product, input_product, matmul,
     weights_product,
 )
 from fastbp.kernels.dispatch cimport (
@@ -40,7 +40,7 @@ from fastbp.kernels.optimizers cimport (
     penalize_block, sum_of_squares_of,
 )
 from fastbp.kernels.threads cimport (
-    fbp_meet, fbp_member, fbp_note, fbp_share, run_team, threads_for,
+    fbp_barrier, fbp_worker, fbp_note, fbp_partition, run_team, threads_for,
 )
 
 from . import checks, memory, ops
@@ -80,7 +80,7 @@ cdef enum:
 
 # What the engine writes down of a step: the loss, the penalty, and the batch's weight.
 cdef enum:
-    FIGURES = 3
+    N_STATS = 3
 
 METRICS = {
     None: NO_METRIC, "accuracy": LABELS, "signs": SIGNS, "rows of signs": ROWS_OF_SIGNS,
@@ -108,8 +108,8 @@ cdef struct Operation:
     bint from_output       # a function whose derivative is taken from its output
     uint64_t key           # of dropout
     int64_t steps_ahead    # of dropout: how far its count is from that of the run
-    bint in_product        # a ReLU that the dense layer before it applies
-    bint in_gradient       # a ReLU whose backward the dense layer after it applies
+    bint fused_in_forward        # a ReLU that the dense layer before it applies
+    bint fused_in_backward       # a ReLU whose backward the dense layer after it applies
     void *input
     void *output
 
@@ -153,7 +153,7 @@ cdef struct Plan:
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
     double *squares        # sums of blocks of weights
-    void *upstream[2]
+    void *grad_buffers[2]
     void *for_products     # FBP_WORKSPACE numbers for each thread
 
 
@@ -165,12 +165,12 @@ cdef struct Run:
     const double *rates
     long steps_before
     uint64_t dropout_steps_before
-    double *figures
+    double *step_stats
     double *metric_sums
     const double *metric_mean
     double *layer_norms
     double loss, penalty
-    bint careful, no_label, no_row, in_time
+    bint needs_fallback, no_label, no_row, in_time
     Py_ssize_t made
 
 
@@ -210,7 +210,7 @@ cdef class Engine:
         not as many as there are, or an array is not what the compiled code takes it for.
     """
 
-    cdef readonly bint careful     # the next step is to be made the careful way
+    cdef readonly bint needs_fallback     # the next step is the caller's to make
     cdef readonly Py_ssize_t made  # steps of all runs
     cdef list arrays               # what the plan's pointers point into
     cdef list borrowed             # those of them that are not the engine's own
@@ -233,7 +233,7 @@ cdef class Engine:
         plan.parameters = self._borrow("parameters", parameters)
         plan.gradients = self._borrow("gradients", gradients)
         plan.n_parameters = parameters.size
-        plan.batch_size = checks.whole("batch_size", batch_size, 1)
+        plan.batch_size = checks.integer("batch_size", batch_size, 1)
         plan.n_rows, plan.n_in = X.shape
 
         self._take(X)
@@ -345,8 +345,8 @@ cdef class Engine:
                 work += 16 * plan.batch_size * width  # about what a map costs
             width = op.n_out
             widest = max(widest, width)
-            op.in_product = name == "relu" and in_place
-            op.in_gradient = name == "relu" and names[i + 1:i + 2] == ["dense"]
+            op.fused_in_forward = name == "relu" and in_place
+            op.fused_in_backward = name == "relu" and names[i + 1:i + 2] == ["dense"]
             op.output = current if in_place else self._new(plan.batch_size, dtype, width)
             current = op.output
         if offset != plan.n_parameters:
@@ -354,12 +354,12 @@ cdef class Engine:
                              f"there are, got {offset}")
         plan.n_out = width
         for i in range(2):
-            plan.upstream[i] = self._new(plan.batch_size, dtype, widest)
+            plan.grad_buffers[i] = self._new(plan.batch_size, dtype, widest)
         return work
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[::1] rates, long steps_before, uint64_t dropout_steps_before,
-            double[:, ::1] figures, double[::1] metric_sums, const double[::1] metric_mean,
+            double[:, ::1] step_stats, double[::1] metric_sums, const double[::1] metric_mean,
             double[::1] layer_norms):
         """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
 
@@ -373,7 +373,7 @@ cdef class Engine:
             The learning rate of each of the epoch's steps.
         steps_before, dropout_steps_before : int
             Steps that the optimizer and dropout have counted before step `first`.
-        figures : memoryview of float64, of shape (steps, 3)
+        step_stats : memoryview of float64, of shape (steps, 3)
             The loss, the penalty and the batch's weight of each of the epoch's steps;
             written to.
         metric_sums, metric_mean : memoryview of float64
@@ -384,15 +384,15 @@ cdef class Engine:
         Returns
         -------
         int
-            Steps made; fewer than asked for when time is up or, where `careful` is set
-            then, when the next step has to be made the careful way.
+            Steps made; fewer than asked for when time is up or, where `needs_fallback` is set
+            then, when the next step is the caller's to make.
         """
         cdef Run run
         cdef Py_ssize_t batches = (rows.shape[0] + self.plan.batch_size - 1) // self.plan.batch_size
-        cdef Py_ssize_t most = min(figures.shape[0], rates.shape[0], batches)
-        if not 0 <= first < stop <= most or figures.shape[1] != FIGURES:
+        cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], batches)
+        if not 0 <= first < stop <= most or step_stats.shape[1] != N_STATS:
             raise ValueError(f"stop: expected at most {most} steps, as there are minibatches and "
-                             f"rows of figures and rates, got {first} to {stop}")
+                             f"rows of step_stats and rates, got {first} to {stop}")
         check_sums(self.plan.metric, self.plan.n_out, metric_sums, metric_mean)
         if layer_norms is not None and layer_norms.shape[0] != self.n_dense:
             raise ValueError(f"layer_norms: expected {self.n_dense} numbers, one for each dense "
@@ -405,14 +405,14 @@ cdef class Engine:
         run.first, run.stop = first, stop
         run.rates = &rates[0]
         run.steps_before, run.dropout_steps_before = steps_before, dropout_steps_before
-        run.figures = &figures[0, 0]
+        run.step_stats = &step_stats[0, 0]
         run.metric_sums = NULL if metric_sums is None else &metric_sums[0]
         run.metric_mean = NULL
         if metric_mean is not None:
             run.metric_mean = &metric_mean[0]
         run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
         run.penalty = 0
-        run.careful = run.no_label = run.no_row = False
+        run.needs_fallback = run.no_label = run.no_row = False
         run.made = 0
         # Fewer, if that is what somebody wants by now, or this is a fork.
         cdef int threads = min(self.threads, threads_for(self.work))
@@ -420,7 +420,7 @@ cdef class Engine:
             with nogil:
                 run_team(threads, run_doubles if self.is_double else run_floats, &run)
         finally:
-            self.careful = run.careful
+            self.needs_fallback = run.needs_fallback
             self.made += run.made
         return run.made
 
@@ -513,17 +513,17 @@ cdef double seconds() noexcept nogil:
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
-cdef void run_floats(void *work, fbp_member *me) noexcept nogil:
+cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:
     cdef Run *run = <Run *>work
     run_steps(run, me, <float *>run.plan.parameters, <float *>run.plan.gradients)
 
 
-cdef void run_doubles(void *work, fbp_member *me) noexcept nogil:
+cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
     cdef Run *run = <Run *>work
     run_steps(run, me, <double *>run.plan.parameters, <double *>run.plan.gradients)
 
 
-cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients) noexcept nogil:
+cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients) noexcept nogil:
     """This thread's part of every step, until the time is up or something is in the way.
 
     All threads go through this alike: what they decide on is the same for all.
@@ -548,16 +548,16 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         rate = run.rates[step]
         dropout_step = run.dropout_steps_before + <uint64_t>(step - run.first)
         gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
-        if not fbp_meet(me):
+        if not fbp_barrier(me):
             return
         if run.no_label or run.no_row:
             if leads:
-                run.careful = True
+                run.needs_fallback = True
             return
         if not forward(plan, me, m, dropout_step, parameters):
             return
         Z = <real *>plan.operations[plan.n_operations - 1].output
-        if not (lose(run, me, m, Z)
+        if not (compute_loss(run, me, m, Z)
                 and backward(plan, me, m, dropout_step, parameters, gradients)
                 and penalize(run, me, m, parameters, gradients)
                 and size_of(plan, me, gradients, &size)):
@@ -568,12 +568,12 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
         if not (isfinite(run.loss + run.penalty) and isfinite(size) and reach < limit
                 and rate * plan.weight_decay <= 1):
             if leads:
-                run.careful = True
+                run.needs_fallback = True
             return
         if run.layer_norms is not NULL:
             if leads:
                 add_layer_norms(plan, gradients, run.layer_norms)
-            if not fbp_meet(me):  # before anybody clips them
+            if not fbp_barrier(me):  # before anybody clips them
                 return
         update(plan, me, rate, size, run.steps_before + (step - run.first) + 1, parameters,
                gradients)
@@ -582,12 +582,12 @@ cdef void run_steps(Run *run, fbp_member *me, real *parameters, real *gradients)
             run.made += 1
             run.in_time = seconds() < deadline
         # A step that was made is whole, whatever has come up in the meantime.
-        if not fbp_meet(me) or not run.in_time:
+        if not fbp_barrier(me) or not run.in_time:
             return
         step += 1
 
 
-cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t m,
+cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
                  real *x) noexcept nogil:
     """The batch's rows of X to `x`, and those of the targets and weights to their places.
 
@@ -597,7 +597,7 @@ cdef void gather(Run *run, const fbp_member *me, const int64_t *rows, Py_ssize_t
     cdef real *y = <real *>plan.y_batch
     cdef real *w = <real *>plan.w_batch
     cdef Py_ssize_t i, first, stop, n = plan.n_out
-    fbp_share(me, m, 1, &first, &stop)
+    fbp_partition(me, m, 1, &first, &stop)
     for i in range(first, stop):
         if not 0 <= rows[i] < plan.n_rows:
             fbp_note(&run.no_row)
@@ -684,11 +684,11 @@ cdef void spread_rows(const Plan *plan, const index *starts, const index *column
                 out[i * n + j] += values[p]
 
 
-cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropout_step,
+cdef bint forward(const Plan *plan, fbp_worker *me, Py_ssize_t m, uint64_t dropout_step,
                   real *parameters) noexcept nogil:
     """Each operation writes its output.  Whether to go on, as everywhere below."""
     cdef const Operation *op
-    cdef fbp_product product
+    cdef fbp_gemm product
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *W
     cdef const real *X
@@ -697,56 +697,56 @@ cdef bint forward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropo
     cdef int i
     for i in range(plan.n_operations):
         op = &plan.operations[i]
-        if op.in_product:
+        if op.fused_in_forward:
             continue
         X, Z = <const real *>op.input, <real *>op.output
-        fbp_share(me, m * op.n_out, GRAIN, &first, &stop)
+        fbp_partition(me, m * op.n_out, GRAIN, &first, &stop)
         if op.kind == DENSE:
             W = parameters + op.parameters
             product = forward_product(m, op.n_in, op.n_out, X, <const real *>W,
                                       <const real *>(W + op.n_in * op.n_out), Z)
-            product.relu = i + 1 < plan.n_operations and plan.operations[i + 1].in_product
+            product.relu = i + 1 < plan.n_operations and plan.operations[i + 1].fused_in_forward
             matmul(product, me, workspace)
         elif op.kind == DROPOUT:
             fbp_dropout(tier, stop - first, X + first, Z + first, op.parameter, op.key,
                         dropout_step + <uint64_t>op.steps_ahead, first)
         else:
             fbp_unary(tier, op.kind, stop - first, X + first, Z + first, op.parameter)
-        if not fbp_meet(me):
+        if not fbp_barrier(me):
             return False
     return True
 
 
-cdef bint lose(Run *run, fbp_member *me, Py_ssize_t m, const real *Z) noexcept nogil:
-    """The loss, for the record, and its gradient in the first upstream array."""
+cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z) noexcept nogil:
+    """The loss, for the record, and its gradient in the first grad_buffers array."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
     cdef double scale = loss_scale(m, weights)
     cdef const int64_t *labels = plan.label_batch
-    cdef real *dZ = <real *>plan.upstream[0]
+    cdef real *dZ = <real *>plan.grad_buffers[0]
     cdef Py_ssize_t i, first, stop, n = plan.n_out
-    fbp_share(me, m, 1, &first, &stop)
+    fbp_partition(me, m, 1, &first, &stop)
     fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
              &labels[first] if labels else labels, &weights[first] if weights else weights,
              scale, plan.loss_parameter, plan.loss_cap, dZ + first * n, plan.row_losses + first)
     if plan.gradient_scale != 1:
         for i in range(first * n, stop * n):
             dZ[i] *= <real>plan.gradient_scale
-    if not fbp_meet(me):
+    if not fbp_barrier(me):
         return False
     if me.part == 0:
         run.loss = sum_of_losses(m, weights, plan.row_losses) * scale * plan.value_scale
     return True
 
 
-cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t dropout_step,
+cdef bint backward(const Plan *plan, fbp_worker *me, Py_ssize_t m, uint64_t dropout_step,
                    real *parameters, real *gradients) noexcept nogil:
-    """The gradients of all parameters, from the loss's in the first upstream array."""
+    """The gradients of all parameters, from the loss's in the first grad_buffers array."""
     cdef const Operation *op
-    cdef fbp_product product
-    cdef real *dZ = <real *>plan.upstream[0]
-    cdef real *dX = <real *>plan.upstream[1]
+    cdef fbp_gemm product
+    cdef real *dZ = <real *>plan.grad_buffers[0]
+    cdef real *dX = <real *>plan.grad_buffers[1]
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *saved
     cdef real *dW
@@ -755,9 +755,9 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
     cdef int i
     for i in range(plan.n_operations - 1, plan.first_dense - 1, -1):
         op = &plan.operations[i]
-        if op.in_gradient:
+        if op.fused_in_backward:
             continue
-        fbp_share(me, m * op.n_out, GRAIN, &first, &stop)
+        fbp_partition(me, m * op.n_out, GRAIN, &first, &stop)
         if op.kind == DENSE:
             dW = gradients + op.parameters
             # Three products that read dZ and write apart: no need to meet in between.
@@ -768,8 +768,8 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
             if i > plan.first_dense:
                 product = input_product(m, op.n_in, op.n_out, <const real *>dZ,
                                         <const real *>(parameters + op.parameters), dX)
-                if plan.operations[i - 1].in_gradient:
-                    product.gate = op.input
+                if plan.operations[i - 1].fused_in_backward:
+                    product.relu_mask = op.input
                 matmul(product, me, workspace)
                 dZ, dX = dX, dZ
         elif op.kind == DROPOUT:
@@ -779,12 +779,12 @@ cdef bint backward(const Plan *plan, fbp_member *me, Py_ssize_t m, uint64_t drop
             saved = <real *>(op.output if op.from_output else op.input)
             fbp_unary_backward(tier, op.kind, stop - first, dZ + first, saved + first,
                                dZ + first, op.parameter)
-        if not fbp_meet(me):
+        if not fbp_barrier(me):
             return False
     return True
 
 
-cdef bint penalize(Run *run, fbp_member *me, Py_ssize_t m, real *parameters,
+cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
                    real *gradients) noexcept nogil:
     """Add the gradient of the penalty on the weights, and note what it is."""
     cdef const Plan *plan = run.plan
@@ -799,14 +799,14 @@ cdef bint penalize(Run *run, fbp_member *me, Py_ssize_t m, real *parameters,
         op = &plan.operations[i]
         if op.kind == DENSE:
             n = op.n_in * op.n_out
-            fbp_share(me, n_blocks(n), 1, &first, &stop)
+            fbp_partition(me, n_blocks(n), 1, &first, &stop)
             for block in range(first, stop):
                 start = block * SQUARES_BLOCK
                 squares[block] = penalize_block(
                     min(n - start, SQUARES_BLOCK), parameters + op.parameters + start,
                     gradients + op.parameters + start, strength)
             squares += n_blocks(n)
-    if not fbp_meet(me):
+    if not fbp_barrier(me):
         return False
     if me.part == 0:
         squares = plan.squares
@@ -828,23 +828,23 @@ cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
     return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
 
 
-cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size) noexcept nogil:
+cdef bint size_of(const Plan *plan, fbp_worker *me, const real *X, double *size) noexcept nogil:
     """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
     adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
     cdef double part
     cdef Py_ssize_t i, first, stop, n_parts
     if plan.clip_norm > 0:
         n_parts = n_blocks(plan.n_parameters)
-        fbp_share(me, n_parts, 1, &first, &stop)
+        fbp_partition(me, n_parts, 1, &first, &stop)
         for i in range(first, stop):
             plan.sizes[i] = fbp_sum_of_squares(
                 tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
                 X + i * SQUARES_BLOCK)
     else:
         n_parts = me.parts
-        fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
+        fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
         plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
-    if not fbp_meet(me):
+    if not fbp_barrier(me):
         return False
     size[0] = 0
     for i in range(n_parts):
@@ -858,7 +858,7 @@ cdef bint size_of(const Plan *plan, fbp_member *me, const real *X, double *size)
     return True
 
 
-cdef void update(const Plan *plan, const fbp_member *me, double rate, double norm, long step,
+cdef void update(const Plan *plan, const fbp_worker *me, double rate, double norm, long step,
                  real *parameters, real *gradients) noexcept nogil:
     """Clip, and one step of the optimizer, if there is one."""
     cdef real *state[FBP_MOST_STATE]
@@ -866,7 +866,7 @@ cdef void update(const Plan *plan, const fbp_member *me, double rate, double nor
     cdef Py_ssize_t i, first, stop
     if plan.update == NO_UPDATE:
         return
-    fbp_share(me, plan.n_parameters, GRAIN, &first, &stop)
+    fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
     if plan.clip_norm > 0 and norm > plan.clip_norm:
         factor = <real>(plan.clip_norm / norm)
         for i in range(first, stop):
@@ -890,14 +890,14 @@ cdef void add_layer_norms(const Plan *plan, const real *gradients,
 
 
 cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
-    """Write the step's figures down, and add it to the metric's sums."""
+    """Write the step's step_stats down, and add it to the metric's sums."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
-    cdef double *figures = run.figures + FIGURES * step
+    cdef double *step_stats = run.step_stats + N_STATS * step
     cdef real *rates
-    figures[0], figures[1] = run.loss, run.penalty
-    figures[2] = sum_of_weights(m, weights)
+    step_stats[0], step_stats[1] = run.loss, run.penalty
+    step_stats[2] = sum_of_weights(m, weights)
     if plan.metric == LABELS:
         count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
     elif plan.metric == SIGNS or plan.metric == ROWS_OF_SIGNS:
@@ -905,7 +905,7 @@ cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcep
     elif plan.metric == SQUARES:
         add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
     elif plan.metric == SQUARES_OF_RATES:
-        rates = <real *>plan.upstream[0]  # nobody needs what is there any more
+        rates = <real *>plan.grad_buffers[0]  # nobody needs what is there any more
         fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
                     run.metric_sums)

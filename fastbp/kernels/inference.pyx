@@ -13,14 +13,14 @@ from libc.math cimport isfinite
 from libc.string cimport memcpy
 
 from fastbp.kernels.dense cimport (
-    FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_product, forward_product, matmul,
+    FBP_WORKSPACE, WORK_FOR_WORKSPACE, fbp_gemm, forward_product, matmul,
 )
 from fastbp.kernels.dispatch cimport (
     fbp_largest, fbp_softmax, fbp_unary, real, tier,
 )
 from fastbp.kernels.guards cimport Borrowed, check_chain
 from fastbp.kernels.threads cimport (
-    fbp_member, fbp_note, fbp_share, fbp_task, look, run_team, threads_for,
+    fbp_worker, fbp_note, fbp_partition, fbp_task, check_signals, run_team, threads_for,
 )
 
 from . import checks
@@ -207,21 +207,21 @@ cdef bint apart(X, Z):
     return x + cnp.PyArray_NBYTES(X) <= z or z + cnp.PyArray_NBYTES(Z) <= x
 
 
-cdef void run_floats(void *work, fbp_member *me) noexcept nogil:
+cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:
     cdef Call *call = <Call *>work
     run_chunks(call, me, <const float *>call.X, <float *>call.Z)
 
 
-cdef void run_doubles(void *work, fbp_member *me) noexcept nogil:
+cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
     cdef Call *call = <Call *>work
     run_chunks(call, me, <const double *>call.X, <double *>call.Z)
 
 
-cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcept nogil:
+cdef void run_chunks(Call *call, fbp_worker *me, const real *X, real *Z) noexcept nogil:
     """This thread's rows, a chunk at a time, between two arrays that take turns."""
     cdef Py_ssize_t first, stop, rows, work = 0
-    fbp_share(me, call.rows, 1, &first, &stop)
-    cdef fbp_member alone = me[0]  # in each product: nobody shares in it
+    fbp_partition(me, call.rows, 1, &first, &stop)
+    cdef fbp_worker alone = me[0]  # in each product: nobody shares in it
     alone.parts = 1
     cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
     cdef Py_ssize_t room = (chunk * call.widest + 15) // 16 * 16
@@ -240,12 +240,12 @@ cdef void run_chunks(Call *call, fbp_member *me, const real *X, real *Z) noexcep
         work += rows * call.work_per_row
         if work >= tier.work_per_look:
             work = 0
-            if not look(me):
+            if not check_signals(me):
                 break
     PyMem_RawFree(memory)
 
 
-cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t rows, real *Z,
+cdef bint forward(const Call *call, fbp_worker *me, const real *X, Py_ssize_t rows, real *Z,
                   real *here, real *there, real *workspace) noexcept nogil:
     """One chunk; the last operation writes to Z, the others to `here` and `there` in turn.
 
@@ -255,7 +255,7 @@ cdef bint forward(const Call *call, fbp_member *me, const real *X, Py_ssize_t ro
     cdef const real *W
     cdef real *output
     cdef const Operation *op
-    cdef fbp_product product
+    cdef fbp_gemm product
     cdef int i
     for i in range(call.n_operations):
         op = &call.operations[i]

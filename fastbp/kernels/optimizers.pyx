@@ -53,7 +53,7 @@ def update_step(name, parameters, gradients, state, *, learning_rate, step, attr
             raise ValueError(f"{what}: expected {', '.join(wanted) or 'nothing'} for {name}, got "
                              f"{', '.join(map(str, given)) or 'nothing'}")
     learning_rate = checks.number("learning_rate", learning_rate, 0)
-    step = checks.whole("step", step, 1, 2**62)
+    step = checks.integer("step", step, 1, 2**62)
     numbers = np.array([0.0, *(checks.number(key, attributes[key]) for key in op.attributes)])[1:]
     arrays = [state[key] for key in op.state]
     gradients = _state(parameters, gradients, **state)
@@ -223,7 +223,7 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     algorithm 1; I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
     ICLR 2019.
     """
-    step = checks.whole("step", step, 1, 2**62)
+    step = checks.integer("step", step, 1, 2**62)
     learning_rate = checks.number("learning_rate", learning_rate, 0)
     beta1 = checks.number("beta1", beta1, 0, 1, high_open=True)
     beta2 = checks.number("beta2", beta2, 0, 1, high_open=True)

@@ -27,15 +27,15 @@ typedef struct {
 } fbp_team;
 
 /* How often a member asks whether the others have come, before it sleeps. */
-enum { FBP_MOST_PATIENCE = 2000, FBP_LEAST_PATIENCE = 100 };
+enum { FBP_MOST_SPINS = 2000, FBP_LEAST_SPINS = 100 };
 
 typedef struct {
     fbp_team *team;
     int part, parts;
-    int patience;
-} fbp_member;
+    int spin_limit;
+} fbp_worker;
 
-typedef void (*fbp_task)(void *work, fbp_member *me);
+typedef void (*fbp_task)(void *work, fbp_worker *me);
 
 /* Run a task in at most so many threads.  Whether it was interrupted. */
 static inline int fbp_run_team(int threads, fbp_task task, void *work)
@@ -45,25 +45,25 @@ static inline int fbp_run_team(int threads, fbp_task task, void *work)
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
         {
-            fbp_member me = {&team, omp_get_thread_num(), omp_get_num_threads(), FBP_MOST_PATIENCE};
+            fbp_worker me = {&team, omp_get_thread_num(), omp_get_num_threads(), FBP_MOST_SPINS};
             task(work, &me);
         }
         return team.interrupted;
     }
 #endif
     (void)threads;
-    fbp_member me = {&team, 0, 1, 0};
+    fbp_worker me = {&team, 0, 1, 0};
     task(work, &me);
     return team.interrupted;
 }
 
-static inline void fbp_interrupt(fbp_member *me)
+static inline void fbp_interrupt(fbp_worker *me)
 {
     __atomic_store_n(&me->team->interrupted, 1, __ATOMIC_RELAXED);
 }
 
 /* Whether this member may as well leave off; the others find out in their own time. */
-static inline int fbp_interrupted(const fbp_member *me)
+static inline int fbp_interrupted(const fbp_worker *me)
 {
     return __atomic_load_n(&me->team->interrupted, __ATOMIC_RELAXED);
 }
@@ -86,7 +86,7 @@ static inline void fbp_pause(void)
  * microseconds at most.  Then it sleeps: on a busy machine the one it waits for may want its
  * CPU.  Where that happens often, it asks less and less.  An OpenMP barrier has the patience
  * of many of the scheduler's turns, and two teams on the same CPUs hardly get on. */
-static inline int fbp_meet(fbp_member *me)
+static inline int fbp_barrier(fbp_worker *me)
 {
     fbp_team *team = me->team;
     if (me->parts == 1) return !team->interrupted;
@@ -103,14 +103,14 @@ static inline int fbp_meet(fbp_member *me)
         }
         return !team->stopping;
     }
-    for (int i = 0; i < me->patience; i++) {
+    for (int i = 0; i < me->spin_limit; i++) {
         if (__atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) != passed) {
-            me->patience = FBP_MOST_PATIENCE;
+            me->spin_limit = FBP_MOST_SPINS;
             return !team->stopping;
         }
         fbp_pause();
     }
-    if (me->patience > FBP_LEAST_PATIENCE) me->patience /= 2;
+    if (me->spin_limit > FBP_LEAST_SPINS) me->spin_limit /= 2;
     pthread_mutex_lock(&team->mutex);
     __atomic_add_fetch(&team->asleep, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&team->passed, __ATOMIC_SEQ_CST) == passed)
@@ -121,8 +121,8 @@ static inline int fbp_meet(fbp_member *me)
 }
 
 /* This member's part of n things, cut only at multiples of `grain`. */
-static inline void fbp_share(const fbp_member *me, ptrdiff_t n, ptrdiff_t grain, ptrdiff_t *first,
-                             ptrdiff_t *stop)
+static inline void fbp_partition(const fbp_worker *me, ptrdiff_t n, ptrdiff_t grain,
+                                 ptrdiff_t *first, ptrdiff_t *stop)
 {
     const ptrdiff_t grains = (n + grain - 1) / grain;
     *first = grains * me->part / me->parts * grain;

@@ -41,7 +41,7 @@ cdef extern from *:
     void fbp_forget() noexcept nogil
 
 cdef extern from "team.h" nogil:
-    void fbp_interrupt(fbp_member *me) noexcept
+    void fbp_interrupt(fbp_worker *me) noexcept
 
 cdef extern from "Python.h":
     # Without Cython's check, so that the exception stays set for the end of the task.
@@ -99,7 +99,7 @@ cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
     return -1 if raised else 0
 
 
-cdef bint look(fbp_member *me) noexcept nogil:
+cdef bint check_signals(fbp_worker *me) noexcept nogil:
     """Look for signals, such as Ctrl-C.  Whether to go on."""
     if me.part == 0 and not fbp_interrupted(me):
         with gil:
@@ -140,7 +140,7 @@ def set_num_threads(n_threads):
         If it is not a whole number of at least 1.
     """
     global preferred
-    preferred = 0 if n_threads is None else checks.whole("n_threads", n_threads, 1, MOST)
+    preferred = 0 if n_threads is None else checks.integer("n_threads", n_threads, 1, MOST)
 
 
 class using:
@@ -150,7 +150,7 @@ class using:
 
     def __init__(self, n_threads):
         if n_threads is not None:
-            n_threads = checks.whole("n_threads", n_threads, 1, MOST)
+            n_threads = checks.integer("n_threads", n_threads, 1, MOST)
         self.n_threads = n_threads
 
     def __enter__(self):

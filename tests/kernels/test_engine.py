@@ -76,6 +76,7 @@ OPTIMIZERS = {
     "adam": lambda: fb.Adam(0.01, weight_decay=0.01, clip_norm=1.0),
     "adamw": lambda: fb.AdamW(fb.schedules.Step(0.01, 1)),
     "undamped": lambda: fb.SGD(0.01, 1.0),
+    "lion": lambda: fb.Lion(0.003, weight_decay=0.1, clip_norm=1.0),
     "adam with epsilon hat": lambda: fb.Adam(0.01, epsilon=1e-3, epsilon_hat=True),
 }
 

@@ -71,35 +71,35 @@ typedef struct {
     const void *bias; /* (n,); may be NULL */
     void *C;          /* element (i, j) is C[i * c_row + j] */
     ptrdiff_t c_row;
-    int gradient;     /* C is one: see vectors.h */
-    int relu;         /* C becomes max(C, 0) */
-    const void *gate; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
-} fbp_product;
+    int gradient;          /* C is one: see vectors.h */
+    int relu;              /* C becomes max(C, 0) */
+    const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
+} fbp_gemm;
 
 /* Narrow a product to some rows, or columns, of C; `size` is that of a number, in bytes. */
-static inline void fbp_take_rows(fbp_product *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
+static inline void fbp_take_rows(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
 {
     const ptrdiff_t bytes = (ptrdiff_t)size;
     p->m = stop - first;
     p->A = (const char *)p->A + first * p->a_row * bytes;
     p->C = (char *)p->C + first * p->c_row * bytes;
-    if (p->gate) p->gate = (const char *)p->gate + first * p->c_row * bytes;
+    if (p->relu_mask) p->relu_mask = (const char *)p->relu_mask + first * p->c_row * bytes;
 }
 
-static inline void fbp_take_columns(fbp_product *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
+static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
 {
     const ptrdiff_t bytes = (ptrdiff_t)size;
     p->n = stop - first;
     p->B = (const char *)p->B + first * p->b_col * bytes;
     p->C = (char *)p->C + first * bytes;
     if (p->bias) p->bias = (const char *)p->bias + first * bytes;
-    if (p->gate) p->gate = (const char *)p->gate + first * bytes;
+    if (p->relu_mask) p->relu_mask = (const char *)p->relu_mask + first * bytes;
 }
 
 #define FBP_DECLARE_TABLE(real, dtype)                                                          \
     typedef struct {                                                                            \
         /* workspace may be NULL, which makes a large product slower */                         \
-        void (*matmul)(const fbp_product *product, real *workspace);                            \
+        void (*matmul)(const fbp_gemm *product, real *workspace);                               \
         void (*unary[FBP_UNARIES])(ptrdiff_t n, const real *X, real *Y, real parameter);        \
         /* dZ from dA and what ops.def says is saved: Z or A */                                 \
         void (*unary_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *saved, \

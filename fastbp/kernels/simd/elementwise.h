@@ -112,14 +112,14 @@ static inline vec f_log(vec x, vec alpha) { return (void)alpha, v_log(x); }
 static inline vec f_log1p(vec x, vec alpha) { return (void)alpha, v_log1p(x); }
 static inline vec f_erf(vec x, vec alpha) { return (void)alpha, v_erf(x); }
 
-#define UNARY(name)                                                                  \
-    static void unary_##name(ptrdiff_t n, const real *X, real *Y, real parameter)    \
-    {                                                                                \
-        const vec alpha = v_splat(parameter);                                        \
-        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                               \
-            const vec x = v_load_part(X + i, n - i, 0);                              \
-            v_store_part(Y + i, n - i, v_zero_below(f_##name(x, alpha), FBP_LEAST)); \
-        }                                                                            \
+#define UNARY(name)                                                                       \
+    static void unary_##name(ptrdiff_t n, const real *X, real *Y, real parameter)         \
+    {                                                                                     \
+        const vec alpha = v_splat(parameter);                                             \
+        for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                                    \
+            const vec x = v_load_part(X + i, n - i, 0);                                   \
+            v_store_part(Y + i, n - i, v_zero_below(f_##name(x, alpha), FBP_MIN_NORMAL)); \
+        }                                                                                 \
     }
 #define UNARY_BACKWARD(name)                                                                      \
     static void unary_##name##_backward(ptrdiff_t n, const real *dA, const real *saved, real *dZ, \
@@ -129,7 +129,7 @@ static inline vec f_erf(vec x, vec alpha) { return (void)alpha, v_erf(x); }
         for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {                                            \
             const vec d = v_load_part(dA + i, n - i, 0);                                          \
             const vec z = v_load_part(saved + i, n - i, 0);                                       \
-            v_store_part(dZ + i, n - i, v_zero_below(d_##name(d, z, alpha), FBP_LEAST_GRADIENT)); \
+            v_store_part(dZ + i, n - i, v_zero_below(d_##name(d, z, alpha), FBP_MIN_GRADIENT));   \
         }                                                                                         \
     }
 
@@ -152,7 +152,7 @@ static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t k
         uint32_t word[4];
         fbp_philox((uint64_t)(first + i) / 4, step, key, word);
         for (ptrdiff_t l = 0; l < 4 && i + l < n; l++)
-            Y[i + l] = word[l] < threshold ? 0 : v_zero_below(X[i + l] * scale, FBP_LEAST);
+            Y[i + l] = word[l] < threshold ? 0 : v_zero_below(X[i + l] * scale, FBP_MIN_NORMAL);
     }
 #else
     typedef uint32_t words __attribute__((vector_size(FBP_LANES * 4)));
@@ -164,7 +164,7 @@ static void dropout(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t k
             memcpy(&w, word + l, sizeof w);
             const ivec kept = __builtin_convertvector(w >= threshold - (words){0}, ivec);
             const vec x = v_load_part(X + i + l, n - i - l, 0);
-            const vec y = v_zero_below(x * v_splat(scale), FBP_LEAST);
+            const vec y = v_zero_below(x * v_splat(scale), FBP_MIN_NORMAL);
             v_store_part(Y + i + l, n - i - l, v_from_bits(v_bits(y) & kept));
         }
     }

@@ -51,7 +51,7 @@ static void softmax(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P)
         const vec inverse = v_splat((real)1 / sum);
         for (ptrdiff_t j = 0; j < n; j += FBP_LANES)
             v_store_part(p + j, n - j,
-                         v_zero_below(v_load_part(p + j, n - j, 0) * inverse, FBP_LEAST));
+                         v_zero_below(v_load_part(p + j, n - j, 0) * inverse, FBP_MIN_NORMAL));
     }
 }
 
@@ -127,11 +127,11 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
                 const vec t = v_fma(v_splat(keep), y, v_splat(spread));
                 const vec p = v_load_part(e + j, room - j, 0) * inverse_sum;
                 v_store_part(dz + j, n - j,
-                             v_zero_below(v_splat(row_scale) * (p - t), FBP_LEAST_GRADIENT));
+                             v_zero_below(v_splat(row_scale) * (p - t), FBP_MIN_GRADIENT));
             }
             if (labels) {
                 const real d = row_scale * (label_p - (keep + spread));
-                dz[labels[i]] = d < FBP_LEAST_GRADIENT && -FBP_LEAST_GRADIENT < d ? 0 : d;
+                dz[labels[i]] = d < FBP_MIN_GRADIENT && -FBP_MIN_GRADIENT < d ? 0 : d;
             }
         }
     }
@@ -208,7 +208,7 @@ static inline void poisson_element(vec z, vec y, vec unused, vec *value, vec *sl
                 value = v_select(v_lt(v_splat(cap), value), v_splat(cap), value);              \
                 lanes[LANE(j)] = lanes[LANE(j)] + value;                                       \
                 v_store_part(dZ + i * n + j, n - j,                                            \
-                             v_zero_below(row_scale * slope, FBP_LEAST_GRADIENT));             \
+                             v_zero_below(row_scale * slope, FBP_MIN_GRADIENT));               \
             }                                                                                  \
             row_losses[i] = (double)add_lanes(lanes) / (double)n;                              \
         }                                                                                      \

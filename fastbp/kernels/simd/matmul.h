@@ -5,11 +5,11 @@
 /* One element at a time, as the numerics contract says it: blocks of FBP_K_BLOCK,
  * each a chain of fused multiply-adds in ascending p, added in order.  The first
  * chain starts at the bias, the others at 0. */
-static void matmul(const fbp_product *c, real *workspace)
+static void matmul(const fbp_gemm *c, real *workspace)
 {
     (void)workspace;
-    const real *A = c->A, *B = c->B, *bias = c->bias, *gate = c->gate;
-    const real least = c->gradient ? FBP_LEAST_GRADIENT : FBP_LEAST;
+    const real *A = c->A, *B = c->B, *bias = c->bias, *relu_mask = c->relu_mask;
+    const real least = c->gradient ? FBP_MIN_GRADIENT : FBP_MIN_NORMAL;
     for (ptrdiff_t i = 0; i < c->m; i++) {
         for (ptrdiff_t j = 0; j < c->n; j++) {
             real sum = bias ? bias[j] : 0;
@@ -24,7 +24,7 @@ static void matmul(const fbp_product *c, real *workspace)
             const ptrdiff_t at = i * c->c_row + j;
             sum = v_zero_below(sum, least);
             if (c->relu) sum = v_relu(sum);
-            if (gate) sum = v_relu_backward(sum, gate[at]);
+            if (relu_mask) sum = v_relu_backward(sum, relu_mask[at]);
             ((real *)c->C)[at] = sum;
         }
     }
@@ -68,8 +68,8 @@ typedef struct {
     const real *row_start; /* the same by row */
     int is_first, is_last; /* of the blocks along k */
     real least;            /* results below it are 0 */
-    int relu;              /* see fbp_product */
-    const real *gate;
+    int relu;              /* see fbp_gemm */
+    const real *relu_mask;
     real *C; /* element (i, j) at C[i * c_row + j] */
     ptrdiff_t c_row;
     ptrdiff_t columns; /* of C that the tile may write */
@@ -140,9 +140,9 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
             if (t->is_last) {
                 sum[i][u] = v_zero_below(sum[i][u], t->least);
                 if (t->relu) sum[i][u] = v_relu(sum[i][u]);
-                if (t->gate) {
-                    const real *gate = t->gate + i * t->c_row + u * FBP_LANES;
-                    sum[i][u] = v_relu_backward(sum[i][u], v_load_part(gate, columns, 0));
+                if (t->relu_mask) {
+                    const real *relu_mask = t->relu_mask + i * t->c_row + u * FBP_LANES;
+                    sum[i][u] = v_relu_backward(sum[i][u], v_load_part(relu_mask, columns, 0));
                 }
             }
             v_store_part(c, columns, sum[i][u]);
@@ -210,8 +210,9 @@ INLINE void row_tile(const tile_t *t, const int vectors)
         if (t->is_last) {
             sum[u] = v_zero_below(sum[u], t->least);
             if (t->relu) sum[u] = v_relu(sum[u]);
-            if (t->gate)
-                sum[u] = v_relu_backward(sum[u], v_load_part(t->gate + u * FBP_LANES, columns, 0));
+            if (t->relu_mask)
+                sum[u] =
+                    v_relu_backward(sum[u], v_load_part(t->relu_mask + u * FBP_LANES, columns, 0));
         }
         v_store_part(c, columns, sum[u]);
     }
@@ -323,11 +324,11 @@ static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_
 }
 
 /* A product as it is described, from chains that start by column, or else by row. */
-static void product(const fbp_product *c, const real *row_start, real *workspace)
+static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 {
     const ptrdiff_t m = c->m, n = c->n, k = c->k, a_row = c->a_row, a_col = c->a_col;
     const ptrdiff_t b_row = c->b_row, b_col = c->b_col, c_row = c->c_row;
-    const real *A = c->A, *B = c->B, *start = c->bias, *gate = c->gate;
+    const real *A = c->A, *B = c->B, *start = c->bias, *relu_mask = c->relu_mask;
     real *C = c->C;
     real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
     const ptrdiff_t a_bytes = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real);
@@ -345,7 +346,7 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
             .k = least_of(k - p, FBP_K_BLOCK),
             .is_first = p == 0,
             .is_last = k - p <= FBP_K_BLOCK,
-            .least = c->gradient ? FBP_LEAST_GRADIENT : FBP_LEAST,
+            .least = c->gradient ? FBP_MIN_GRADIENT : FBP_MIN_NORMAL,
             .relu = c->relu,
             .c_row = c_row,
         };
@@ -377,7 +378,7 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
                     t.A = A_block;
                     t.start = start && p == 0 ? start + j : NULL;
                     t.C = C + j;
-                    t.gate = gate ? gate + j : NULL;
+                    t.relu_mask = relu_mask ? relu_mask + j : NULL;
                     run_row_tile(&t);
                     continue;
                 }
@@ -391,7 +392,7 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
                     const ptrdiff_t stop = height * number / n_tiles;
                     t.A = A_block + i * t.a_row;
                     t.C = C + (i_block + i) * c_row + j;
-                    t.gate = gate ? gate + (i_block + i) * c_row + j : NULL;
+                    t.relu_mask = relu_mask ? relu_mask + (i_block + i) * c_row + j : NULL;
                     t.row_start = row_start && p == 0 ? row_start + i_block + i : NULL;
                     if (prefetch && n - j >= 2 * width)
                         prefetch_b(B + p * b_row + (j + width) * b_col, b_row, b_col, t.k, i, stop,
@@ -405,12 +406,12 @@ static void product(const fbp_product *c, const real *row_start, real *workspace
 }
 
 /* The mirror image of C, B^T A^T, for few columns, which would leave lanes idle. */
-static void mirrored_product(const fbp_product *c)
+static void transposed_product(const fbp_gemm *c)
 {
     real mirror[FBP_LANES * M_BLOCK];
     for (ptrdiff_t i = 0; i < c->m; i += M_BLOCK) {
         const ptrdiff_t width = least_of(c->m - i, M_BLOCK);
-        const fbp_product mirrored = {
+        const fbp_gemm mirrored = {
             .m = c->n,
             .n = width,
             .k = c->k,
@@ -430,9 +431,9 @@ static void mirrored_product(const fbp_product *c)
             for (ptrdiff_t j = 0; j < c->n; j++) {
                 const ptrdiff_t at = (i + l) * c->c_row + j;
                 real sum = mirror[j * width + l];
-                if (c->gate) {
-                    const real gate = ((const real *)c->gate)[at];
-                    sum = gate > 0 ? sum : gate <= 0 ? 0 : gate;
+                if (c->relu_mask) {
+                    const real relu_mask = ((const real *)c->relu_mask)[at];
+                    sum = relu_mask > 0 ? sum : relu_mask <= 0 ? 0 : relu_mask;
                 }
                 ((real *)c->C)[at] = sum;
             }
@@ -440,7 +441,7 @@ static void mirrored_product(const fbp_product *c)
     }
 }
 
-static void matmul(const fbp_product *c, real *workspace)
+static void matmul(const fbp_gemm *c, real *workspace)
 {
     /* The columns that do not fill a vector, if they are few.  Where A's columns are not
      * contiguous the mirrored product transposes them first, which pays only for very few. */
@@ -450,11 +451,11 @@ static void matmul(const fbp_product *c, real *workspace)
         product(c, NULL, workspace);
         return;
     }
-    fbp_product whole = *c, part = *c;
+    fbp_gemm whole = *c, part = *c;
     fbp_take_columns(&whole, 0, c->n - rest, sizeof(real));
     fbp_take_columns(&part, c->n - rest, c->n, sizeof(real));
     if (whole.n > 0) product(&whole, NULL, workspace);
-    mirrored_product(&part);
+    transposed_product(&part);
 }
 
 #endif

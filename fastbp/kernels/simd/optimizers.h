@@ -7,7 +7,7 @@ static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real 
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec p = v_load_part(parameters + i, n - i, 0);
         const vec g = v_fma(v_splat(strength), p, v_load_part(gradients + i, n - i, 0));
-        v_store_part(gradients + i, n - i, v_zero_below(g, FBP_LEAST_GRADIENT));
+        v_store_part(gradients + i, n - i, v_zero_below(g, FBP_MIN_GRADIENT));
     }
 }
 
@@ -32,11 +32,11 @@ INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, 
         const vec descent = s->rate * g;
         const vec v = v_fma(s->momentum, v_load_part(velocity, left, 0), -descent);
         p = p + (s->nesterov ? v_fma(s->momentum, v, -descent) : v);
-        v_store_part(velocity, left, v_zero_below(v, FBP_LEAST));
+        v_store_part(velocity, left, v_zero_below(v, FBP_MIN_NORMAL));
     } else {
         p = v_fma(-s->rate, g, p);
     }
-    v_store_part(parameters, left, v_zero_below(p, FBP_LEAST));
+    v_store_part(parameters, left, v_zero_below(p, FBP_MIN_NORMAL));
 }
 
 static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, real *const *state,
@@ -79,7 +79,7 @@ static double power(double base, int64_t exponent)
  * m = beta1 m + (1 - beta1) g
  * v = beta2 v + (1 - beta2) g^2
  * parameter = keep * parameter - rate m / (correction sqrt(v) + epsilon)
- * where g counts as 0 below FBP_LEAST_ROOT, so that g^2 is not subnormal.
+ * where g counts as 0 below FBP_MIN_ROOT, so that g^2 is not subnormal.
  */
 static void update_adam(ptrdiff_t n, real *parameters, const real *gradients, real *const *state,
                         double learning_rate, int64_t step, const double *attributes)
@@ -94,21 +94,21 @@ static void update_adam(ptrdiff_t n, real *parameters, const real *gradients, re
     /* Added before the correction, epsilon is corrected along with sqrt(v).  A float cannot hold
      * every epsilon; 0 would make 0 / 0 of a weight never moved. */
     const real eps = (real)(epsilon_hat ? attributes[3] * root : attributes[3]);
-    const vec epsilon = v_splat(eps < FBP_LEAST ? FBP_LEAST : eps);
+    const vec epsilon = v_splat(eps < FBP_MIN_NORMAL ? FBP_MIN_NORMAL : eps);
     const vec l2 = v_splat((real)(decoupled ? 0.0 : weight_decay));
     const vec keep = v_splat((real)(decoupled ? 1.0 - learning_rate * weight_decay : 1.0));
     real *m = state[0], *v = state[1];
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec p = v_load_part(parameters + i, n - i, 0);
         const vec g =
-            v_zero_below(v_fma(l2, p, v_load_part(gradients + i, n - i, 0)), FBP_LEAST_ROOT);
+            v_zero_below(v_fma(l2, p, v_load_part(gradients + i, n - i, 0)), FBP_MIN_ROOT);
         const vec m_new = v_fma(beta1, v_load_part(m + i, n - i, 0), rest1 * g);
         const vec v_new = v_fma(beta2, v_load_part(v + i, n - i, 0), rest2 * (g * g));
         const vec scale = v_fma(correction, v_sqrt(v_new), epsilon);
         const vec p_new = v_fma(-rate, m_new / scale, keep * p);
-        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_LEAST));
-        v_store_part(v + i, n - i, v_zero_below(v_new, FBP_LEAST));
-        v_store_part(parameters + i, n - i, v_zero_below(p_new, FBP_LEAST));
+        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_MIN_NORMAL));
+        v_store_part(v + i, n - i, v_zero_below(v_new, FBP_MIN_NORMAL));
+        v_store_part(parameters + i, n - i, v_zero_below(p_new, FBP_MIN_NORMAL));
     }
 }
 
@@ -130,8 +130,9 @@ static void update_lion(ptrdiff_t n, real *parameters, const real *gradients, re
         const vec u = v_fma(beta1, before, rest1 * g);
         const vec step_size = v_select(v_lt(zero, u), rate, v_select(v_lt(u, zero), -rate, zero));
         const vec m_new = v_fma(beta2, before, rest2 * g);
-        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_LEAST));
-        v_store_part(parameters + i, n - i, v_zero_below(v_fma(keep, p, -step_size), FBP_LEAST));
+        v_store_part(m + i, n - i, v_zero_below(m_new, FBP_MIN_NORMAL));
+        v_store_part(parameters + i, n - i,
+                     v_zero_below(v_fma(keep, p, -step_size), FBP_MIN_NORMAL));
     }
     (void)step;
 }

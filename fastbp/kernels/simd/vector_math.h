@@ -7,7 +7,7 @@
  * What holds for all of them:
  *   - the error is below 2 ULP wherever the true result is a normal number; the maxima
  *     measured, float / double, stand above each function
- *   - exp and sigmoid give 0 instead of a result below FBP_LEAST; the others give a subnormal
+ *   - exp and sigmoid give 0 instead of a result below FBP_MIN_NORMAL; the others give a subnormal
  *     result only for an argument about as small
  *   - NaN gives NaN; infinities, overflow and poles give what C's functions give
  *   - the odd functions are odd to the bit; expm1, log1p and the odd ones keep the sign of a
@@ -255,7 +255,7 @@ static inline vec v_log_edges(vec x, vec y)
  */
 static inline vec v_log(vec x)
 {
-    const ivec subnormal = v_lt(x, v_splat(FBP_LEAST));
+    const ivec subnormal = v_lt(x, v_splat(FBP_MIN_NORMAL));
     const vec scale = v_splat((real)((integer)1 << FBP_MANTISSA_BITS));
     const vec z = v_select(subnormal, x * scale, x);
     const ivec k = v_log_exponent(z);

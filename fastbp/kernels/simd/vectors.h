@@ -9,10 +9,10 @@
  * `+ - * /`, unary `-` and, on ivec, `& | ~ << >>` are the language's own.
  *
  * Subnormal numbers cost some processors a hundred cycles each.  No kernel returns
- * one: what is smaller than FBP_LEAST, the least normal number, becomes 0.
- * Gradients become 0 below FBP_LEAST_GRADIENT, so that their products with weights
+ * one: what is smaller than FBP_MIN_NORMAL, the least normal number, becomes 0.
+ * Gradients become 0 below FBP_MIN_GRADIENT, so that their products with weights
  * and inputs of an ordinary size are normal too, and what is squared counts as 0
- * below FBP_LEAST_ROOT.  All this is part of the results, the same on every
+ * below FBP_MIN_ROOT.  All this is part of the results, the same on every
  * machine; no floating-point mode is changed.
  */
 
@@ -23,17 +23,17 @@ typedef float real;
 typedef int32_t integer;
 #define FBP_MANTISSA_BITS 23
 #define SIGN_BIT INT32_MIN
-#define FBP_LEAST 0x1p-126f
-#define FBP_LEAST_GRADIENT 0x1p-100f
-#define FBP_LEAST_ROOT 0x1p-56f
+#define FBP_MIN_NORMAL 0x1p-126f
+#define FBP_MIN_GRADIENT 0x1p-100f
+#define FBP_MIN_ROOT 0x1p-56f
 #else
 typedef double real;
 typedef int64_t integer;
 #define FBP_MANTISSA_BITS 52
 #define SIGN_BIT INT64_MIN
-#define FBP_LEAST 0x1p-1022
-#define FBP_LEAST_GRADIENT 0x1p-960
-#define FBP_LEAST_ROOT 0x1p-500
+#define FBP_MIN_NORMAL 0x1p-1022
+#define FBP_MIN_GRADIENT 0x1p-960
+#define FBP_MIN_ROOT 0x1p-500
 #endif
 
 #if FBP_LANES == 1
