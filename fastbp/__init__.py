@@ -10,20 +10,25 @@
 True
 """
 
-from importlib.util import find_spec as _find_spec
+try:
+    from . import kernels
+except ImportError as error:
+    from importlib.machinery import EXTENSION_SUFFIXES as _SUFFIXES
+    from pathlib import Path as _Path
 
-if _find_spec("fastbp.kernels.dispatch") is None:
+    _kernels = _Path(__file__).parent / "kernels"
+    if any((_kernels / f"dispatch{suffix}").exists() for suffix in _SUFFIXES):
+        raise
     raise ImportError(
-        f"fastbp: {__path__[0]} holds the sources, which are not built.  To build them there: "
-        f"pip install --editable .  To use the fastbp that is installed: the command fastbp, or "
+        f"fastbp: {_kernels.parent} holds the sources, which are not built.  To build them there: "
+        f"pip install --editable .  To use a fastbp that is installed: the command fastbp, or "
         f"Python started in another folder."
-    )
+    ) from error
 
 from . import (
     callbacks,
     datasets,
     initializers,
-    kernels,
     layers,
     losses,
     metrics,
