@@ -55,15 +55,23 @@ class BuildKernels(build_ext):
         return True
 
 
-def write_stubs():
-    """What type checkers read of the functions and classes that follow from ops.def."""
+def read_ops():
+    """The table of operations, which is no part of an installed package yet."""
     spec = importlib.util.spec_from_file_location("ops", KERNELS / "ops.py")
     ops = sys.modules["ops"] = importlib.util.module_from_spec(spec)  # where dataclasses look
     spec.loader.exec_module(ops)
+    return ops
+
+
+def write_stubs(ops):
+    """What type checkers read of the functions and classes that follow from the table."""
     for path, text in ((KERNELS / "activations.pyi", ops.kernels_stub()),
                        (KERNELS.parent / "activation_types.pyi", ops.layers_stub())):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+OPS = read_ops()
 
 
 def kernel(name, *sources):
@@ -71,13 +79,14 @@ def kernel(name, *sources):
         f"fastbp.kernels.{name}",
         [str(KERNELS / f"{name}.pyx"), *(str(KERNELS / "simd" / source) for source in sources)],
         include_dirs=[str(KERNELS), numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                       ("FBP_OPS_CHECKSUM", f"{OPS.CHECKSUM}u")],
         depends=HEADERS,
         extra_compile_args=list(FLAGS),
     )
 
 
-write_stubs()
+write_stubs(OPS)
 setup(
     ext_modules=cythonize(
         [

@@ -257,6 +257,10 @@ def _state(run, rng, callbacks):
     for i, values in enumerate(kept):
         for name, value in values.items():
             if isinstance(value, np.ndarray):
+                if value.dtype.kind not in "fiub":
+                    raise TypeError(f"checkpoint: callback {i} ({type(callbacks[i]).__name__}): "
+                                    f"{name}: expected an array of real numbers to be kept, got "
+                                    f"{value.dtype}")
                 # safetensors would write a view's memory, whatever its strides.
                 arrays[f"callbacks.{i}.{name}"] = np.array(value, order="C")
                 values[name] = None

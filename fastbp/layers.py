@@ -195,8 +195,8 @@ class Layer(checks.Validated):
                 if values.ndim > 0:
                     checks.shape(name, values, shape, "as parameter_shapes says")
 
-    def bind(self, parameters, gradients):
-        """Make the parameters views into these flat arrays, keeping values they had."""
+    def views_into(self, parameters, gradients):
+        """Views of these flat arrays for each parameter, with its values, and its gradient."""
         views, start = {}, 0
         for name, shape in self.parameter_shapes.items():
             stop = start + math.prod(shape)
@@ -205,6 +205,10 @@ class Layer(checks.Validated):
             if name in self.__dict__:
                 views[name][...] = self.__dict__[name]
             start = stop
+        return views
+
+    def bind(self, views):
+        """Make these views the parameters and their gradients."""
         self.__dict__.update(views)
         self.__dict__["_views"] = views
 
@@ -219,12 +223,19 @@ class Layer(checks.Validated):
         """Assigning to a parameter or its gradient writes into the network's arrays."""
         view = self.__dict__.get("_views", {}).get(name)
         if view is None:
+            if name in READ_ONLY and type(value) is int and value == vars(self).get(name):
+                return  # as a subclass's constructor may do
             self._check_writable(name)
             super().__setattr__(name, value)
             if name not in ("cache", "key", "step"):
                 Layer.changes += 1
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
-            view[...] = value
+            values = checks.real_numbers(name, value)
+            try:
+                view[...] = values
+            except ValueError:
+                raise ValueError(f"{name}: expected numbers of shape {view.shape}, got shape "
+                                 f"{values.shape}") from None
 
     def __delattr__(self, name):
         self._check_writable(name)
@@ -383,6 +394,7 @@ class Activation(Layer):
 
     function = derivative = None
     from_output = False
+    arguments = ()  # of both, besides the array: attributes of the layer
 
     def __init__(self):
         super().__init__()
@@ -391,16 +403,20 @@ class Activation(Layer):
     def operation(self):
         return self.function.__name__, getattr(self, "alpha", 0.0)
 
+    def _arguments(self):
+        return {name: getattr(self, name) for name in self.arguments}
+
     def forward(self, X, training=True):
         X = checks.floats("X", X)
-        A = self.function(X, **self.config())
+        A = self.function(X, **self._arguments())
         if training:
             self.cache = A if self.from_output else X
         return A
 
     def backward(self, dZ):
         kept = self._kept()
-        return self.derivative(self._checked_dZ(dZ, kept.shape, kept.dtype), kept, **self.config())
+        dZ = self._checked_dZ(dZ, kept.shape, kept.dtype)
+        return self.derivative(dZ, kept, **self._arguments())
 
 
 def _activation(op):
@@ -416,7 +432,9 @@ def _activation(op):
             Activation.__init__(self)
             self.alpha = alpha
 
-        contents |= {"__init__": __init__, "validators": {"alpha": checks.number}}
+        __init__.__qualname__ = f"{op.layer}.__init__"
+        contents |= {"__init__": __init__, "validators": {"alpha": checks.number},
+                     "arguments": ("alpha",)}
     return type(op.layer, (Activation,), contents)
 
 

@@ -121,7 +121,7 @@ class SoftmaxCrossEntropy(Loss):
         return "softmax_cross_entropy", self.label_smoothing, self.cap or math.inf
 
     def __call__(self, Z, y, sample_weight=None):
-        y = np.asarray(y)
+        y = checks.real_numbers("y", y)
         targets = y if y.ndim == 1 else _like(Z, "y", y)
         weights = _like(Z, "sample_weight", sample_weight)
         return kernels.softmax_cross_entropy(Z, targets, weights,
@@ -272,11 +272,14 @@ class Scaled(Loss):
     validators = {"value": checks.positive, "gradient": checks.positive}
 
     def __init__(self, loss, value, gradient):
-        if not isinstance(loss, Loss):
-            raise TypeError(f"loss: expected a Loss such as SigmoidCrossEntropy(), got {loss!r}")
-        self.loss = loss
+        self.loss = checked_loss(loss)
         self.value = value
         self.gradient = gradient
+
+    def __setattr__(self, name, value):
+        if name == "loss" and "loss" in vars(self):
+            raise AttributeError("Scaled.loss is read-only; make another Scaled")
+        super().__setattr__(name, value)
 
     @property
     def metric(self):

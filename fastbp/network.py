@@ -105,15 +105,33 @@ class Sequential:
         """The dtype of the parameters."""
         return self._dtype
 
+    @dtype.setter
+    def dtype(self, value):
+        self._check_fixed("dtype", value)
+
     @property
     def n_in(self):
         """Columns of the input; None where no layer fixes them."""
         return self._n_in
 
+    @n_in.setter
+    def n_in(self, value):
+        self._check_fixed("n_in", value)
+
     @property
     def n_out(self):
         """Columns of the output; None where no layer fixes them."""
         return self._n_out
+
+    @n_out.setter
+    def n_out(self, value):
+        self._check_fixed("n_out", value)
+
+    def _check_fixed(self, name, value):
+        """Raise unless it is set to what it is, as some subclass may do."""
+        if value != getattr(self, name):
+            raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
+                                 f"layers and the dtype; assign other layers, or use astype")
 
     def _checked_layers(self, layers):
         return _checked_layers(layers, self._layers)
@@ -126,26 +144,27 @@ class Sequential:
         n_in, n_out = _chain(sequence)
         fresh = [layer for layer in sequence if not (layer.bound or layer.initialized)]
         self._check_size(sequence, fresh)
-        for i, layer in enumerate(sequence):
-            try:
-                layer.check_values()
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"layers: layer {i} ({layer!r}): {error}") from None
+        new = {id(layer) for layer in fresh}
         try:
             for i, layer in enumerate(sequence):
-                if layer in fresh:
+                if id(layer) in new:
                     layer.allocate(self.dtype)
                     layer.initialize(np.random.default_rng(self._stream(*stream, i)))
-            flat = self._new_arrays(sequence)
+                try:
+                    layer.check_values()
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"layers: layer {i} ({layer!r}): {error}") from None
+            arrays = self._new_arrays(sequence)
         except BaseException:
             for layer in fresh:
                 layer.clear()
             raise
+        stays = {id(layer) for layer in sequence}
         for layer in self._layers:
-            if layer not in sequence:
+            if id(layer) not in stays:
                 layer.unbind()
-        self._n_in, self._n_out, self._layers = n_in, n_out, sequence
-        self._bind(*flat)
+        self._n_in, self._n_out = n_in, n_out
+        self._bind(sequence, *arrays)
 
     def _check_size(self, sequence, fresh):
         """Raise MemoryError where the parameters and gradients are more than there is memory."""
@@ -158,18 +177,26 @@ class Sequential:
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
     def _new_arrays(self, sequence):
-        """Flat arrays for the parameters of these layers, and for their gradients."""
+        """Flat arrays for the parameters of these layers, with their values, and for the
+        gradients; and the layers' views into both."""
         n = sum(layer.n_parameters for layer in sequence)
-        return memory.aligned(n, self.dtype), memory.aligned(n, self.dtype)
+        parameters, gradients = (memory.aligned(n, self.dtype) for _ in range(2))
+        views, start = [], 0
+        with np.errstate(over="ignore"):  # of float64 weights that are beyond float32
+            for layer in sequence:
+                part = slice(start, start + layer.n_parameters)
+                views.append(layer.views_into(parameters[part], gradients[part]))
+                start = part.stop
+        return parameters, gradients, views
 
-    def _bind(self, parameters, gradients):
-        """Make these the flat arrays, and the layers' arrays views into them."""
-        start = 0
-        for layer in self._layers:
-            part = slice(start, start + layer.n_parameters)
-            layer.bind(parameters[part], gradients[part])
-            start = part.stop
+    def _bind(self, sequence, parameters, gradients, views):
+        """Make these the layers and the flat arrays."""
+        for layer, its_views in zip(sequence, views, strict=True):
+            layer.bind(its_views)
         self._parameters, self._gradients = parameters, gradients
+        # A thread that predicts meanwhile reads the cache first, and then these, at once.
+        self._compiled_from = sequence, parameters, self._n_in
+        self._layers = sequence
         self._predictors, self._predictors_made = {}, -1
         self._shapes = None
 
@@ -203,11 +230,12 @@ class Sequential:
             If X is not made of real numbers, its shape does not fit, or what a layer's
             `forward` returns is no array of the shape and dtype that it should be of.
         """
-        return self._forward(checks.dense(self._rows("X", X), self.dtype), training)
+        Z = self._forward(checks.dense(self._rows("X", X), self.dtype), training)
+        return Z if Z.flags.writeable else Z.copy()  # where a layer returned what it was given
 
-    def _forward(self, X, training):
+    def _forward(self, X, training, sequence=None):
         shapes = [X.shape]
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._layers if sequence is None else sequence):
             rows, width = X.shape
             if layers.is_built_in(layer):
                 X = layer.forward(X, training=training)
@@ -256,7 +284,7 @@ class Sequential:
             if not layers.is_built_in(layer):
                 checks.returned(f"layer {i} ({layer!r}): backward", "dX", dZ,
                                 shapes and shapes[i], self.dtype)
-        return dZ
+        return dZ if dZ.flags.writeable else dZ.copy()
 
     def predict(self, X, *, activation=None, out=None, n_threads=None):
         """Outputs of the last layer, a chunk of rows at a time.
@@ -301,13 +329,14 @@ class Sequential:
             Z = predictor(X, out)
             if Z is not None:
                 return Z
+        sequence = self._layers  # those of the whole call, whatever it comes upon
         X = self._rows("X", X)
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
                           parameters=self._parameters, **checks.memory("X", X))
         for start, chunk in self._chunks(X):
             part = Z[start : start + len(chunk)]
             if predictor is None or predictor(chunk, part) is None:
-                part[...] = self._forward(chunk, training=False)
+                part[...] = self._forward(chunk, training=False, sequence=sequence)
                 if activation is not None:
                     OUTPUT_ACTIVATIONS[activation](part, out=part)
         return Z
@@ -325,13 +354,14 @@ class Sequential:
         if activation is not None and activation not in list(OUTPUT_ACTIVATIONS):
             raise ValueError(f"activation: expected one of {', '.join(OUTPUT_ACTIVATIONS)}, or "
                              f"None, got {activation!r}")
-        predictor = None
-        if self.n_in is not None and all(map(checks.has_compiled_form, self.layers)):
-            operations = [layer.operation for layer in self.layers]
+        predictor, made = None, self._predictors
+        sequence, parameters, n_in = self._compiled_from
+        if n_in is not None and all(map(checks.has_compiled_form, sequence)):
+            operations = [layer.operation for layer in sequence]
             if activation is not None:
                 operations.append((activation, 0.0))
-            predictor = inference.Predictor(operations, self._parameters, self.n_in)
-        self._predictors[activation] = predictor
+            predictor = inference.Predictor(operations, parameters, n_in)
+        made[activation] = predictor
         return predictor
 
     def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
@@ -605,13 +635,13 @@ class Sequential:
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
         for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_shapes",
-                     "_claim"):
+                     "_compiled_from", "_claim"):
             state.pop(name, None)
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._bind(*self._new_arrays(self._layers))
+        self._bind(self._layers, *self._new_arrays(self._layers))
 
 
 def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):

@@ -77,9 +77,6 @@ class Dataset:
         self._given, self._n_out = y, network.n_out or self.X.shape[1]
         self.sample_weight = self._borrowed = None
         self.use(loss, self.targets(loss))
-        if len(self.y) != self.X.shape[0]:
-            raise ValueError(f"{prefix}y: expected {self.X.shape[0]} rows like {prefix}X, "
-                             f"got {len(self.y)}")
         if sample_weight is not None:
             self.sample_weight = self._checked_weights(prefix + "sample_weight", sample_weight)
         self._check_finite(prefix + "X")
@@ -88,8 +85,9 @@ class Dataset:
     def _borrow(self):
         """Remember how the arrays lie that rows are read from: the caller's own, mostly."""
         arrays = checks.memory("X", self.X) | {"y": self.y, "sample_weight": self.sample_weight}
+        # Targets of more dimensions are for a loss of the user's own, which NumPy gathers.
         self._borrowed = [Borrowed(self.prefix + name, array) for name, array in arrays.items()
-                          if isinstance(array, np.ndarray)]
+                          if array is not None and array.ndim <= 2]
 
     def check_unchanged(self):
         """Raise where the caller has turned an array into another since it was checked.
@@ -116,9 +114,16 @@ class Dataset:
     def targets(self, loss):
         """y in the form that this loss takes."""
         try:
-            return loss.targets(self._given, self._n_out, self.dtype)
+            targets = loss.targets(self._given, self._n_out, self.dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.prefix}{error}") from None
+        if not isinstance(targets, np.ndarray) or targets.ndim == 0:
+            raise TypeError(f"loss {loss!r}: targets returned a {type(targets).__name__}; expected "
+                            f"a numpy.ndarray with a row for each row of X")
+        if len(targets) != self.X.shape[0]:
+            raise ValueError(f"{self.prefix}y: expected {self.X.shape[0]} rows like "
+                             f"{self.prefix}X, got {len(targets)}")
+        return targets
 
     def use(self, loss, targets):
         """From now on go by this loss, with what `targets` made for it."""

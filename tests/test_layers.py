@@ -446,3 +446,30 @@ def test_what_a_layer_in_a_network_cannot_do(method):
         getattr(net.layers[0], method)(*["f4"] * (method == "allocate"))
     with pytest.raises(AttributeError, match="W cannot be deleted"):
         del net.layers[0].W
+
+
+def test_activations_of_ones_own_with_other_arguments():
+    class Named(fb.ReLU):
+        def __init__(self, label):
+            super().__init__()
+            self.label = label
+
+    class Steep(fb.ELU):
+        def __init__(self):
+            super().__init__(3.0)
+
+    Z = np.array([[-1.0, 2.0]])
+    assert Named("a").forward(Z).tolist() == [[0, 2]]
+    np.testing.assert_allclose(Steep().forward(Z), [[3 * math.expm1(-1), 2]])
+    assert fb.gradcheck(fb.Sequential([Steep(), fb.Dense(2, 1)], seed=0), Z, [0.0],
+                        loss=fb.MeanSquaredError()).error < 1e-6
+
+
+@pytest.mark.parametrize("W", [np.ones(2), np.ones((3, 2)), "W", None, 1j,
+                               np.ma.array(np.ones((2, 2)), mask=[[True, False]] * 2)])
+def test_what_cannot_be_assigned_to_a_parameter(W):
+    net = fb.mlp([2, 3], seed=0)
+    before = net.parameters.copy()
+    with pytest.raises((TypeError, ValueError), match=r"^W: expected"):
+        net.layers[0].W = W
+    assert net.parameters.tobytes() == before.tobytes()

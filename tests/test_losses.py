@@ -586,3 +586,51 @@ def test_a_loss_is_given_read_only_arrays(which):
         with pytest.raises(ValueError, match="read-only"):
             call(np.ones((6, 4)), y, loss=Overwrites(), sample_weight=w)
     assert not y.any() and (w == 1).all()
+
+
+def test_targets_of_three_dimensions_are_for_a_loss_of_ones_own():
+    class Pairs(fb.Loss):
+        def targets(self, y, n_out, dtype):
+            return np.asarray(y, dtype)
+
+        def __call__(self, Z, y, sample_weight=None):
+            return fb.MeanSquaredError()(Z, np.ascontiguousarray(y[:, :, 0]))
+
+    net = fb.mlp([4, 3], seed=0)
+    assert len(net.fit(np.ones((6, 4)), np.zeros((6, 3, 2)), loss=Pairs(), epochs=2)["loss"]) == 2
+
+
+@pytest.mark.parametrize(("targets", "error", "message"), [
+    (lambda y: y.tolist(), TypeError, "targets returned a list"),
+    (lambda y: None, TypeError, "targets returned a NoneType"),
+    (lambda y: np.float32(0), TypeError, "targets returned a float32"),
+    (lambda y: y[:-1], ValueError, "y: expected 6 rows like X, got 5"),
+])
+def test_what_targets_returns_is_checked(targets, error, message):
+    class Own(fb.MeanSquaredError):
+        def targets(self, y, n_out, dtype):
+            return targets(np.asarray(y, dtype))
+
+    net, X, y = fb.mlp([4, 3], seed=0), np.ones((6, 4)), np.zeros((6, 3))
+    for call in (net.fit, net.evaluate):
+        with pytest.raises(error, match=message):
+            call(X, y, loss=Own())
+
+    def change(run):
+        run.loss = Own()
+
+    with pytest.raises(error, match=message):
+        net.fit(X, y, loss=fb.MeanSquaredError(), callbacks=[change])
+
+
+def test_the_loss_of_a_scaled_one_stays():
+    loss = Scaled(fb.MeanSquaredError(), 1, 2)
+    for other in (fb.Huber(), "x", loss):
+        with pytest.raises(AttributeError, match=r"Scaled\.loss is read-only"):
+            loss.loss = other
+
+
+def test_masked_targets_are_refused_by_a_loss():
+    Z = np.zeros((2, 3), "f4")
+    with pytest.raises(ValueError, match="y: expected no masked values, got 1"):
+        fb.SoftmaxCrossEntropy()(Z, np.ma.array([0, 1], mask=[True, False]))

@@ -1,6 +1,7 @@
 """Sequential: construction, forward and backward, predict, evaluate, copies."""
 
 import copy
+import dataclasses
 import math
 import pickle
 import subprocess
@@ -1039,3 +1040,127 @@ def test_columns_of_extension_types(loss, target, backend, rng):
     own.loc[3, "b"] = pd.NA
     with pytest.raises(ValueError, match=r"^X: expected finite numbers, got nan in row 3, col"):
         trained(own, frame[target], own_weights)
+
+
+class Wide(fb.Layer):
+    """One whose parameter is initialized to something else than it said."""
+
+    def __init__(self, n, values):
+        super().__init__(n, n, s=(n,))
+        self.n, self.values = n, values
+
+    def initialize(self, rng):
+        self.s = self.values
+
+    def forward(self, X, training=True):
+        return X * self.s
+
+
+@pytest.mark.parametrize("values", [np.ones(9), np.ones((8, 1)), np.array("abc"), 1j, None],
+                         ids=str)
+def test_a_new_layer_that_is_initialized_to_another_shape_changes_nothing(values):
+    net = fb.mlp([4, 8, 3], seed=0)
+    before, Z = net.layers, net.predict(np.ones((2, 4)))
+    with pytest.raises((TypeError, ValueError), match=r"(?s)layers: layer 2 .*s: expected"):
+        net.layers = [*net.layers[:-1], Wide(8, values), fb.Dense(8, 3)]
+    assert net.layers is before
+    assert same_bits(net.predict(np.ones((2, 4))), Z)
+    net.layers[0].W = 0
+    assert not net.parameters[:32].any()
+
+
+def test_weights_beyond_the_networks_dtype_are_infinite_without_a_warning():
+    big = fb.mlp([4, 8, 3], dtype="float64", seed=0)
+    big.layers[-1].W = 1e300
+    net = fb.mlp([4, 8, 3], seed=0)
+    net.layers = [*net.layers[:-1], copy.deepcopy(big.layers[-1])]
+    assert np.isinf(net.layers[-1].W).all()
+
+
+@dataclasses.dataclass
+class Equal(fb.Layer):
+    """All of one size are equal to each other."""
+
+    n: int
+
+    def __post_init__(self):
+        super().__init__(self.n, self.n, s=(self.n,))
+
+    def initialize(self, rng):
+        self.s = 1.0
+
+    def forward(self, X, training=True):
+        return X * self.s
+
+
+def test_layers_are_told_apart_by_what_they_are():
+    first = fb.Sequential([fb.Dense(4, 4), Equal(4)], seed=0)
+    first.layers[1].s = 7
+    net = fb.Sequential([copy.deepcopy(first.layers[1]), Equal(4)], seed=0)
+    assert (net.layers[0].s == 7).all() and (net.layers[1].s == 1).all()
+    old, new = net.layers[1], Equal(4)
+    net.layers = [net.layers[0], new]
+    assert net.layers[1] is new and new.bound and not old.bound
+    net.layers = [net.layers[0], old, new]
+    assert (net.layers[0].s == 7).all()
+
+
+def test_sizes_may_be_set_to_what_they_are():
+    class Own(fb.Layer):
+        def __init__(self, n):
+            super().__init__(n, n)
+            self.n_in = self.n_out = n
+
+    class Network(fb.Sequential):
+        def __init__(self):
+            super().__init__([fb.Dense(4, 3)])
+            self.n_out = 3
+
+    assert (Own(4).n_in, Network().n_out) == (4, 3)
+    with pytest.raises(AttributeError, match=r"Network\.n_out is read-only"):
+        Network().n_out = 4
+
+
+def test_what_forward_and_backward_return_may_be_written_to():
+    net, X = fb.Sequential([Odd(lambda X: X, lambda dZ: dZ)]), np.ones((2, 3), "f4")
+    Z = net.forward(X)
+    dX = net.backward(X)
+    Z += 1
+    dX += 1
+    assert (X == 1).all()
+
+
+def test_layers_that_are_assigned_while_predicting():
+    """A call goes through the layers it began with."""
+    class Meddles(fb.Layer):
+        def forward(self, X, training=True):
+            if self.network is not None:
+                network, self.network = self.network, None
+                network.layers = [fb.Dense(4, 1)]
+            return X.copy()
+
+    net = fb.Sequential([fb.Dense(4, 3), Meddles()], seed=0)
+    X = np.random.default_rng(0).normal(size=(3000, 4)).astype("f4")
+    net.layers[1].network = None
+    expected = net.predict(X)
+    net.layers[1].network = net
+    assert same_bits(net.predict(X), expected)
+    assert net.predict(X).shape == (3000, 1)
+
+
+def test_threads_predict_while_layers_are_assigned():
+    net, X = fb.mlp([4, 8, 3], seed=0), np.ones((5, 4), "f4")
+    stop = False
+
+    def predict():
+        shapes = set()
+        while not stop:
+            shapes.add(net.predict(X).shape)
+        return shapes
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(predict) for _ in range(2)]
+        for i in range(300):
+            net.layers = [*net.layers[:-1], fb.Dense(8, 2 + i % 3)]
+        stop = True
+    assert all(each.result() <= {(5, n) for n in (2, 3, 4)} for each in found)

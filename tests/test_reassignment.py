@@ -304,3 +304,60 @@ refused(ValueError, "n_in: expected", make, [("dense", 8, 16)], n_in=0)
 refused((TypeError, ValueError), "parameters: expected", make, [], parameters=parameters[::2])
 refused(TypeError, "parameters: expected", make, [], parameters=parameters.astype("i4"))
 """)
+
+
+def test_what_was_not_made_whole_does_not_run():
+    run("""
+from fastbp.kernels import engine, guards, inference
+unmade = engine.Engine.__new__(engine.Engine)
+refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros(1), 0, 0,
+        np.zeros((1, 3)), None, None, None)
+unmade = inference.Predictor.__new__(inference.Predictor)
+assert unmade(X) is None and not unmade.accepts(X)
+refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
+refused(RuntimeError, "made whole", guards.Borrowed.__new__(guards.Borrowed).check)
+
+predictor = net._predictor(None)
+refused(RuntimeError, "made already", predictor.__init__, [("nonsense", 0)], net.parameters, 8)
+same_as_layers(net)
+borrowed = guards.Borrowed("X", X)
+refused(RuntimeError, "made already", borrowed.__init__, "X", X[:3])
+def change(training):
+    refused(RuntimeError, "made already", training.engine.__init__, [], np.zeros(3, "f4"),
+            *[None] * 10)
+fit(change)
+same_as_layers(net)
+""")
+
+
+def test_states_that_are_no_arrays_or_the_same_memory():
+    run("""
+from fastbp.kernels import checks, optimizers
+optimizer = fb.Adam()
+optimizer.state, optimizer.steps = {"m": None, "v": None}, 1
+refused(TypeError, "m: expected a numpy.ndarray", optimizer.update, np.ones(3, "f4"),
+        np.ones(3, "f4"), 0.1)
+p = np.ones(3, "f4")
+rates = {"weight_decay": 0, "beta1": 0.9, "beta2": 0.99}
+for state, error in (({"m": None}, TypeError), ([p], TypeError), ({}, ValueError),
+                     ({"m": p}, ValueError), ({"m": np.ones(2, "f4")}, ValueError)):
+    refused(error, "", optimizers.update_step, "lion", p, p.copy(), state, learning_rate=0.1,
+            step=1, attributes=rates)
+
+class Forgets(fb.Lion):
+    def update(self, parameters, gradients, learning_rate):
+        self.state["m"] = None
+        super().update(parameters, gradients, learning_rate)
+refused(TypeError, "m: expected", fit, optimizer=Forgets())
+
+compiled = checks.has_compiled_form
+for checks.has_compiled_form in (compiled, lambda piece: False):
+    for state in ("{'m': a, 'v': a}", "{'m': net.parameters, 'v': a}",
+                  "{'m': net.gradients, 'v': a}", "{'m': a, 'v': net.parameters[:]}"):
+        net = fb.mlp([8, 16, 4], seed=0)
+        def change(training):
+            a = np.zeros(net.parameters.size, "f4")
+            training.optimizer.state = eval(state, {"a": a, "net": net})
+        refused(ValueError, "overlaps", fit, change, network=net, optimizer=fb.Adam())
+        assert np.isfinite(net.parameters).all()
+""")

@@ -13,6 +13,9 @@ from fastbp.kernels.threads cimport FBP_OPENMP
 from . import ops
 
 cdef extern from *:
+    const unsigned int FBP_OPS_CHECKSUM  # given by setup.py
+
+cdef extern from *:
     """
     #ifdef __clang__
     #define FBP_COMPILER __VERSION__
@@ -27,9 +30,7 @@ cdef extern from *:
 UNARY_INDEX = {fbp_unary_names[i].decode(): i for i in range(FBP_UNARIES)}
 LOSS_INDEX = {fbp_loss_names[i].decode(): i for i in range(FBP_LOSSES)}
 UPDATE_INDEX = {fbp_update_names[i].decode(): i for i in range(FBP_UPDATES)}
-if [*UNARY_INDEX, *LOSS_INDEX, *UPDATE_INDEX] != [
-    *ops.ACTIVATIONS, *ops.FUNCTIONS, *ops.LOSSES, *ops.UPDATES
-]:
+if ops.CHECKSUM != FBP_OPS_CHECKSUM:
     raise ImportError("fastbp: ops.def was changed since the compiled modules were built; build "
                       "them again: pip install --editable .")
 

@@ -30,7 +30,7 @@ from fastbp.kernels.dense cimport (
 from fastbp.kernels.dispatch cimport (
     fbp_dropout, fbp_largest, fbp_unary, fbp_unary_backward, int64_t, real, tier, uint64_t,
 )
-from fastbp.kernels.guards cimport Borrowed, check_chain
+from fastbp.kernels.guards cimport Borrowed, apart, check_chain
 from fastbp.kernels.losses cimport (
     fbp_loss, loss_scale, sum_of_losses, sum_of_weights,
 )
@@ -212,6 +212,7 @@ cdef class Engine:
 
     cdef readonly bint needs_fallback     # the next step is the caller's to make
     cdef readonly Py_ssize_t made  # steps of all runs
+    cdef bint ready                # only once it is made whole
     cdef list arrays               # what the plan's pointers point into
     cdef list borrowed             # those of them that are not the engine's own
     cdef Plan plan
@@ -222,6 +223,8 @@ cdef class Engine:
 
     def __init__(self, operations, parameters, gradients, loss, metric, optimizer, state, X,
                  y, sample_weight, batch_size, l2):
+        if self.arrays is not None:
+            raise RuntimeError("Engine: this one is made already; make another")
         self.arrays, self.borrowed = [], []
         dtype = parameters.dtype
         check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y,
@@ -275,6 +278,7 @@ cdef class Engine:
             max(self.threads, plan.n_parameters // SQUARES_BLOCK + 1), np.float64)
         plan.squares = <double *>self._new(
             plan.n_parameters // SQUARES_BLOCK + plan.n_operations, np.float64)
+        self.ready = True
 
     cdef int _take(self, X) except -1:
         """Note where X is and how it lies."""
@@ -388,6 +392,8 @@ cdef class Engine:
             then, when the next step is the caller's to make.
         """
         cdef Run run
+        if not self.ready:
+            raise RuntimeError("Engine.run: expected an engine that was made whole")
         cdef Py_ssize_t batches = (rows.shape[0] + self.plan.batch_size - 1) // self.plan.batch_size
         cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], batches)
         if not 0 <= first < stop <= most or step_stats.shape[1] != N_STATS:
@@ -492,6 +498,11 @@ def check_fit(dtype, parameters, gradients, loss, metric, optimizer, state, y, s
     if not (len(y) == rows and y.flags.c_contiguous and y.dtype == (np.int64 if labels else dtype)):
         raise ValueError(f"y: expected {rows} contiguous rows of labels or {dtype} targets, "
                          f"got {y.dtype} of shape {y.shape}")
+    written = [(name, array) for name, (array, _) in flat.items() if name != "sample_weight"]
+    for i, (name, array) in enumerate(written):
+        for other, another in written[:i]:
+            if not apart(array, another):
+                raise ValueError(f"{name} overlaps {other}; give each memory of its own")
     if labels and not (loss[0] in TAKE_LABELS and metric in TAKE_LABELS):
         raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
                          f"{metric}, got labels")

@@ -37,3 +37,5 @@ cdef class Borrowed:
 
 cdef int check_chain(i, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t width, Py_ssize_t offset,
                      Py_ssize_t n_parameters) except -1
+
+cdef bint apart(X, Z)

@@ -22,26 +22,32 @@ cdef class Borrowed:
     """
 
     def __init__(self, str name, array):
+        if self.array is not None:
+            raise RuntimeError("Borrowed: this one is made already; make another")
         if not isinstance(array, cnp.ndarray):
             raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
-        self.name, self.array = name, array
-        self.data = cnp.PyArray_DATA(array)
-        self.typenum, self.swapped = cnp.PyArray_TYPE(array), not array.dtype.isnative
-        self.ndim = cnp.PyArray_NDIM(array)
+        self.name = name
+        cdef cnp.ndarray given = array
+        self.data = cnp.PyArray_DATA(given)
+        self.typenum, self.swapped = cnp.PyArray_TYPE(given), not array.dtype.isnative
+        self.ndim = cnp.PyArray_NDIM(given)
         if not 1 <= self.ndim <= 2:
             raise ValueError(f"{name}: expected one or two dimensions, got {self.ndim}")
         cdef int i
         for i in range(self.ndim):
-            self.shape[i] = cnp.PyArray_DIM(array, i)
-            self.strides[i] = cnp.PyArray_STRIDE(array, i)
+            self.shape[i] = cnp.PyArray_DIM(given, i)
+            self.strides[i] = cnp.PyArray_STRIDE(given, i)
         owner = array
         while isinstance(owner.base, cnp.ndarray):
             owner = owner.base
         self.owner = owner
         self.owner_data, self.owner_size = cnp.PyArray_DATA(owner), cnp.PyArray_NBYTES(owner)
+        self.array = array  # the last: without it, it is not made whole
 
     cpdef int check(self) except -1:
         """Raise ValueError unless it lies there still, with the dtype and shape that it had."""
+        if self.array is None:
+            raise RuntimeError("Borrowed: expected one that was made whole")
         if not self.same():
             shape = tuple([self.shape[i] for i in range(self.ndim)])
             raise ValueError(f"{self.name}: expected the array as it was when it was checked, of "
@@ -62,3 +68,10 @@ cdef int check_chain(i, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t width, Py_
         raise ValueError(f"operations: expected at most {n_parameters} parameters, as many as "
                          f"there are, got more with the dense layer from {n_in} to {n_out} at {i}")
     return 0
+
+
+cdef bint apart(X, Z):
+    """Whether two contiguous arrays have no byte in common."""
+    cdef const char *x = <const char *>cnp.PyArray_DATA(X)
+    cdef const char *z = <const char *>cnp.PyArray_DATA(Z)
+    return x + cnp.PyArray_NBYTES(X) <= z or z + cnp.PyArray_NBYTES(Z) <= x

@@ -18,7 +18,7 @@ from fastbp.kernels.dense cimport (
 from fastbp.kernels.dispatch cimport (
     fbp_largest, fbp_softmax, fbp_unary, real, tier,
 )
-from fastbp.kernels.guards cimport Borrowed, check_chain
+from fastbp.kernels.guards cimport Borrowed, apart, check_chain
 from fastbp.kernels.threads cimport (
     fbp_worker, fbp_note, fbp_partition, fbp_task, check_signals, run_team, threads_for,
 )
@@ -79,6 +79,7 @@ cdef class Predictor:
     """
 
     cdef Borrowed array
+    cdef bint ready  # only once it is made whole
     cdef const void *parameters
     cdef int typenum, n_operations
     cdef Operation *operations
@@ -87,6 +88,8 @@ cdef class Predictor:
     def __init__(self, list operations, parameters, Py_ssize_t n_in):
         cdef Operation *op
         cdef Py_ssize_t width = n_in, offset = 0, n_parameters
+        if self.array is not None:
+            raise RuntimeError("Predictor: this one is made already; make another")
         if checks.floats("parameters", parameters, 1) is not parameters:
             raise ValueError("parameters: expected a contiguous array in native byte order")
         if n_in < 1:
@@ -94,7 +97,6 @@ cdef class Predictor:
         self.array, n_parameters = Borrowed("parameters", parameters), parameters.size
         self.parameters = cnp.PyArray_DATA(parameters)
         self.typenum = cnp.PyArray_TYPE(parameters)
-        PyMem_RawFree(self.operations)  # NULL, unless this is called again
         self.n_operations = self.work_per_row = 0
         self.operations = <Operation *>PyMem_RawMalloc(
             max(1, len(operations)) * sizeof(Operation))
@@ -131,6 +133,7 @@ cdef class Predictor:
             raise ValueError(f"operations: expected {n_parameters} parameters, as many as there "
                              f"are, got {offset}")
         self.n_out = width
+        self.ready = True
 
     def __dealloc__(self):
         PyMem_RawFree(self.operations)
@@ -149,6 +152,8 @@ cdef class Predictor:
         cdef cnp.npy_intp[2] shape
         if not self.takes(X, self.n_in):
             return None
+        if not self.ready:
+            raise RuntimeError("Predictor: expected one that was made whole")
         shape[0], shape[1] = cnp.PyArray_DIM(X, 0), self.n_out
         if out is None:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
@@ -164,7 +169,7 @@ cdef class Predictor:
         """Whether X is a plain contiguous array of the network's dtype and columns, with at
         least one row, and finite."""
         cdef double largest
-        if not self.takes(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
+        if not self.ready or not self.takes(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
             return False
         if self.typenum == cnp.NPY_FLOAT:
             largest = fbp_largest(tier, cnp.PyArray_SIZE(X), <const float *>cnp.PyArray_DATA(X))
@@ -198,13 +203,6 @@ cdef class Predictor:
         if call.no_memory:
             raise MemoryError("no memory for the outputs of a chunk of rows")
         return 0
-
-
-cdef bint apart(X, Z):
-    """Whether two contiguous arrays have no byte in common."""
-    cdef const char *x = <const char *>cnp.PyArray_DATA(X)
-    cdef const char *z = <const char *>cnp.PyArray_DATA(Z)
-    return x + cnp.PyArray_NBYTES(X) <= z or z + cnp.PyArray_NBYTES(Z) <= x
 
 
 cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:

@@ -7,6 +7,7 @@ The functions of `fastbp.kernels`, the layer classes and the lists that tests ru
 import ast
 import re
 import textwrap
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +70,14 @@ def _value(argument: ast.expr) -> object:
     return ast.literal_eval(argument)
 
 
+_TEXT = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
+# By which compiled modules know whether it is the table that they were made with.
+CHECKSUM = zlib.crc32(_TEXT.encode())
+
+
 def _rows() -> dict[str, list[list[object]]]:
     """The arguments of each macro's calls, in order: a C call without a semicolon is Python's."""
-    text = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
-    text = re.sub(r"/\*.*?\*/|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"/\*.*?\*/|^#.*?$", "", _TEXT, flags=re.DOTALL | re.MULTILINE)
     rows: dict[str, list[list[object]]] = {}
     for statement in ast.parse(text).body:
         assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)

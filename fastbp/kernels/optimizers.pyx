@@ -49,6 +49,8 @@ def update_step(name, parameters, gradients, state, *, learning_rate, step, attr
         raise ValueError(f"name: expected one of {', '.join(ops.UPDATES)}, got {name!r}")
     for what, given, wanted in (("state", state, op.state),
                                 ("attributes", attributes, op.attributes)):
+        if not isinstance(given, dict):
+            raise TypeError(f"{what}: expected a dict, got a {type(given).__name__}")
         if set(given) != set(wanted):
             raise ValueError(f"{what}: expected {', '.join(wanted) or 'nothing'} for {name}, got "
                              f"{', '.join(map(str, given)) or 'nothing'}")
@@ -110,9 +112,9 @@ def _state(parameters, gradients, **state):
     checks.shape("gradients", gradients, parameters.shape, "like parameters")
     seen = {"parameters": parameters, "gradients": gradients}
     for name, array in state.items():
-        if array is not None:
-            checks.output(array, parameters.shape, parameters.dtype, name, **seen)
-            seen[name] = array
+        checks.writable(name, array, parameters.dtype)
+        checks.output(array, parameters.shape, parameters.dtype, name, **seen)
+        seen[name] = array
     checks.output(parameters, parameters.shape, parameters.dtype, "parameters",
                   gradients=gradients)
     return gradients
