@@ -7,6 +7,7 @@ two are kept, so that there is one to fall back on.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -271,8 +272,20 @@ def _state(run, rng, callbacks):
         "steps": optimizer.steps, "learning_rate": None if callable(rate) else rate,
         "layer_steps": [layer.step for layer in network.layers], "callbacks": kept,
         "batch_size": run.batch_size, "l2": run.l2, "arrays": sorted(arrays),
+        "settings": [_settings(piece) for piece in (optimizer, *network.layers)],
     }
     return state, arrays
+
+
+def _settings(piece):
+    """The numbers of an optimizer or a layer that may be set as the training goes on."""
+    values = {name: getattr(piece, name, None) for name in sorted(piece.validators)}
+    return {name: value for name, value in values.items()
+            if name not in KEPT_ELSEWHERE and isinstance(value, bool | int | float | None)}
+
+
+# What `_state` has by itself, and what follows from the seed.
+KEPT_ELSEWHERE = {"learning_rate", "state", "steps", "key", "step"}
 
 
 def _check(state, arrays, epoch, network, optimizer, callbacks, history):
@@ -281,6 +294,12 @@ def _check(state, arrays, epoch, network, optimizer, callbacks, history):
     Nothing that this lets through may make `_restore` fail.
     """
     _expect("the names of its arrays", state.get("arrays", sorted(arrays)), sorted(arrays))
+    if "settings" in state:  # older versions did not keep them
+        _list("settings", state["settings"], 1 + len(network.layers))
+        for piece, settings in zip((optimizer, *network.layers), state["settings"], strict=True):
+            _check_settings(piece, settings)
+        optimizer = copy.copy(optimizer)  # which state it has depends on its settings
+        vars(optimizer).update(state["settings"][0])
     for name in ("parameters", *(f"optimizer.{name}" for name in optimizer.state_names)):
         checks.exactly(name, arrays.get(name), network.parameters.shape, network.dtype)
     for name in ("steps", "reseeded"):
@@ -301,6 +320,18 @@ def _check(state, arrays, epoch, network, optimizer, callbacks, history):
     _list("callbacks", state["callbacks"], len(callbacks))
     for i, callback in enumerate(callbacks):
         _check_callback(i, callback, state["callbacks"][i], arrays, network)
+
+
+def _check_settings(piece, settings):
+    """Raise unless these can be set."""
+    name = f"settings of {type(piece).__name__}"
+    _require(name, isinstance(settings, dict), "numbers by name", settings)
+    _expect(f"{name}: the names", sorted(settings), sorted(_settings(piece)))
+    for key, value in settings.items():
+        try:
+            piece.validators[key](key, value)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise ValueError(f"{name}: {_reason(error)}") from None
 
 
 def _check_rng(state):
@@ -346,6 +377,10 @@ def _restore(run, rng, callbacks, state, arrays):
     """Set a training to what `_state` made, once `_check` has seen it."""
     network, optimizer = run.network, run.optimizer
     network.parameters[...] = arrays["parameters"]
+    if "settings" in state:
+        for piece, settings in zip((optimizer, *network.layers), state["settings"], strict=True):
+            for name, value in settings.items():
+                setattr(piece, name, value)
     moments = {name: arrays[f"optimizer.{name}"] for name in optimizer.state_names}
     optimizer.resume(network.parameters, moments, state["steps"])
     if state["learning_rate"] is not None:

@@ -471,7 +471,8 @@ class Sequential:
             is one.  With the same data and arguments, but for `epochs`, the training ends with
             the same bits as one that was never interrupted.  Another learning rate than the
             one it began with takes its place from there on.  Layers of your own are kept by
-            their parameters alone, callbacks by the attributes they name in `kept`.  All
+            their parameters alone, callbacks by the attributes they name in `kept`.  A loss that
+            a callback set or changed is not kept: set it again in `on_train_begin`.  All
             numbers of X, y, sample weights and validation data are compared with those of the
             training that made the checkpoint, by checksums, and so are the arguments; functions
             and what callbacks were made with are not.

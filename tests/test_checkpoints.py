@@ -29,6 +29,7 @@ from safetensors.numpy import load, save
 
 import fastbp as fb
 from fastbp import checkpoints, io
+from fastbp import training as loop
 from fastbp.callbacks import Plateau
 
 RNG = np.random.default_rng(7)
@@ -1103,13 +1104,41 @@ def test_values_that_change_on_the_way(folder):
     assert seen == [(epoch, 10, 0.25) for epoch in (4, 5, 6)]
 
 
+@pytest.mark.parametrize("name", ["weight_decay", "clip_norm", "momentum", "no momentum", "rate",
+                                  "alpha"])
+@pytest.mark.parametrize("path", ["engine", "layers"])
+def test_settings_that_change_on_the_way(folder, name, path, monkeypatch):
+    if path == "layers":
+        monkeypatch.setattr(loop, "describe", lambda run: None)
+
+    def change(training):
+        if training.epoch == 1:
+            optimizer, layers = training.optimizer, training.network.layers
+            optimizer.weight_decay = 0.1 if name == "weight_decay" else 0.0
+            optimizer.clip_norm = 0.01 if name == "clip_norm" else None
+            optimizer.momentum = {"momentum": 0.5, "no momentum": 0.0}.get(name, 0.9)
+            layers[1].rate = 0.6 if name == "rate" else 0.2
+            layers[2].alpha = 0.5 if name == "alpha" else 0.1
+
+    def train(epochs, **options):
+        net = fb.Sequential([fb.Dense(4, 6), fb.Dropout(0.2), fb.ELU(0.1), fb.Dense(6, 3)], seed=0)
+        X = np.random.default_rng(0).normal(size=(40, 4))
+        net.fit(X, np.arange(40) % 3, loss=fb.SoftmaxCrossEntropy(), epochs=epochs, batch_size=8,
+                optimizer=fb.SGD(0.1, 0.9), callbacks=[change], **options)
+        return net.parameters.tobytes()
+
+    whole = train(6)
+    train(4, checkpoint=folder)
+    assert train(6, checkpoint=folder, resume=True) == whole
+
+
 def test_checkpoints_of_an_older_version(folder):
     """They lack what came later, and are gone on from all the same."""
     whole = job(kind="all")
     cut_off(folder, 2, kind="all")
 
     def older(state, arrays):
-        del state["batch_size"], state["l2"], state["arrays"]
+        del state["batch_size"], state["l2"], state["arrays"], state["settings"]
         for name in [name for name in state["fit"] if name.startswith("contents of")]:
             del state["fit"][name]
         state["fit"] |= {"checksum of X": 5, "checksum of y": 6, "sample_weight": 7}
