@@ -11,6 +11,7 @@ in: the array ``W`` has its gradient beside it as ``dW``.
 import copy
 import inspect
 import math
+import reprlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,7 @@ class Layer(checks.Validated):
             )
         }
 
+    @reprlib.recursive_repr()
     def __repr__(self):
         try:
             arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
@@ -210,12 +212,23 @@ class Layer(checks.Validated):
     def bind(self, views):
         """Make these views the parameters and their gradients."""
         self.__dict__.update(views)
-        self.__dict__["_views"] = views
+        own = {name: view.view() for name, view in views.items()}  # which nobody else has
+        self.__dict__.update(_views=views, _own_views=own)
+
+    def restore_views(self):
+        """Give views whose shape or dtype somebody has set those that they had.
+
+        Compiled code knows nothing of such a change, and the layers shall not either.
+        """
+        for name, own in self.__dict__.get("_own_views", {}).items():
+            view = self._views[name]
+            if (view.shape, view.strides, view.dtype) != (own.shape, own.strides, own.dtype):
+                self._views[name] = self.__dict__[name] = own.view()
 
     def unbind(self):
         """Leave the network: the parameters keep their values, in arrays that no network uses."""
-        self.__dict__.pop("_views", None)
-        self.__dict__.pop("cache", None)
+        for name in ("_views", "_own_views", "cache"):
+            self.__dict__.pop(name, None)
         for name in self.parameter_shapes:
             self.__dict__.pop("d" + name, None)
 
@@ -255,6 +268,7 @@ class Layer(checks.Validated):
         """A copy has arrays of its own; gradients and caches stay behind."""
         state = self.__dict__.copy()
         views = state.pop("_views", {})
+        state.pop("_own_views", None)
         for name in self.parameter_shapes:
             if name in views:
                 state.pop("d" + name)
@@ -282,7 +296,7 @@ class Layer(checks.Validated):
 
 READ_ONLY = {"n_in", "n_out", "parameter_shapes"}
 # What no parameter can be named after: it would hide, or be hidden by, what a layer has.
-TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_parameter_shapes"}
+TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_own_views", "_parameter_shapes"}
 
 
 class Dense(Layer):

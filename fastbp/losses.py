@@ -5,6 +5,7 @@ and gives its mean over the batch and the gradient by Z.
 """
 
 import math
+import reprlib
 
 import numpy as np
 
@@ -86,6 +87,7 @@ class Loss(checks.Validated):
         checks.finite("y", converted)
         return converted
 
+    @reprlib.recursive_repr()
     def __repr__(self):
         arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({arguments})"

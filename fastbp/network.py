@@ -203,12 +203,12 @@ class Sequential:
     @property
     def parameters(self):
         """All parameters, flat."""
-        return self._parameters
+        return self._parameters.view()  # whose shape or dtype may be set without harm
 
     @property
     def gradients(self):
         """All gradients, flat, in the order of the parameters."""
-        return self._gradients
+        return self._gradients.view()
 
     def forward(self, X, training=True):
         """The network's output for one batch, keeping what `backward` needs.
@@ -237,6 +237,7 @@ class Sequential:
         shapes = [X.shape]
         for i, layer in enumerate(self._layers if sequence is None else sequence):
             rows, width = X.shape
+            layer.restore_views()
             if layers.is_built_in(layer):
                 X = layer.forward(X, training=training)
             else:

@@ -6,6 +6,8 @@ By hand::
     optimizer.step(net.parameters, net.gradients)
 """
 
+import reprlib
+
 import numpy as np
 
 from . import kernels
@@ -194,6 +196,7 @@ class Optimizer(checks.Validated):
         kept = {name: value for name, value in vars(self).items() if name != "_claim"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
+    @reprlib.recursive_repr()
     def __repr__(self):
         arguments = ", ".join(
             f"{name}={value!r}"

@@ -74,7 +74,13 @@ class Step(Schedule):
         self.factor = checks.number("factor", factor, 0)
 
     def __call__(self, epoch):
-        return self.learning_rate * math.prod([self.factor] * int(epoch // self.every))
+        rate = self.learning_rate
+        product, changes = 1.0, int(epoch // self.every)
+        # One after the other, as C's pow differs between systems; and no longer than it changes.
+        while changes > 0 and product * self.factor != product:
+            product *= self.factor
+            changes -= 1
+        return rate * product
 
 
 class Exponential(Schedule):

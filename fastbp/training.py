@@ -189,6 +189,11 @@ class Dataset:
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
         kept.rows, aside.rows = order[n_validation:], order[:n_validation]
+        for part, what in ((kept, "left"), (aside, "set aside")):
+            if part.sample_weight is not None and not part.sample_weight[part.rows].any():
+                raise ValueError(f"sample_weight: expected some above 0 among the rows that are "
+                                 f"{what}, got none; pass another seed or validation_fraction, or "
+                                 f"validation_data")
         return kept, aside
 
 
@@ -301,8 +306,8 @@ class Training:
     # No attribute but these: to set another, or one that has no setter below, is an error.
     __slots__ = (
         "__weakref__", "_batch_size", "_counted", "_data", "_engine", "_epoch", "_epochs",
-        "_history", "_in_epoch", "_l2", "_lowered", "_network", "_optimizer", "_steps", "_stopping",
-        "_sums", "_validation",
+        "_history", "_in_epoch", "_l2", "_lowered", "_n_trained", "_network", "_optimizer",
+        "_steps", "_stopping", "_sums", "_validation",
     )
 
     network, optimizer, history, epoch, epochs, stopping, sums, engine = (
@@ -321,6 +326,7 @@ class Training:
         self._sums = self._engine = self._lowered = None
         self._steps = None  # before this epoch
         self._counted = 0  # of the engine's steps
+        self._n_trained = sum(layer.n_parameters > 0 for layer in network.layers)
         self.batch_size, self.l2 = batch_size, l2
 
     def _check_between_epochs(self, name):
@@ -407,7 +413,7 @@ class Training:
             n_rows=len(self._data), batch_size=self.batch_size,
             step_stats=np.zeros((n_steps, 3)),
             metric=self._data.new_metric(),
-            norms=np.zeros(len(history.layer_names)) if "gradient_norms" in history else None,
+            norms=np.zeros(self._n_trained) if "gradient_norms" in history else None,
         )
         self._lower()
         row_indices = self._data.row_indices(order)
@@ -521,7 +527,10 @@ class Training:
         if self._engine is None or not self._engine.run(
             row_indices, 0, 1, np.zeros(1), 0, 0, step_stats, None, None, None
         ):
+            steps = [layer.step for layer in self._network.layers]
             step_stats[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
+            for layer, step in zip(self._network.layers, steps, strict=True):
+                layer.step = step  # an evaluation is no step
         return step_stats[0, :2]
 
     def _update(self, i, rate, gradient_norm):

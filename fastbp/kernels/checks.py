@@ -324,6 +324,12 @@ class Validated:
             value = self.validators[name](name, value)
         super().__setattr__(name, value)
 
+    def __delattr__(self, name):
+        if name in self.validators:
+            raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted; set it to "
+                                 f"another value")
+        super().__delattr__(name)
+
 
 def has_compiled_form(piece):
     """Whether the compiled code can stand in for a layer, loss, optimizer or metric class.
