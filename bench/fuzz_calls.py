@@ -38,6 +38,8 @@ CHUNK = 400  # sequences for one process
 EXPECTED = (TypeError, ValueError, AttributeError, RuntimeError, FloatingPointError,
             NotImplementedError, OSError, MemoryError, IndexError, KeyError)
 ENORMOUS = 1e3  # parameters above may well make infinities
+# What is known to disagree and is not mended yet; `--everything` plays it too.
+LEFT_OUT = {"flat arrays", "layers' arrays"}  # with another dtype, shape or strides
 SOURCE = os.path.dirname(fb.__file__)
 
 
@@ -48,7 +50,10 @@ def main():
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first one's")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N")
     parser.add_argument("--show", type=int, metavar="N", help="play this one, and say how it goes")
+    parser.add_argument("--everything", action="store_true", help="also what is left out so far")
     arguments = parser.parse_args()
+    if arguments.everything:
+        LEFT_OUT.clear()
     start = time.perf_counter()
     quiet()
     if arguments.show is not None:
@@ -209,7 +214,7 @@ class World:
         self.wild = False  # a number was drawn that may make NaN
         self.tainted = False  # such a number was accepted
         self.lenient = False  # the result may be infinite, whatever was given
-        self.in_callbacks = IN_CALLBACKS
+        self.in_callbacks, self.left_out = IN_CALLBACKS, LEFT_OUT
         np.random.seed(seed % 2**32)  # noqa: NPY002 - what scikit-learn's draw from
 
     def play(self):
