@@ -30,6 +30,7 @@ from fuzz_pieces import (
     some_parameters,
     some_weights,
     some_X,
+    unscaled,
 )
 
 import fastbp as fb
@@ -70,6 +71,9 @@ def fit(world, net=None, **more):
         options["validation_data"] = (X_val, y_val) if w_val is None else (X_val, y_val, w_val)
     options = odd_options(world, options, [
         "l2", "validation_fraction", "shuffle", "verbose", "seed", "gradient_norms", "n_threads"])
+    if "split weights" in world.left_out and options.get("validation_fraction", 0) != 0:
+        options["sample_weight"] = None
+    world.lenient = isinstance(unscaled(loss), fb.PoissonDeviance)
     return world.do(net.fit, X, y, **(options | more))
 
 
@@ -132,6 +136,7 @@ def predict(world):
 def evaluate(world):
     net, loss = some_net(world), some_loss(world)
     X, y, weights = some_data(world, net, loss)
+    world.lenient = isinstance(unscaled(loss), fb.PoissonDeviance)
     return world.do(net.evaluate, X, y, loss=loss, sample_weight=weights)
 
 
@@ -216,9 +221,9 @@ def an_object(world):
                        some_loss(world), *world.callbacks[-1:], *world.trainings[-1:]])
 
 
-# What the layers' own methods use and the compiled code does not: to give an object another is to
-# change its class behind its back.
-METHODS_NAMED_AS_DATA = {"limits", "operation", "from_output", "decoupled", "state_names", "kept"}
+# Attributes of classes which their methods use, and the compiled code does not; and `cache`, which
+# the compiled code leaves as it was.
+NOT_TO_BE_SET = {"limits", "operation", "from_output", "decoupled", "state_names", "kept", "cache"}
 names_of_types = {}
 
 
@@ -228,9 +233,10 @@ def names_of(something):
     if cls not in names_of_types:
         names_of_types[cls] = [
             name for name in dir(cls)
-            if not name.startswith("_") and name not in METHODS_NAMED_AS_DATA
+            if not name.startswith("_") and name not in NOT_TO_BE_SET
             and (name == "metric" or not callable(getattr(cls, name)))]
-    own = [name for name in getattr(something, "__dict__", ()) if not name.startswith("_")
+    own = [name for name in getattr(something, "__dict__", ())
+           if not name.startswith("_") and name not in NOT_TO_BE_SET
            and not (isinstance(something, Actor) and name in ("world", "often"))]
     return sorted({*names_of_types[cls], *own, "nonsense"})
 
@@ -244,8 +250,13 @@ def assign(world):
     current = None
     with contextlib.suppress(Exception):
         current = getattr(something, name)
-    if isinstance(current, np.ndarray) and world.rng.random() < 0.6:
-        value = an_array(world, current.shape)
+    if isinstance(current, np.ndarray):
+        if world.rng.random() < 0.6:
+            value = an_array(world, current.shape)
+        if value is None and "None as a number" in world.left_out:
+            value = 1
+        if isinstance(value, int) and "numbers too large" in world.left_out:
+            value = value % 2**64
     world.do(setattr, something, name, value)
     return None
 
@@ -253,8 +264,9 @@ def assign(world):
 def delete(world):
     something = an_object(world)
     name = world.rng.choice(names_of(something))
-    if name != "cache":  # the compiled code leaves none behind
-        world.do(delattr, something, name)
+    if "settings deleted" in world.left_out and isinstance(something, fb.Optimizer):
+        return
+    world.do(delattr, something, name)
 
 
 def arrays_within_reach(world, to_be="written"):
@@ -294,6 +306,7 @@ def change_numbers(world):
     value = a_value(world) if world.rng.random() < 0.3 else world.rng.choice([0, 1, 0.5, 2, -1, 7])
     where = world.rng.choice([..., 0, -1, slice(0, 1)])
     with contextlib.suppress(Exception):  # NumPy's own
+        world.wild |= value is None  # which is NaN to NumPy
         array[where] = value
 
 
@@ -306,12 +319,17 @@ def step_by_hand(world):
     if rng.random() < 0.3:
         gradients = rng.choice([an_array(world, net.parameters.shape), a_value(world),
                                 gradients[:1]])
-    return world.do(optimizer.step, parameters, gradients, rng.choice([0.0, 1.5, a_value(world)]))
+    epoch = rng.choice([0.0, 1.5, a_value(world)])
+    if "late epochs" in world.left_out and isinstance(epoch, int | float | np.number):
+        epoch = min(max(epoch, 0), 99)
+    return world.do(optimizer.step, parameters, gradients, epoch)
 
 
 def change_state(world):
     """Of an optimizer."""
     optimizer, other = some_optimizer(world), some_optimizer(world)
+    if not all(hasattr(each, "state") for each in (optimizer, other)):
+        return
     if world.rng.random() < 0.2:
         world.do(setattr, optimizer, "state", other.state)
     elif isinstance(optimizer.state, dict) and optimizer.state:
@@ -327,6 +345,10 @@ def change_state(world):
 def minimise(world):
     net, loss = some_net(world), some_loss(world)
     X, y, weights = some_data(world, net, loss)
+    if "dropout in lbfgs" in world.left_out and any(
+            isinstance(layer, fb.Dropout) for layer in net.layers):
+        return None
+    world.lenient = isinstance(unscaled(loss), fb.PoissonDeviance)
     result = world.do(training.lbfgs, net, X, y, loss=loss, sample_weight=weights, max_iter=2,
                       **odd_options(world, {}, ["l2", "tol"]))
     return [result.x, result.fun, result.nit]

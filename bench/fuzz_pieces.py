@@ -182,6 +182,7 @@ def an_array(world, shape, kinds=("f4", "f8")):
     array = numbers(world).normal(size=shape)
     kind = rng.choice(kinds) if rng.random() < 0.9 else rng.choice(
         ["i4", "i8", "?", "u1", "f2", ">f4", "g", "O", "c8"])
+    array = np.abs(array) if kind == "u1" else array
     array = array.astype(kind) if kind == "?" else np.asarray(array * (1 + (kind[0] in "iu")), kind)
     if array.size and kind in ("f4", "f8") and rng.random() < 0.05:
         array.flat[rng.randrange(array.size)] = rng.choice([math.nan, math.inf, 1e30, -1e38])
@@ -223,11 +224,16 @@ def some_X(world, net, n=None):
     return X if rng.random() < 0.5 else in_some_form(world, X)
 
 
+def unscaled(loss):
+    for _ in range(9):  # a loss may have been made to scale itself
+        loss = getattr(loss, "loss", None) if isinstance(loss, losses.Scaled) else loss
+    return loss
+
+
 def some_y(world, loss, n, n_out):
     """Targets for a loss."""
     rng = world.rng
-    while isinstance(loss, losses.Scaled):
-        loss = loss.loss
+    loss = unscaled(loss)
     n += rng.choice([-1, 1]) if rng.random() < 0.02 else 0
     rows = max(0, n)
     draw = numbers(world)
