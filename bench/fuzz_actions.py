@@ -35,6 +35,7 @@ from fuzz_pieces import (
 
 import fastbp as fb
 from fastbp import estimators, training
+from fastbp.kernels import checks
 
 # Actions: each takes the world, makes its calls with `world.do`, and returns what to compare
 
@@ -71,7 +72,7 @@ def fit(world, net=None, **more):
         options["validation_data"] = (X_val, y_val) if w_val is None else (X_val, y_val, w_val)
     options = odd_options(world, options, [
         "l2", "validation_fraction", "shuffle", "verbose", "seed", "gradient_norms", "n_threads"])
-    if "split weights" in world.left_out and options.get("validation_fraction", 0) != 0:
+    if "split weights" in world.left_out and "validation_fraction" in options:
         options["sample_weight"] = None
     world.lenient = isinstance(unscaled(loss), fb.PoissonDeviance)
     return world.do(net.fit, X, y, **(options | more))
@@ -247,6 +248,11 @@ def assign(world):
     if name == "history" and isinstance(something, fb.Sequential):
         return None
     value = a_value(world, name)
+    if "flags" in world.left_out and name in ("nesterov", "epsilon_hat"):
+        value = world.rng.random() < 0.5
+    if "cycles" in world.left_out and isinstance(something, checks.Settings) and isinstance(
+            value, checks.Settings | fb.Sequential):
+        value = None
     current = None
     with contextlib.suppress(Exception):
         current = getattr(something, name)
@@ -264,7 +270,7 @@ def assign(world):
 def delete(world):
     something = an_object(world)
     name = world.rng.choice(names_of(something))
-    if "settings deleted" in world.left_out and isinstance(something, fb.Optimizer):
+    if "settings deleted" in world.left_out and isinstance(something, checks.Settings):
         return
     world.do(delattr, something, name)
 
@@ -433,7 +439,7 @@ def predict_estimator(world):
     name = world.rng.choice(["predict", "predict", "predict_proba", "predict_log_proba", "score"])
     if not hasattr(model, name):
         return None
-    world.lenient = name == "predict_log_proba" or getattr(model, "loss", "") == "poisson"
+    world.lenient = name == "predict_log_proba" or "poisson" in repr(vars(model))
     return world.do(getattr(model, name), X, *[y] * (name == "score"))
 
 
