@@ -47,7 +47,7 @@ LEFT_OUT = {
     "None as a number",  # layer.W = None is NaN
     "numbers too large",  # layer.W = 10**400 is an OverflowError of NumPy's
     "settings deleted",  # the compiled code takes a default for some, or misses them earlier
-    "flags",  # nesterov and epsilon_hat are not checked when they are set
+    "unchecked settings",  # nesterov, epsilon_hat and steps of an optimizer
     "cycles",  # a layer, loss or optimizer that holds itself has no repr
 }
 SOURCE = os.path.dirname(fb.__file__)
@@ -286,6 +286,8 @@ class World:
         if error is not None:
             for net in self.nets:  # what a refused fit has left there is nobody's business
                 net.gradients[...] = 0
+                for layer in net.layers if self.depth == 0 else ():
+                    layer.step = 0
         entry = [("action", name), (f"result of {name}", self.canonical(result))]
         if self.strange > self.lenient and not self.tainted:
             self.say(f"{result}")
@@ -305,7 +307,9 @@ class World:
                 continue
             self.say(f"{what}:\ncompiled  {compiled}\nby layers {by_layers}")
             if what == same and str in (type(compiled), type(by_layers)):
-                what += f", {short(compiled, 25)} compiled and {short(by_layers, 25)} by layers"
+                kinds = [each if isinstance(each, str) else "a result"
+                         for each in (compiled, by_layers)]
+                what += f", {kinds[0]} compiled and {kinds[1]} by layers"
             raise Finding(f"disagreement: {what}")
 
     def state(self, diverged):

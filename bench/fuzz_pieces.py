@@ -3,6 +3,7 @@
 Each function that makes something takes the world, and draws from its random numbers alone.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -158,7 +159,7 @@ def a_value(world, name=""):
     if how < 3:
         return rng.choice(FINE)
     if how < 6:
-        return rng.choice(ODD)
+        return copy.copy(rng.choice(ODD))
     if how < 8:
         value = rng.choice(WILD)
         world.wild = True
@@ -352,7 +353,7 @@ def some_callbacks(world):
                                          keep_best=rng.random() < 0.5))
     if rng.random() < 0.03:
         made.append(a_value(world))
-    world.callbacks = [*world.callbacks[-3:], *made]
+    world.callbacks += [each for each in made if isinstance(each, fb.Callback)]
     rng.shuffle(made)
     return made
 
