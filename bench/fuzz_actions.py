@@ -248,8 +248,13 @@ def assign(world):
     if name == "history" and isinstance(something, fb.Sequential):
         return None
     value = a_value(world, name)
-    if "unchecked settings" in world.left_out and name in ("nesterov", "epsilon_hat", "steps"):
-        value = world.rng.randrange(2)
+    if "unchecked settings" in world.left_out:
+        if name in ("nesterov", "epsilon_hat", "steps"):
+            value = world.rng.randrange(2)
+        elif name in ("state", "layer_names"):
+            return None
+    if name == "momentum" and "momentum to 0" in world.left_out:
+        value = world.rng.choice([0.5, 0.9]) if getattr(something, name, 0) else None
     if "cycles" in world.left_out and isinstance(something, checks.Settings) and isinstance(
             value, checks.Settings | fb.Sequential):
         value = None
@@ -312,7 +317,8 @@ def change_numbers(world):
     value = a_value(world) if world.rng.random() < 0.3 else world.rng.choice([0, 1, 0.5, 2, -1, 7])
     where = world.rng.choice([..., 0, -1, slice(0, 1)])
     with contextlib.suppress(Exception):  # NumPy's own
-        world.wild |= value is None  # which is NaN to NumPy
+        # None is NaN to NumPy, and Adam takes roots of what is in its state.
+        world.wild |= value is None or not any(array is each for each in world.arrays)
         array[where] = value
 
 
@@ -334,6 +340,7 @@ def step_by_hand(world):
 def change_state(world):
     """Of an optimizer."""
     optimizer, other = some_optimizer(world), some_optimizer(world)
+    world.wild = True  # Adam takes roots of what is there
     if not all(hasattr(each, "state") for each in (optimizer, other)):
         return
     if world.rng.random() < 0.2:

@@ -47,7 +47,8 @@ LEFT_OUT = {
     "None as a number",  # layer.W = None is NaN
     "numbers too large",  # layer.W = 10**400 is an OverflowError of NumPy's
     "settings deleted",  # the compiled code takes a default for some, or misses them earlier
-    "unchecked settings",  # nesterov, epsilon_hat and steps of an optimizer
+    "unchecked settings",  # nesterov, epsilon_hat, steps and state of an optimizer; layer_names
+    "momentum to 0",  # by layers the velocity goes on being written, and the engine leaves it
     "cycles",  # a layer, loss or optimizer that holds itself has no repr
 }
 SOURCE = os.path.dirname(fb.__file__)
