@@ -253,6 +253,7 @@ class World:
         self.say(f"{action.__name__}:")
         self.tainted |= self.wild
         self.wild, error, name = False, None, action.__name__
+        lenient, self.lenient = self.lenient, False
         self.depth += 1
         try:
             result = action(self)
@@ -269,6 +270,7 @@ class World:
             self.depth -= 1
             self.wild = False
         self.record(name, result, error)
+        self.lenient = lenient
         return error
 
     def do(self, function, *arguments, **options):
@@ -294,15 +296,15 @@ class World:
                 net.gradients[...] = 0
                 for layer in net.layers if self.depth == 0 else ():
                     layer.step = 0
-        entry = [("action", name), (f"result of {name}", self.canonical(result))]
+        state = [(f"{what} after {name}", self.canonical(each))
+                 for what, each in self.state(isinstance(error, FloatingPointError))]
+        if self.strange and not self.tainted:
+            raise Finding(f"unasked: parameters that are not finite after {name}")
+        self.strange = 0
+        entry = [("action", name), (f"result of {name}", self.canonical(result)), *state]
         if self.strange > self.lenient and not self.tainted:
             self.say(f"{result}")
             raise Finding(f"unasked: {('', 'infinity', 'NaN')[self.strange]} from {name}")
-        self.lenient, self.strange = False, 0
-        entry += [(f"{what} after {name}", self.canonical(each))
-                  for what, each in self.state(isinstance(error, FloatingPointError))]
-        if self.strange and not self.tainted:
-            raise Finding(f"unasked: parameters that are not finite after {name}")
         if not self.by_layers:
             self.trace.append(entry)
             return
