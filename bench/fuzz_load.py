@@ -257,8 +257,8 @@ def change_structure(content, rng, models):
     header, description, data = parts
     try:
         return rng.choice(STRUCTURE_CHANGES)(header, description, data, rng, models)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
-        return None  # there is nothing left to change in this way
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError):
+        return None  # there is nothing left to change in this way, or it is nested too deep
 
 
 NUMBERS = [0, 1, 2, 3, -1, 7, 24, 1000, 2**31 - 1, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**63,

@@ -114,6 +114,7 @@ def write(path, layers, dtype):
     path = checked_path("path", path)
     described = []
     for i, layer in enumerate(layers):
+        layer.restore_views()
         name = type(layer).__name__
         try:
             config = layer.config()

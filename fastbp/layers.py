@@ -191,6 +191,7 @@ class Layer(checks.Validated):
 
     def check_values(self):
         """Raise unless the parameters it has of its own can be copied into a network's."""
+        self.restore_views()
         for name, shape in self.parameter_shapes.items():
             if name in self.__dict__:
                 values = checks.real_numbers(name, self.__dict__[name])
@@ -266,6 +267,7 @@ class Layer(checks.Validated):
 
     def __getstate__(self):
         """A copy has arrays of its own; gradients and caches stay behind."""
+        self.restore_views()
         state = self.__dict__.copy()
         views = state.pop("_views", {})
         state.pop("_own_views", None)

@@ -103,6 +103,7 @@ class Optimizer(checks.Validated):
         """
         if not callable(self.learning_rate):
             return self.learning_rate
+        epoch = checks.not_negative("epoch", epoch)
         return checks.number(f"learning_rate at epoch {epoch:g}", self.learning_rate(epoch), 0)
 
     def step(self, parameters, gradients, epoch=0.0):

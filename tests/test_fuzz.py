@@ -1,4 +1,7 @@
-"""Files that are no models: fb.load says so, in words, and does nothing else."""
+"""Files that are no models: fb.load says so, in words, and does nothing else.
+
+And calls and assignments at random, with compiled forms and without.
+"""
 
 import collections
 import importlib.util
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 import fastbp as fb
 
 BENCH = Path(__file__).parent.parent / "bench" / "fuzz_load.py"
+CALLS = BENCH.with_name("fuzz_calls.py")
 
 needs_fuzzer = pytest.mark.skipif(not BENCH.exists(), reason="no benchmarks beside the tests")
 
@@ -120,6 +124,18 @@ def test_the_fuzzer_notices(fuzzer, tmp_path, monkeypatch, wrong, what):
     assert sum(counts.values()) == len(bad) == 2
     assert all(what in kind for _, kind in bad), bad
     assert all(load(kept).n_in == 3 for kept, _ in bad), "the files are kept"
+
+
+@needs_fuzzer
+def test_calls_and_assignments():
+    pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    result = subprocess.run(
+        [sys.executable, CALLS, "--sequences", "80", "--processes", "1"],
+        capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "80 sequences" in result.stdout
+    assert "0 crashes, 0 disagreements, 0 unasked NaN, 0 other errors" in result.stdout
 
 
 # Cases by name
