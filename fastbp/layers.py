@@ -245,6 +245,7 @@ class Layer(checks.Validated):
                 Layer.changes += 1
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
             values = checks.real_numbers(name, value)
+            view = self.__dict__["_own_views"][name]  # whatever became of the one given out
             try:
                 view[...] = values
             except ValueError:

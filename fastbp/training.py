@@ -530,7 +530,8 @@ class Training:
             steps = [layer.step for layer in self._network.layers]
             step_stats[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
             for layer, step in zip(self._network.layers, steps, strict=True):
-                layer.step = step  # an evaluation is no step
+                if layer.step != step:
+                    layer.step = step  # an evaluation is no step
         return step_stats[0, :2]
 
     def _update(self, i, rate, gradient_norm):
