@@ -42,6 +42,9 @@ ENORMOUS = 1e3  # parameters above may well make infinities
 LEFT_OUT = {
     # Layer by layer, a loss looks at its targets in every step; the engine at labels alone.
     "targets out of range",
+    # A view whose shape somebody has set is put back where a layer is asked, which compiled code
+    # does not do: the numbers are the same, and the view that was given out is another.
+    "layers' arrays",
     # With weight decay the engine goes on from parameters that somebody has made infinite.
     "infinite weights",
 }
