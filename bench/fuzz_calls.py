@@ -45,6 +45,8 @@ LEFT_OUT = {
     # A view whose shape somebody has set is put back where a layer is asked, which compiled code
     # does not do: the numbers are the same, and the view that was given out is another.
     "layers' arrays",
+    # Where all weights of the rows left, or set aside, are 0, their loss is NaN.
+    "split weights",
     # With weight decay the engine goes on from parameters that somebody has made infinite.
     "infinite weights",
 }

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import reprlib
+import reprlib
 import stat
 import warnings
 
@@ -536,6 +537,7 @@ def checksum(array, dtype=None):
     return digest.hexdigest()
 
 
+@reprlib.recursive_repr()  # one may hold itself
 def _describe(value):
     """An object by its class and settings; functions by nothing, since they have no text."""
     if isinstance(value, list | tuple):

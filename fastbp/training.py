@@ -189,11 +189,6 @@ class Dataset:
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
         kept.rows, aside.rows = order[n_validation:], order[:n_validation]
-        for part, what in ((kept, "left"), (aside, "set aside")):
-            if part.sample_weight is not None and not part.sample_weight[part.rows].any():
-                raise ValueError(f"sample_weight: expected some above 0 among the rows that are "
-                                 f"{what}, got none; pass another seed or validation_fraction, or "
-                                 f"validation_data")
         return kept, aside
 
 
