@@ -47,8 +47,6 @@ LEFT_OUT = {
     "layers' arrays",
     # Where all weights of the rows left, or set aside, are 0, their loss is NaN.
     "split weights",
-    # With weight decay the engine goes on from parameters that somebody has made infinite.
-    "infinite weights",
 }
 SOURCE = os.path.dirname(fb.__file__)
 
@@ -285,9 +283,6 @@ class World:
     def record(self, name, result, error):
         """Compare what came of an action, and what there is now, with the other play."""
         self.strange = 0
-        for net in self.nets if "infinite weights" in self.left_out else ():
-            if net.parameters.dtype.kind == "f":
-                net.parameters[np.isinf(net.parameters)] = 1
         if error is not None:
             for net in self.nets:  # what a refused fit has left there is nobody's business
                 net.gradients[...] = 0

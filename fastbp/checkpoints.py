@@ -14,7 +14,6 @@ import math
 import os
 import re
 import reprlib
-import reprlib
 import stat
 import warnings
 

@@ -576,7 +576,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         # Where weight decay more than undoes a weight, weights can grow without a gradient.
         reach = max(1.0, rate) * max(1.0, plan.weight_decay) * max(1.0, size + decay_size)
         # `max` drops a NaN, so the size is asked for one by itself.
-        if not (isfinite(run.loss + run.penalty) and isfinite(size) and reach < limit
+        if not (isfinite(run.loss + run.penalty) and isfinite(size + decay_size) and reach < limit
                 and rate * plan.weight_decay <= 1):
             if leads:
                 run.needs_fallback = True

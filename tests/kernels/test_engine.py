@@ -471,3 +471,17 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
         assert parameters(used) == slow
     finally:
         dispatch.use(used)
+
+
+@pytest.mark.parametrize("by_layers", [False, True])
+def test_weights_that_somebody_made_infinite_stop_a_training_with_decay(monkeypatch, by_layers):
+    """Behind a ReLU the loss does not show it, and the decay would make it NaN."""
+    if by_layers:
+        monkeypatch.setattr(training, "describe", lambda run: None)
+    net = fb.mlp([3, 4, 2], seed=0)
+    net.layers[0].b[0] = -np.inf
+    before = net.parameters.copy()
+    with pytest.raises(FloatingPointError):
+        net.fit(np.ones((8, 3)), np.zeros((8, 2)), loss=fb.MeanSquaredError(), epochs=1,
+                optimizer=fb.SGD(0.0, weight_decay=0.01))
+    assert net.parameters.tobytes() == before.tobytes()
