@@ -459,7 +459,8 @@ def assign_to_estimator(world):
     elif how == 1:
         name = rng.choice(names_of(model))
         value = a_value(world, name)
-        if name not in ("max_iter", "max_fun"):
+        # How many columns there are scikit-learn's checks alone ask n_features_in_.
+        if name not in ("max_iter", "max_fun", "n_features_in_"):
             world.do(setattr, model, name, value)
     elif "coefs_" in vars(model) and isinstance(model.coefs_, list) and model.coefs_:
         arrays = rng.choice([model.coefs_, model.intercepts_])

@@ -64,7 +64,12 @@ class EachEpoch(Callback):
         self.function(training)
 
 
-class EarlyStopping(Callback):
+def _best(name, value):
+    """A number, which may be infinite or NaN."""
+    return float(value) if isinstance(value, float | np.floating) else checks.number(name, value)
+
+
+class EarlyStopping(checks.Validated, Callback):
     """Stop when a value of the history has not improved for some epochs.
 
     Parameters
@@ -87,6 +92,7 @@ class EarlyStopping(Callback):
         The epoch it was reached in, from 0.
     """
 
+    validators = {"best": _best}
     kept = ("best", "best_epoch", "_best_parameters")
 
     def __init__(self, patience=10, min_delta=0.0, monitor="val_loss", restore_best=True):
@@ -124,7 +130,7 @@ class EarlyStopping(Callback):
             self._best_parameters = None
 
 
-class Plateau(Callback):
+class Plateau(checks.Validated, Callback):
     """Turn the learning rate down when a value stops improving, or stop; as scikit-learn does.
 
     An epoch counts against the training unless the value is better than the best so far by
@@ -153,6 +159,7 @@ class Plateau(Callback):
         Epochs in a row without improvement.
     """
 
+    validators = {"best": _best}
     kept = ("best", "count", "_best_parameters")
 
     def __init__(self, patience=10, tol=1e-4, monitor="loss", factor=None, least=1e-6,

@@ -525,7 +525,7 @@ class Training:
             steps = [layer.step for layer in self._network.layers]
             step_stats[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
             for layer, step in zip(self._network.layers, steps, strict=True):
-                if layer.step != step:
+                if layer.step is not step:
                     layer.step = step  # an evaluation is no step
         return step_stats[0, :2]
 

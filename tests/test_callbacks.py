@@ -502,3 +502,12 @@ def test_a_checkpoint_is_asked_about_before_anything_is_changed(tmp_path):
     assert values["seen"] is None
     assert parameters.tobytes() == net.parameters.tobytes() == before.tobytes()
     assert set(vars(callback)) == {"asked"}
+
+
+@pytest.mark.parametrize("callback", [fb.EarlyStopping(), fb.callbacks.Plateau()],
+                         ids=["EarlyStopping", "Plateau"])
+@pytest.mark.parametrize("best", ["a", None, 10**400, np.ones(2)], ids=lambda v: type(v).__name__)
+def test_the_best_value_is_a_number(callback, best):
+    with pytest.raises((TypeError, ValueError), match=r"^best: expected"):
+        callback.best = best
+    callback.best = np.inf

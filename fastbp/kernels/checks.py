@@ -338,7 +338,7 @@ def has_compiled_form(piece):
     class derived from one: it may do something else.
     """
     cls = piece if isinstance(piece, type) else type(piece)
-    return _is_own(cls) and piece.operation is not None
+    return _is_own(cls) and getattr(piece, "operation", None) is not None
 
 
 @functools.lru_cache(maxsize=256)
