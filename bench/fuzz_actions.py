@@ -362,9 +362,11 @@ def minimise(world):
     if "dropout in lbfgs" in world.left_out and any(
             isinstance(layer, fb.Dropout) for layer in net.layers):
         return None
-    world.lenient = isinstance(unscaled(loss), fb.PoissonDeviance)
+    world.lenient = 2 * isinstance(unscaled(loss), fb.PoissonDeviance)
     result = world.do(training.lbfgs, net, X, y, loss=loss, sample_weight=weights, max_iter=2,
                       **odd_options(world, {}, ["l2", "tol"]))
+    if world.lenient:
+        net.gradients[...] = 0  # of a rate that overflowed, where no step was made
     return [result.x, result.fun, result.nit]
 
 

@@ -193,7 +193,10 @@ class BaseMLP(BaseEstimator):
             random_state = check_random_state(self.random_state)
             self._initialize(X, y, random_state, first)
             if self.solver == "lbfgs":
-                self._fit_lbfgs(X, y, sample_weight)
+                try:
+                    self._fit_lbfgs(X, y, sample_weight)
+                except FloatingPointError as error:
+                    raise ValueError(f"{NOT_FINITE} {error}") from error
             else:
                 self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs)
         except Exception as error:

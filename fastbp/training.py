@@ -827,6 +827,8 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         If SciPy is not installed.
     TypeError, ValueError
         As `Sequential.fit`, or if the network drops out.
+    FloatingPointError
+        If it ends with weights that are not finite.
 
     References
     ----------
@@ -861,14 +863,23 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         callback(intermediate_result)
 
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}
+    start = network.parameters.copy()
     used = exclusive_use("network", network)
     try:
         result = minimize(objective, network.parameters[order].astype(np.float64),
                           method="L-BFGS-B", jac=True, options=options,
                           callback=None if callback is None else call_back)
         network.parameters[order] = result.x
+        if not np.isfinite(network.parameters).all():  # in the network's dtype
+            raise FloatingPointError(
+                "lbfgs diverged: its last step makes weights that are not finite. The network has "
+                "the weights that it started with. Try inputs and targets scaled to a standard "
+                "deviation of about 1, or fit"
+            )
         return result
     finally:
+        if not np.isfinite(network.parameters).all():
+            network.parameters[...] = start
         used.release()
 
 

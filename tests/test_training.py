@@ -906,6 +906,20 @@ def test_a_callback_can_stop_lbfgs():
     assert result.nit == 1
 
 
+@pytest.mark.parametrize("x", [np.nan, np.inf, 1e300])  # the last is infinite in float32
+def test_lbfgs_that_diverges_leaves_the_first_weights(monkeypatch, x):
+    def minimize(objective, start, **options):
+        objective(np.full_like(start, x))
+        return scipy.optimize.OptimizeResult(x=np.full_like(start, x))
+
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize)
+    net = fb.Sequential([fb.Dense(2, 1)], seed=0)
+    before = net.parameters.copy()
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="lbfgs diverged"):
+        training.lbfgs(net, np.ones((2, 2)), [0, 1], loss=SQUARED)
+    assert net.parameters.tobytes() == before.tobytes()
+
+
 def test_lbfgs_refuses_dropout():
     net = a_net()
     before = net.parameters.tobytes()
