@@ -98,8 +98,9 @@ setup(
             kernel("losses"),
             kernel("optimizers"),
             kernel("metrics"),
-            kernel("engine"),
-            kernel("inference"),
+            kernel("gather"),
+            kernel("executor"),
+            kernel("steps"),
         ],
         compiler_directives={
             "language_level": 3,

@@ -31,7 +31,8 @@ from fuzz_actions import ACTIONS, ESTIMATORS, IN_CALLBACKS, a_network
 from fuzz_pieces import short, some_model
 
 import fastbp as fb
-from fastbp.kernels import checks, dispatch, threads
+from fastbp import program, training
+from fastbp.kernels import dispatch, threads
 
 SECONDS = 300  # for one sequence
 CHUNK = 400  # sequences for one process
@@ -40,7 +41,7 @@ EXPECTED = (TypeError, ValueError, AttributeError, RuntimeError, FloatingPointEr
 ENORMOUS = 1e3  # parameters above may well make infinities
 # What is known to disagree; `--everything` plays it too.
 LEFT_OUT = {
-    # Layer by layer, a loss looks at its targets in every step; the engine at labels alone.
+    # The interpreter has a loss look at its targets in every step; compiled steps at labels alone.
     "targets out of range",
     # A view whose shape somebody has set is put back where a layer is asked, which compiled code
     # does not do: the numbers are the same, and the view that was given out is another.
@@ -161,7 +162,7 @@ def play_both(seed, folder, show=False):
         inner = tempfile.mkdtemp(dir=folder)
         world = World(seed, inner, trace, by_layers, show)
         try:
-            with compiled_forms_off() if by_layers else any_way():
+            with by_interpreter() if by_layers else any_way():
                 world.play()
         except Finding as finding:
             return n_actions + world.n_actions, str(finding)
@@ -183,30 +184,40 @@ def any_way():
         threads.set_num_threads(None)
 
 
-class NoPredictor:
-    """Stands where estimators rely on a Predictor; takes nothing."""
+class Interpreted:
+    """What stands where a network relies on an executor to predict with."""
+
+    def __init__(self, executor, lowered):
+        self.executor, self.lowered = executor, lowered
 
     def accepts(self, X):
         return False
 
     def __call__(self, X, out=None):
-        return None
+        if out is None or self.executor(X, out) is None:
+            return None
+        out[...] = program.Interpreter(self.lowered, training=False).forward(X)
+        return out
+
+
+def interpreted(programs, n_in, activation=None):
+    return Interpreted(EXECUTOR(programs, n_in, activation),  # which may refuse the activation
+                       program.lower(programs.layers, n_in, end=activation))
+
+
+EXECUTOR = program.Programs.executor
 
 
 @contextlib.contextmanager
-def compiled_forms_off():
-    has_compiled_form, predictor = checks.has_compiled_form, fb.Sequential._predictor
-
-    def no_predictor(self, activation):
-        predictor(self, activation)  # which may refuse the activation
-        return NoPredictor()
-
-    checks.has_compiled_form = lambda piece: False
-    fb.Sequential._predictor = no_predictor
+def by_interpreter():
+    steps = training.new_steps
+    training.new_steps, program.Programs.executor = program.reference.new_steps, interpreted
+    program.Programs.predictors = property(lambda programs: {}, lambda programs, value: None)
     try:
         yield
     finally:
-        checks.has_compiled_form, fb.Sequential._predictor = has_compiled_form, predictor
+        training.new_steps, program.Programs.executor = steps, EXECUTOR
+        del program.Programs.predictors
 
 
 class World:

@@ -3,9 +3,9 @@
     python bench/reproducibility.py
 
 Each is trained in float32 and float64 with every instruction set of this machine, 1 to 4 threads,
-by the compiled engine and layer by layer, and predicts in batches of several sizes.  What a
-training leaves (parameters, optimizer state, history, predictions) is hashed, and the hashes have
-to be those in reproducibility.json, which were made on another day and maybe another machine.
+by compiled steps and by the reference interpreter, and predicts in batches of several sizes.
+What a training leaves (parameters, optimizer state, history, predictions) is hashed, and the hashes
+have to be those in reproducibility.json, which were made on another day and maybe another machine.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import fastbp as fb
+from fastbp import training
 from fastbp.kernels import dispatch, threads
+from fastbp.program import reference
 
 STORED = Path(__file__).with_suffix(".json")
 
@@ -68,13 +70,7 @@ def deep(dtype):
 NETWORKS = {"classification": classification, "regression": regression, "deep": deep}
 
 
-def by_layers(network):
-    """Hold the engine off the network: it does not know what a derived class does."""
-    first = network.layers[0]
-    first.__class__ = type("Dense", (type(first),), {"__module__": "somewhere.else"})
-
-
-def fingerprint(name, dtype, engine=True, chunk=None):
+def fingerprint(name, dtype, compiled=True, chunk=None):
     """The hash of all that a training leaves.
 
     Parameters
@@ -82,15 +78,18 @@ def fingerprint(name, dtype, engine=True, chunk=None):
     name : str
         One of `NETWORKS`.
     dtype : str
-    engine : bool, default True
-        Whether the compiled engine may train it.
+    compiled : bool, default True
+        Whether compiled steps train it, or the reference interpreter.
     chunk : int, optional
         Rows to predict at a time; without it all at once.
     """
     network, X, settings = NETWORKS[name](dtype)
-    if not engine:
-        by_layers(network)
-    history = network.fit(X, **settings)
+    steps = training.new_steps
+    training.new_steps = steps if compiled else reference.new_steps
+    try:
+        history = network.fit(X, **settings)
+    finally:
+        training.new_steps = steps
     optimizer = settings["optimizer"]
     chunks = range(0, len(X), chunk or len(X))
     outputs = [network.predict(X[i : i + (chunk or len(X))]) for i in chunks]
@@ -104,7 +103,7 @@ def fingerprint(name, dtype, engine=True, chunk=None):
 
 
 def ways():
-    """Instruction set, threads, whether by the engine, and rows to predict at a time."""
+    """Instruction set, threads, whether compiled, and rows to predict at a time."""
     for isa in dispatch.available():
         for n_threads in (1, 2, 3, 4):
             yield isa, n_threads, True, None
@@ -126,10 +125,10 @@ def check(names=NETWORKS):
         for name in names:
             for dtype in ("float32", "float64"):
                 for way in ways():
-                    isa, n_threads, engine, chunk = way
+                    isa, n_threads, compiled, chunk = way
                     dispatch.use(isa)
                     fb.set_num_threads(n_threads)
-                    found.append((name, dtype, way, fingerprint(name, dtype, engine, chunk)))
+                    found.append((name, dtype, way, fingerprint(name, dtype, compiled, chunk)))
     finally:
         threads.set_work_per_thread(work)
         fb.set_num_threads(None)
@@ -154,9 +153,10 @@ def main():
         name, dtype = key.split()
         same = [each[3] == value for each in found if each[:2] == (name, dtype)]
         print(f"{key:<24} {value}  {sum(same)} of {len(same)} ways")
-    for name, dtype, (isa, n_threads, engine, chunk), value in wrong:
-        print(f"DIFFERENT: {name} {dtype}, {isa}, {n_threads} threads, "
-              f"{'engine' if engine else 'layers'}, {chunk or 'all'} rows at a time: {value}")
+    for name, dtype, (isa, n_threads, compiled, chunk), value in wrong:
+        how = "compiled" if compiled else "interpreted"
+        print(f"DIFFERENT: {name} {dtype}, {isa}, {n_threads} threads, {how}, "
+              f"{chunk or 'all'} rows at a time: {value}")
     print(f"{len(found) - len(wrong)} of {len(found)} hashes are those stored")
     sys.exit(bool(wrong))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import initializers, kernels
+from . import initializers, program
 from .kernels import checks, ops
 
 __all__ = ["Dense", "Dropout", "Layer"]
@@ -79,8 +79,6 @@ class Layer(checks.Validated):
     cache = None
     key = 0
     step = 0
-    operation = None  # what is compiled in its place; fastbp's own layers have one
-    changes = 0  # of any layer's settings: what was compiled before is out of date
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
         n_in = None if n_in is None else checks.integer("n_in", n_in, 1)
@@ -119,20 +117,58 @@ class Layer(checks.Validated):
                 f"{type(self).__name__} has parameters and needs a method initialize(rng)"
             )
 
+    def lower(self, builder, x):
+        """Say what the layer does, as instructions of a program.
+
+        The default is one that runs in Python: it calls `forward` and `backward`.
+
+        Parameters
+        ----------
+        builder : fastbp.program.Builder
+        x : fastbp.program.Value
+            What the layer is given.
+
+        Returns
+        -------
+        fastbp.program.Value
+            What it returns.
+        """
+        return builder.python(self, x)
+
     def forward(self, X, training=True):
         """Z (batch, n_out) from X (batch, n_in).
 
         With ``training=False`` nothing is kept and nothing is random: prediction.
         """
-        raise NotImplementedError(f"{type(self).__name__} needs a method forward(X, training)")
+        self._check_lowered("forward(X, training)")
+        X = checks.floats("X", X)
+        columns = X.shape[-1] if X.ndim else 1
+        run = program.Interpreter(program.lower_layer(self, columns, training), training)
+        Z = run.forward(X)
+        if training:
+            self.cache = run, Z.shape, Z.dtype
+        return Z
 
     def backward(self, dZ):
         """Write the parameters' gradients and return dX (batch, n_in)."""
-        raise NotImplementedError(f"{type(self).__name__} needs a method backward(dZ)")
+        self._check_lowered("backward(dZ)")
+        return self._back(dZ, input_gradient=True)
+
+    def _back(self, dZ, input_gradient):
+        run, shape, dtype = self._kept()
+        return run.backward(self._checked_dZ(dZ, shape, dtype), input_gradient)
+
+    def _check_lowered(self, method):
+        if type(self).lower is Layer.lower:
+            raise NotImplementedError(f"{type(self).__name__} needs a method {method}")
 
     def backward_parameters(self, dZ):
         """Write the parameters' gradients only: nobody needs dX of a first layer."""
-        self.backward(dZ)
+        if type(self).backward is Layer.backward:
+            self._check_lowered("backward(dZ)")
+            self._back(dZ, input_gradient=False)
+        else:
+            self.backward(dZ)
 
     def config(self):
         """The constructor's arguments, as a dict that JSON can hold.
@@ -210,11 +246,14 @@ class Layer(checks.Validated):
             start = stop
         return views
 
-    def bind(self, views):
-        """Make these views the parameters and their gradients."""
+    def bind(self, views, programs):
+        """Make these views the parameters and their gradients.
+
+        The network's programs are made anew once a setting has changed.
+        """
         self.__dict__.update(views)
         own = {name: view.view() for name, view in views.items()}  # which nobody else has
-        self.__dict__.update(_views=views, _own_views=own)
+        self.__dict__.update(_views=views, _own_views=own, _programs=programs)
 
     def restore_views(self):
         """Give views whose shape or dtype somebody has set those that they had.
@@ -228,7 +267,7 @@ class Layer(checks.Validated):
 
     def unbind(self):
         """Leave the network: the parameters keep their values, in arrays that no network uses."""
-        for name in ("_views", "_own_views", "cache"):
+        for name in ("_views", "_own_views", "_programs", "cache"):
             self.__dict__.pop(name, None)
         for name in self.parameter_shapes:
             self.__dict__.pop("d" + name, None)
@@ -241,8 +280,9 @@ class Layer(checks.Validated):
                 return  # as a subclass's constructor may do
             self._check_writable(name)
             super().__setattr__(name, value)
-            if name not in ("cache", "key", "step"):
-                Layer.changes += 1
+            if (name not in ("cache", "key", "step") and "_programs" in self.__dict__
+                    and not program.runs_in_python(type(self))):
+                self._programs.clear()
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
             values = checks.real_numbers(name, value)
             view = self.__dict__["_own_views"][name]  # whatever became of the one given out
@@ -271,7 +311,8 @@ class Layer(checks.Validated):
         self.restore_views()
         state = self.__dict__.copy()
         views = state.pop("_views", {})
-        state.pop("_own_views", None)
+        for name in ("_own_views", "_programs"):
+            state.pop(name, None)
         for name in self.parameter_shapes:
             if name in views:
                 state.pop("d" + name)
@@ -299,7 +340,7 @@ class Layer(checks.Validated):
 
 READ_ONLY = {"n_in", "n_out", "parameter_shapes"}
 # What no parameter can be named after: it would hide, or be hidden by, what a layer has.
-TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_own_views", "_parameter_shapes"}
+TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_own_views", "_parameter_shapes", "_programs"}
 
 
 class Dense(Layer):
@@ -326,9 +367,8 @@ class Dense(Layer):
         initializers.get(init)
         self.init = init
 
-    @property
-    def operation(self):
-        return "dense", self.n_in, self.n_out
+    def lower(self, builder, x):
+        return builder.op("dense", x, builder.parameter(self, "W"), builder.parameter(self, "b"))
 
     def initialize(self, rng):
         weights = initializers.get(self.init)(rng, self.n_in, self.n_out)
@@ -336,21 +376,6 @@ class Dense(Layer):
         checks.shape("init", weights, self.parameter_shapes["W"], "from the callable")
         self.W = weights
         self.b = 0
-
-    def forward(self, X, training=True):
-        if training:
-            self.cache = X
-        return kernels.dense_forward(X, self.W, self.b)
-
-    def backward(self, dZ):
-        self.backward_parameters(dZ)
-        return kernels.dense_backward_input(dZ, self.W)
-
-    def backward_parameters(self, dZ):
-        X = self._kept()
-        dZ = self._checked_dZ(dZ, (len(X), self.n_out), self.W.dtype)
-        kernels.dense_backward_weights(X, dZ, out=self.dW)
-        kernels.dense_backward_bias(dZ, out=self.db)
 
     def config(self):
         """As `Layer.config`; a callable `init` has done its work and is left out."""
@@ -384,74 +409,36 @@ class Dropout(Layer):
         super().__init__()
         self.rate = rate
 
-    @property
-    def operation(self):
-        return "dropout", self.rate, self.key
-
-    def forward(self, X, training=True):
-        if not training:
-            return X
-        mask = self.rate, self.key, self.step
-        self.step += 1
-        Z = kernels.dropout(X, *mask)
-        self.cache = mask, Z.shape, Z.dtype
-        return Z
-
-    def backward(self, dZ):
-        mask, shape, dtype = self._kept()
-        return kernels.dropout(self._checked_dZ(dZ, shape, dtype), *mask)
+    def lower(self, builder, x):
+        return builder.op("dropout", x, layer=self, rate=self.rate) if builder.training else x
 
 
 class Activation(Layer):
-    """Base class of the activations: one function of every element, and its derivative.
+    """Base class of the activations: one function of every element.
 
-    `function` and `derivative` are kernels; the derivative is taken from what the layer
-    was given or, where `from_output`, from what it returned.
+    `function` is its name in kernels/ops.def.
     """
 
-    function = derivative = None
-    from_output = False
-    arguments = ()  # of both, besides the array: attributes of the layer
+    function = None
 
     def __init__(self):
         super().__init__()
 
-    @property
-    def operation(self):
-        return self.function.__name__, getattr(self, "alpha", 0.0)
-
-    def _arguments(self):
-        return {name: getattr(self, name) for name in self.arguments}
-
-    def forward(self, X, training=True):
-        X = checks.floats("X", X)
-        A = self.function(X, **self._arguments())
-        if training:
-            self.cache = A if self.from_output else X
-        return A
-
-    def backward(self, dZ):
-        kept = self._kept()
-        dZ = self._checked_dZ(dZ, kept.shape, kept.dtype)
-        return self.derivative(dZ, kept, **self._arguments())
+    def lower(self, builder, x):
+        alpha = {name: getattr(self, name) for name in ops.OPS[self.function].attributes}
+        return builder.op(self.function, x, **alpha)
 
 
 def _activation(op):
     """The class of an activation, from its row in the table of operations (kernels/ops.def)."""
-    contents = {
-        "__doc__": ops.layer_docstring(op), "__module__": __name__,
-        "function": staticmethod(getattr(kernels, op.name)),
-        "derivative": staticmethod(getattr(kernels, f"{op.name}_backward")),
-        "from_output": op.from_output,
-    }
+    contents = {"__doc__": ops.layer_docstring(op), "__module__": __name__, "function": op.name}
     if op.default_alpha is not None:
         def __init__(self, alpha=op.default_alpha):
             Activation.__init__(self)
             self.alpha = alpha
 
         __init__.__qualname__ = f"{op.layer}.__init__"
-        contents |= {"__init__": __init__, "validators": {"alpha": checks.number},
-                     "arguments": ("alpha",)}
+        contents |= {"__init__": __init__, "validators": {"alpha": checks.number}}
     return type(op.layer, (Activation,), contents)
 
 
@@ -462,8 +449,3 @@ if not TYPE_CHECKING:
     for _layer in ACTIVATIONS.values():
         globals()[_layer.__name__] = _layer
         __all__.append(_layer.__name__)
-
-
-def is_built_in(layer):
-    """Whether a layer is of one of fastbp's own classes, and not of one derived from them."""
-    return BUILT_IN.get(type(layer).__name__) is type(layer)

@@ -36,7 +36,7 @@ class Loss(checks.Validated):
     """
 
     metric = None
-    operation = None  # what the compiled engine runs in its place; fastbp's own losses have one
+    operation = None  # what compiled steps run in its place; fastbp's own have one
 
     def __call__(self, Z, y, sample_weight=None):
         """The mean loss and its gradient.
@@ -289,9 +289,10 @@ class Scaled(Loss):
 
     @property
     def operation(self):
-        if not checks.has_compiled_form(self.loss) or isinstance(self.loss, Scaled):
+        operation = checks.compiled_form(self.loss)
+        if operation is None or isinstance(self.loss, Scaled):
             return None
-        return *self.loss.operation, self.value, self.gradient
+        return *operation, self.value, self.gradient
 
     def __call__(self, Z, y, sample_weight=None):
         value, dZ = compute_loss(self.loss, Z, y, sample_weight)
@@ -325,7 +326,7 @@ def compute_loss(loss, Z, y, sample_weight=None):
         If ``loss(Z, y, sample_weight)`` is no pair of a real number, which may be infinite or
         NaN, and an array of Z's shape and dtype.
     """
-    if checks.has_compiled_form(loss):
+    if checks.compiled_form(loss) is not None:
         return loss(Z, y, sample_weight)
     arrays = [checks.read_only(each) if isinstance(each, np.ndarray) else each
               for each in (Z, y, sample_weight)]

@@ -23,7 +23,7 @@ class Accuracy:
     """
 
     name = "accuracy"
-    operation = "accuracy"  # what the compiled engine counts in its place
+    operation = "accuracy"  # what compiled steps count in its place
     mean = None
 
     def __init__(self, targets, sample_weight=None):

@@ -1,12 +1,13 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
 import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from . import io, kernels, layers, losses, training
-from .kernels import checks, inference, memory, threads
+from . import io, layers, losses, program, training
+from .kernels import checks, memory, threads
 
 __all__ = ["Sequential", "load", "mlp"]
 
@@ -36,6 +37,8 @@ class Sequential:
         Another sequence may be assigned: see `layers`.
     dtype : numpy.dtype
         Read-only, like `n_in` and `n_out`.
+    programs : fastbp.program.Programs
+        What the layers were lowered to.
     parameters, gradients : ndarray of shape (n_parameters,)
         All layers' parameters one after the other, and their gradients likewise.  The
         layers' own arrays are views into these: write to them in place.
@@ -63,7 +66,7 @@ class Sequential:
 
     _layers = ()
     _assigned = 0  # how often other layers took the place of the first ones
-    _shapes = None  # of what each layer was given in the last forward, and of the output
+    _interpreter = None  # of the last forward, with what backward needs
 
     def __init__(self, layers, dtype="float32", seed=None):
         sequence = self._checked_layers(layers)
@@ -191,14 +194,18 @@ class Sequential:
 
     def _bind(self, sequence, parameters, gradients, views):
         """Make these the layers and the flat arrays."""
+        places, start = {}, 0
+        for layer in sequence:
+            for name, shape in layer.parameter_shapes.items():
+                places[id(layer), name] = start
+                start += math.prod(shape)
+        buffers = np.zeros(0, self.dtype)
+        programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
         for layer, its_views in zip(sequence, views, strict=True):
-            layer.bind(its_views)
+            layer.bind(its_views, programs)
         self._parameters, self._gradients = parameters, gradients
-        # A thread that predicts meanwhile reads the cache first, and then these, at once.
-        self._compiled_from = sequence, parameters, self._n_in
-        self._layers = sequence
-        self._predictors, self._predictors_made = {}, -1
-        self._shapes = None
+        self._layers, self.programs = sequence, programs
+        self._interpreter = None
 
     @property
     def parameters(self):
@@ -230,24 +237,13 @@ class Sequential:
             If X is not made of real numbers, its shape does not fit, or what a layer's
             `forward` returns is no array of the shape and dtype that it should be of.
         """
-        Z = self._forward(checks.dense(self._rows("X", X), self.dtype), training)
-        return Z if Z.flags.writeable else Z.copy()  # where a layer returned what it was given
-
-    def _forward(self, X, training, sequence=None):
-        shapes = [X.shape]
-        for i, layer in enumerate(self._layers if sequence is None else sequence):
-            rows, width = X.shape
-            layer.restore_views()
-            if layers.is_built_in(layer):
-                X = layer.forward(X, training=training)
-            else:
-                X = layer.forward(checks.read_only(X), training=training)
-                checks.returned(f"layer {i} ({layer!r}): forward", "Z", X,
-                                (rows, layer.n_out or width), self.dtype)
-            shapes.append(X.shape)
+        X = checks.dense(self._rows("X", X), self.dtype)
+        training = bool(training)
+        interpreter = self.programs.interpreter(X.shape[1], training)
+        Z = interpreter.forward(X)
         if training:
-            self._shapes = shapes
-        return X
+            self._interpreter = interpreter
+        return Z if Z.flags.writeable else Z.copy()  # where a layer returned what it was given
 
     def backward(self, dZ, *, input_gradient=True):
         """Gradients of all parameters, from the loss's gradient by the last output.
@@ -272,20 +268,14 @@ class Sequential:
             `backward` returns is no array of the shape and dtype of its input.
         """
         dZ = checks.floats("dZ", dZ, dtype=self.dtype)
-        shapes = self._shapes  # None without a forward, of which the layers will speak
-        if shapes is not None:
-            checks.shape("dZ", dZ, shapes[-1], "that of what forward returned")
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[i]
-            given = dZ if layers.is_built_in(layer) else checks.read_only(dZ)
-            if i == 0 and not input_gradient:
-                layer.backward_parameters(given)
-                return None
-            dZ = layer.backward(given)
-            if not layers.is_built_in(layer):
-                checks.returned(f"layer {i} ({layer!r}): backward", "dX", dZ,
-                                shapes and shapes[i], self.dtype)
-        return dZ if dZ.flags.writeable else dZ.copy()
+        interpreter = self._interpreter
+        if interpreter is None:
+            raise RuntimeError("Sequential.backward: nothing to go back from; call forward(X) "
+                               "first, with training=True")
+        checks.shape("dZ", dZ, interpreter.values[interpreter.program.z].shape,
+                     "that of what forward returned")
+        dX = interpreter.backward(dZ, input_gradient)
+        return dX if dX is None or dX.flags.writeable else dX.copy()
 
     def predict(self, X, *, activation=None, out=None, n_threads=None):
         """Outputs of the last layer, a chunk of rows at a time.
@@ -325,45 +315,26 @@ class Sequential:
 
     def _predict(self, X, out=None, activation=None):
         """What `predict` and validation have in common, whoever overrides `predict`."""
-        predictor = self._predictor(activation)
-        if predictor is not None:
-            Z = predictor(X, out)
+        programs = self.programs  # those of the whole call, whatever it comes upon
+        executor = self._predictor(programs, activation)
+        if executor is not None:
+            Z = executor(X, out)
             if Z is not None:
                 return Z
-        sequence = self._layers  # those of the whole call, whatever it comes upon
         X = self._rows("X", X)
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
                           parameters=self._parameters, **checks.memory("X", X))
+        executor = programs.executor(X.shape[1], activation)
         for start, chunk in self._chunks(X):
-            part = Z[start : start + len(chunk)]
-            if predictor is None or predictor(chunk, part) is None:
-                part[...] = self._forward(chunk, training=False, sequence=sequence)
-                if activation is not None:
-                    OUTPUT_ACTIVATIONS[activation](part, out=part)
+            executor(chunk, Z[start : start + len(chunk)])
         return Z
 
-    def _predictor(self, activation):
-        """The compiled way through the network, or None if a layer is not fastbp's own."""
-        if self._predictors_made != layers.Layer.changes:
-            self._predictors, self._predictors_made = {}, layers.Layer.changes
+    def _predictor(self, programs, activation):
+        """The compiled way through the network; None where its columns follow from X."""
         try:
-            return self._predictors[activation]
+            return programs.predictors[activation]
         except (KeyError, TypeError):  # TypeError: what is no name at all
-            return self._new_predictor(activation)
-
-    def _new_predictor(self, activation):
-        if activation is not None and activation not in list(OUTPUT_ACTIVATIONS):
-            raise ValueError(f"activation: expected one of {', '.join(OUTPUT_ACTIVATIONS)}, or "
-                             f"None, got {activation!r}")
-        predictor, made = None, self._predictors
-        sequence, parameters, n_in = self._compiled_from
-        if n_in is not None and all(map(checks.has_compiled_form, sequence)):
-            operations = [layer.operation for layer in sequence]
-            if activation is not None:
-                operations.append((activation, 0.0))
-            predictor = inference.Predictor(operations, parameters, n_in)
-        made[activation] = predictor
-        return predictor
+            return None if programs.n_in is None else programs.executor(programs.n_in, activation)
 
     def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
         """The loss and its metric on data, without changing anything.
@@ -636,8 +607,7 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_predictors", "_predictors_made", "_shapes",
-                     "_compiled_from", "_claim"):
+        for name in ("_parameters", "_gradients", "programs", "_interpreter", "_claim"):
             state.pop(name, None)
         return state
 
@@ -738,11 +708,6 @@ def load(path, layer_types=()):
         return Sequential(read, dtype)
     except ValueError as error:
         raise io.damaged(path, error) from None
-
-
-OUTPUT_ACTIVATIONS = {
-    "softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.exp,
-}
 
 
 def _chunk_rows(X):

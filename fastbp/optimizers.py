@@ -88,10 +88,15 @@ class Optimizer(checks.Validated):
 
     @property
     def operation(self):
-        """The name of the update and its attributes, for the compiled engine; None without."""
+        """The name of the update in kernels/ops.def; None without."""
+        return self.name
+
+    @property
+    def attributes(self):
+        """The update's numbers, in the order of ops.def."""
         if self.name is None:
-            return None
-        return self.name, [float(getattr(self, key)) for key in ops.UPDATES[self.name].attributes]
+            return np.empty(0)
+        return np.array([getattr(self, key) for key in ops.UPDATES[self.name].attributes], float)
 
     def rate(self, epoch):
         """The learning rate at a time in epochs.

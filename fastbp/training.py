@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,8 +21,9 @@ from . import kernels, layers, losses, optimizers
 from .callbacks import Callback, EachEpoch
 from .checkpoints import Checkpoints
 from .checkpoints import describe as describe_fit
-from .kernels import checks, engine
+from .kernels import checks, gather
 from .kernels.guards import Borrowed
+from .kernels.steps import Steps
 
 __all__ = ["History", "Training", "fit", "lbfgs"]
 
@@ -74,7 +76,7 @@ class Dataset:
                              f"got shape {self.X.shape}")
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
-        self._given, self._n_out = y, network.n_out or self.X.shape[1]
+        self._given, self.n_out = y, network.n_out or self.X.shape[1]
         self.sample_weight = self._borrowed = None
         self.use(loss, self.targets(loss))
         if sample_weight is not None:
@@ -114,7 +116,7 @@ class Dataset:
     def targets(self, loss):
         """y in the form that this loss takes."""
         try:
-            targets = loss.targets(self._given, self._n_out, self.dtype)
+            targets = loss.targets(self._given, self.n_out, self.dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.prefix}{error}") from None
         if not isinstance(targets, np.ndarray) or targets.ndim == 0:
@@ -159,14 +161,21 @@ class Dataset:
 
     def batch(self, order):
         """X, y and weights of some rows, X in the network's dtype."""
+        return self.inputs(order), *self.targets_of(order)
+
+    def inputs(self, order):
+        """X of some rows, in the network's dtype."""
         self.check_unchanged()
         rows = self.row_indices(order)
         if checks.is_sparse(self.X):
-            X = engine.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
-        else:
-            X = np.ascontiguousarray(self.X[rows], self.dtype)
-        weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return X, self.y[rows], weights
+            return gather.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
+        return np.ascontiguousarray(self.X[rows], self.dtype)
+
+    def targets_of(self, order):
+        """y and the weights of some rows."""
+        self.check_unchanged()
+        rows = self.row_indices(order)
+        return self.y[rows], None if self.sample_weight is None else self.sample_weight[rows]
 
     def new_metric(self):
         """The loss's metric, with nothing counted yet; None if it has none."""
@@ -294,20 +303,21 @@ class Training:
         Whether the training ends after this epoch: see `stop`.
     sums : EpochSums
         What the last epoch's steps came to.
-    engine : fastbp.kernels.engine.Engine or None
-        The compiled steps; None where they are made layer by layer.
+    compiled : fastbp.kernels.steps.Steps or None
+        The compiled steps, once there are some.
     """
 
     # No attribute but these: to set another, or one that has no setter below, is an error.
     __slots__ = (
-        "__weakref__", "_batch_size", "_counted", "_data", "_engine", "_epoch", "_epochs",
-        "_history", "_in_epoch", "_l2", "_lowered", "_n_trained", "_network", "_optimizer",
-        "_steps", "_stopping", "_sums", "_validation",
+        "__weakref__", "_batch_size", "_compiled", "_compiled_from", "_counted", "_data", "_epoch",
+        "_epochs", "_history", "_in_epoch", "_l2", "_layers", "_network", "_optimizer", "_random",
+        "_steps", "_stopping", "_sums", "_turns", "_updates_counted", "_validation", "_weights",
     )
 
-    network, optimizer, history, epoch, epochs, stopping, sums, engine = (
+    network, optimizer, history, epoch, epochs, stopping, sums, compiled = (
         property(operator.attrgetter(name)) for name in
-        ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums", "_engine")
+        ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums",
+         "_compiled")
     )
 
     def __init__(self, network, data, optimizer, epochs, batch_size, history, l2=0.0,
@@ -318,10 +328,12 @@ class Training:
         self._epoch, self._epochs = 0, epochs
         self._history = history
         self._stopping = self._in_epoch = False
-        self._sums = self._engine = self._lowered = None
+        self._sums = self._compiled = self._compiled_from = None
         self._steps = None  # before this epoch
-        self._counted = 0  # of the engine's steps
-        self._n_trained = sum(layer.n_parameters > 0 for layer in network.layers)
+        self._counted = self._updates_counted = 0  # of the compiled steps
+        self._random = []
+        self._weights, self._layers = parts(network)
+        self._turns = Turns(self)
         self.batch_size, self.l2 = batch_size, l2
 
     def _check_between_epochs(self, name):
@@ -366,6 +378,11 @@ class Training:
             each.use(loss, its_targets)
 
     @property
+    def steps_before(self):
+        """Steps of the epochs before this one."""
+        return self._steps
+
+    @property
     def steps_per_epoch(self):
         """Minibatches that the rows make."""
         return -(-len(self._data) // self.batch_size)
@@ -408,18 +425,13 @@ class Training:
             n_rows=len(self._data), batch_size=self.batch_size,
             step_stats=np.zeros((n_steps, 3)),
             metric=self._data.new_metric(),
-            norms=np.zeros(self._n_trained) if "gradient_norms" in history else None,
+            norms=np.zeros(len(self._layers)) if "gradient_norms" in history else None,
         )
-        self._lower()
-        row_indices = self._data.row_indices(order)
-        i = 0
+        self._turns.begin(order, rates, interrupts)
+        self._prepare()
+        rows, i = self._data.row_indices(order), 0
         while i < n_steps:
-            made = 0
-            if self._engine is not None:
-                made = self._run_engine(row_indices, i, n_steps, rates, interrupts)
-            if self._engine is None or self._engine.needs_fallback:
-                self._step_by_layers(i + made, order, rates, interrupts)
-                made += 1
+            made = self._run_compiled(rows, i, n_steps, rates, interrupts)
             i += made
             progress.update(made, self._sums)
         self._steps += n_steps
@@ -437,109 +449,160 @@ class Training:
             return np.full(n, optimizer.learning_rate)
         return np.array([optimizer.rate(self._epoch + i / n) for i in range(n)])
 
-    def _lower(self):
-        """Make the compiled engine, unless it is there and nothing was changed since."""
-        optimizer = self._optimizer
+    def _prepare(self):
+        """Make the compiled steps, unless they are there and nothing was changed since."""
+        network, data, optimizer = self._network, self._data, self._optimizer
+        update, state, metric = None, [], None
+        loss = checks.compiled_form(data.loss)
         if optimizer is not None:
-            optimizer.start(self._network.parameters)
-        description = describe(self)
-        if description is None:
-            self._engine = self._lowered = None
+            optimizer.start(network.parameters)
+            update = checks.compiled_form(optimizer) or "python"
+            if update != "python":
+                state = [optimizer.state[name] for name in optimizer.state_names]
+            if data.loss.metric is not None:
+                metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
+        program = network.programs.training(data.X.shape[1])
+        made_from = [program, loss, metric, update, self._batch_size, id(data.y), *map(id, state)]
+        if made_from == self._compiled_from:
             return
-        state = [] if optimizer is None else [optimizer.state[name]
-                                              for name in optimizer.state_names]
-        lowered = description, [id(array) for array in (self._data.y, *state)]
-        if lowered != self._lowered:
-            self._engine = engine.Engine(
-                **description, parameters=self._network.parameters,
-                gradients=self._network.gradients, state=state, X=self._data.X, y=self._data.y,
-                sample_weight=self._data.sample_weight,
-            )
-            self._lowered, self._counted = lowered, 0
+        self._compiled = new_steps(
+            network.programs, data.X.shape[1], parameters=network.parameters,
+            gradients=network.gradients,
+            X=data.X if gather.readable(data.X, data.dtype) else None,
+            y=None if loss is None else data.y, sample_weight=data.sample_weight,
+            n_rows=data.X.shape[0], batch_size=min(self._batch_size, len(data)), loss=loss,
+            metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
+            turns=self._turns,
+        )
+        self._random = program.random
+        self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0
 
-    def _run_engine(self, row_indices, i, n_steps, rates, interrupts):
-        """Steps i to n_steps in the compiled engine, as many as it makes."""
-        sums, metric = self._sums, self._sums.metric
-        made = self._engine.run(
-            row_indices, i, n_steps, rates, self._optimizer.steps,
-            dropout_step(self._network), sums.step_stats, None if metric is None else metric.sums,
-            None if metric is None else metric.mean, sums.norms,
+    def _run_compiled(self, rows, i, n_steps, rates, interrupts):
+        """Steps i to n_steps, or some of them; how many."""
+        sums, metric, optimizer = self._sums, self._sums.metric, self._optimizer
+        made = self._compiled.run(
+            rows, i, n_steps, rates, optimizer.attributes, optimizer.weight_decay,
+            optimizer.clip_norm or 0.0, self._l2, optimizer.steps, self._random_state(),
+            sums.step_stats, *((None, None) if metric is None else (metric.sums, metric.mean)),
+            sums.norms,
         )
         interrupts.call(self.count_steps)
         return made
 
+    def _random_state(self):
+        """The keys of the layers that draw random numbers, and the steps they have counted."""
+        if not self._random:
+            return NO_RANDOM
+        return np.array([[layer.key for layer in self._random],
+                         [layer.step for layer in self._random]], np.uint64)
+
     def count_steps(self):
-        """Let the optimizer and dropout know of the engine's steps they do not know of yet."""
-        if self._engine is None:
+        """Let the optimizer and random layers know of compiled steps they do not know of yet."""
+        if self._compiled is None:
             return
-        made = self._engine.made - self._counted
+        made = self._compiled.made - self._counted
+        updates = self._compiled.updates - self._updates_counted
         self._counted += made
-        self._optimizer.steps += made
-        for layer in self._network.layers:
-            if isinstance(layer, layers.Dropout):
-                layer.step += made
-
-    def _step_by_layers(self, i, order, rates, interrupts):
-        """One step through the layers' own methods: gather, forward, loss, backward, update."""
-        network, sums = self._network, self._sums
-        X, y, w = self._data.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-        Z, *step_stats = self._gradients_by_layers(X, y, w)
-        gradient_norm = kernels.norm(network.gradients)
-        if not np.isfinite(sum(step_stats)):
-            self._diverged(i, f"the loss is {sum(step_stats[:2])}")
-        if not np.isfinite(gradient_norm):
-            self._diverged(i, "the gradients are not finite")
-        sums.step_stats[i] = step_stats
-        if sums.metric is not None:
-            sums.metric.update(Z, y, w)
-        if sums.norms is not None:
-            sums.norms += [kernels.norm(gradients) for gradients in layer_gradients(network)]
-        interrupts.call(self._update, i, float(rates[i]), gradient_norm)
-
-    def _gradients_by_layers(self, X, y, w):
-        """The batch's output, loss, penalty and weight; the gradients go to the network."""
-        network, penalty, weight = self._network, 0.0, batch_weight(w, len(X))
-        Z = network._forward(X, training=True)
-        value, dZ = losses.compute_loss(self.loss, Z, y, w)
-        network.backward(dZ, input_gradient=False)
-        if self.l2 > 0:
-            strength = self.l2 * (1 / weight if weight > 0 else 0.0)
-            for layer in network.layers:
-                for name, shape in layer.parameter_shapes.items():
-                    if len(shape) == 2:
-                        penalty += kernels.penalize(
-                            getattr(layer, name), getattr(layer, "d" + name), strength
-                        )
-            penalty *= 0.5 * strength
-        return Z, value, penalty, weight
+        self._updates_counted += updates
+        if updates:
+            self._optimizer.steps += updates
+        for layer in self._random:
+            layer.step += made
 
     def loss_and_gradients(self):
         """The loss of all rows together, and the penalty; the gradients go to the network."""
         self._data.check_unchanged()
-        row_indices = np.arange(len(self._data)) if self._data.rows is None else self._data.rows
-        step_stats = np.zeros((1, 3))
-        self._lower()
-        if self._engine is None or not self._engine.run(
-            row_indices, 0, 1, np.zeros(1), 0, 0, step_stats, None, None, None
-        ):
-            steps = [layer.step for layer in self._network.layers]
-            step_stats[0] = self._gradients_by_layers(*self._data.batch(slice(None)))[1:]
-            for layer, step in zip(self._network.layers, steps, strict=True):
-                if layer.step is not step:
-                    layer.step = step  # an evaluation is no step
+        n = len(self._data)
+        step_stats, rates = np.zeros((1, 3)), np.zeros(1)
+        self._prepare()
+        self._turns.begin(np.arange(n), rates, None)
+        steps = [layer.step for layer in self._network.layers]
+        self._compiled.run(
+            self._data.row_indices(np.arange(n)), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, self._l2,
+            0, self._random_state(), step_stats, None, None, None,
+        )
+        for layer, step in zip(self._network.layers, steps, strict=True):
+            if layer.step is not step:
+                layer.step = step  # an evaluation is no step
         return step_stats[0, :2]
 
-    def _update(self, i, rate, gradient_norm):
+
+def new_steps(programs, n_in, **arguments):
+    """Steps that are compiled; `fastbp.program.reference` has another function of this name."""
+    return Steps(programs.training(n_in).executor, **arguments)
+
+
+NO_RANDOM = np.empty((2, 0), np.uint64)
+NO_ATTRIBUTES = np.empty(0)
+
+
+class Turns:
+    """What Python does in a step, where compiled code cannot: see `fastbp.kernels.steps.Steps`.
+
+    Parameters
+    ----------
+    run : Training
+    """
+
+    def __init__(self, run):
+        self._run = weakref.proxy(run)  # not a cycle, which would keep the workspace for a while
+
+    def begin(self, order, rates, interrupts):
+        """Before an epoch: the order of its rows, and the learning rates of its steps."""
+        self._order, self._rates, self._interrupts = order, rates, interrupts
+
+    def _data_and_order(self, step):
+        size = self._run.batch_size
+        return self._run._data, self._order[step * size : (step + 1) * size]
+
+    def gather(self, step):
+        """The step's rows of X."""
+        data, order = self._data_and_order(step)
+        return data.inputs(order)
+
+    def weight(self, step):
+        """What its rows count together."""
+        data, order = self._data_and_order(step)
+        return batch_weight(data.targets_of(order)[1], len(order))
+
+    def compute_loss(self, step, Z):
+        """The loss, and its gradient with respect to Z."""
+        data, order = self._data_and_order(step)
+        return losses.compute_loss(data.loss, Z, *data.targets_of(order))
+
+    def count(self, step, Z):
+        """Have the metric count the step."""
+        data, order = self._data_and_order(step)
+        if self._run.sums.metric is not None:
+            self._run.sums.metric.update(Z, *data.targets_of(order))
+
+    def refuse(self, step):
+        """Raise what is wrong with the step's data, which somebody has changed."""
+        data, order = self._data_and_order(step)
+        self._run.network.forward(data.inputs(order), training=False)
+        self.compute_loss(step, np.zeros((len(order), data.n_out), data.dtype))
+
+    def update(self, step, loss, penalty):
         """One step of the optimizer, which is taken back if a weight comes out infinite.
 
         That takes an enormous gradient, weight or learning rate; only then is there a
         copy to go back to.
         """
-        network, optimizer = self._network, self._optimizer
+        network, rate = self._run.network, float(self._rates[step])
+        if not np.isfinite(loss + penalty):
+            self._diverged(step, f"the loss is {loss + penalty}")
+        gradient_norm = kernels.norm(network.gradients)
+        if not np.isfinite(gradient_norm):
+            self._diverged(step, "the gradients are not finite")
+        self._interrupts.call(self._update, step, rate, gradient_norm)
+
+    def _update(self, step, rate, gradient_norm):
+        network, optimizer = self._run.network, self._run.optimizer
+        self._run.count_steps()
         decay = optimizer.weight_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
-        safe = float(np.finfo(self._data.dtype).max) ** 0.5
+        safe = float(np.finfo(network.dtype).max) ** 0.5
         if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
             optimizer.step_at(network.parameters, network.gradients, rate)
             return
@@ -551,14 +614,15 @@ class Training:
             for array, values in zip(changed, before, strict=True):
                 array[...] = values
             optimizer.steps = steps
-            self._diverged(i, "the step makes weights that are not finite")
+            self._diverged(step, "the step makes weights that are not finite")
 
-    def _diverged(self, i, what):
+    def _diverged(self, step, what):
+        run = self._run
         raise FloatingPointError(
-            f"training diverged at step {self._steps + i + 1} (epoch {self._epoch + 1}, batch "
-            f"{i + 1} of {self.steps_per_epoch}): {what}. The network keeps the weights from "
-            f"before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, or "
-            f"inputs and targets scaled to a standard deviation of about 1"
+            f"training diverged at step {run.steps_before + step + 1} (epoch {run.epoch + 1}, "
+            f"batch {step + 1} of {run.steps_per_epoch}): {what}. The network keeps the weights "
+            f"from before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, "
+            f"or inputs and targets scaled to a standard deviation of about 1"
         )
 
 
@@ -596,60 +660,25 @@ class EpochSums:
         return float(total / weight) if weight > 0 else float("nan")
 
 
-def describe(run):
-    """What a `Training` asks of the compiled engine, or None where that cannot do it.
+def parts(network):
+    """Where the weights, and the parameters of each layer that has some, are in the flat arrays.
 
-    It can if everything it would have to run has a compiled form, and X is an array whose
-    rows it can gather.
+    Returns
+    -------
+    weights, layers : list of tuple of int
+        Where each starts, and how many numbers it is.
     """
-    pieces = [*run.network.layers, run.loss]
-    if run.optimizer is not None:
-        pieces.append(run.optimizer)
-    if run.loss.metric is not None:
-        pieces.append(run.loss.metric)
-    if not all(map(checks.has_compiled_form, pieces)):
-        return None
-    if not engine.readable(run._data.X, run._data.dtype) or run.network.parameters.size == 0:
-        return None
-    metric = None
-    optimizer = {"update": (None, []), "weight_decay": 0.0, "clip_norm": None}
-    if run.optimizer is not None:
-        metric = None if run.loss.metric is None else run.loss.metric.operation
-        optimizer = {
-            "update": run.optimizer.operation,
-            "weight_decay": run.optimizer.weight_decay,
-            "clip_norm": run.optimizer.clip_norm,
-        }
-    operations, first_step = [], None
-    for layer in run.network.layers:
-        operation = layer.operation
-        if isinstance(layer, layers.Dropout):  # the engine counts steps once, from the first's
-            first_step = layer.step if first_step is None else first_step
-            operation = (*operation, layer.step - first_step)
-        operations.append(operation)
-    return {
-        "operations": operations,
-        "loss": run.loss.operation,
-        "metric": metric,
-        "optimizer": optimizer,
-        "l2": run.l2,
-        "batch_size": min(run.batch_size, len(run._data)),
-    }
-
-
-def dropout_step(network):
-    """The step of the first layer that drops out, 0 without one."""
-    return next((layer.step for layer in network.layers if isinstance(layer, layers.Dropout)), 0)
-
-
-def layer_gradients(network):
-    """The flat gradients of each layer that has parameters."""
-    start = 0
+    weights, layers, start = [], [], 0
     for layer in network.layers:
-        stop = start + layer.n_parameters
-        if stop > start:
-            yield network.gradients[start:stop]
-        start = stop
+        first = start
+        for shape in layer.parameter_shapes.values():
+            size = math.prod(shape)
+            if len(shape) == 2:
+                weights.append((start, size))
+            start += size
+        if start > first:
+            layers.append((first, start - first))
+    return weights, layers
 
 
 def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2,

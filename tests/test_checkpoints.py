@@ -31,6 +31,7 @@ import fastbp as fb
 from fastbp import checkpoints, io
 from fastbp import training as loop
 from fastbp.callbacks import Plateau
+from fastbp.program import reference
 
 RNG = np.random.default_rng(7)
 X, WEIGHTS = RNG.normal(size=(50, 6)), RNG.random(50)
@@ -1109,7 +1110,7 @@ def test_values_that_change_on_the_way(folder):
 @pytest.mark.parametrize("path", ["engine", "layers"])
 def test_settings_that_change_on_the_way(folder, name, path, monkeypatch):
     if path == "layers":
-        monkeypatch.setattr(loop, "describe", lambda run: None)
+        monkeypatch.setattr(loop, "new_steps", reference.new_steps)
 
     def change(training):
         if training.epoch == 1:

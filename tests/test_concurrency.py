@@ -202,7 +202,7 @@ def shares():
                                            epochs=epochs, batch_size=batch_size,
                                            callbacks=callbacks)
 
-    fit(1, 512, lambda run: seen.append(run.engine.threads))
+    fit(1, 512, lambda run: seen.append(run.compiled.threads))
     began = threading.Event()
 
     def look(run):
@@ -214,7 +214,7 @@ def shares():
     other.start()
     began.wait(60)
     for _ in range(12):
-        fit(1, 512, lambda run: seen.append(run.engine.threads))
+        fit(1, 512, lambda run: seen.append(run.compiled.threads))
     stop.set()
     other.join()
     return {"alone": seen[0], "beside": seen[1:]}

@@ -14,6 +14,7 @@ import fastbp as fb
 from fastbp import training
 from fastbp.losses import Scaled
 from fastbp.metrics import BinaryAccuracy, RateR2, SubsetAccuracy
+from fastbp.program import reference
 
 ln2, ln3 = math.log(2), math.log(3)
 
@@ -360,18 +361,16 @@ def test_a_loss_of_ones_own_must_be_callable():
 def both_paths(loss, X, y, dtype, **options):
     """Parameters and history of the compiled and of the layers' path, and whether they were."""
     found = []
-    for describe in (training.describe, lambda run: None):
+    for new_steps in (training.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "describe", describe)
+            patch.setattr(training, "new_steps", new_steps)
             net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
             history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=4, batch_size=7,
                               seed=0, callbacks=[runs.append], **options)
             del history["seconds"]
-            found.append((net.parameters.tobytes(), dict(history), runs[0].engine is not None))
-    *one, compiled = found[0]
-    *other, by_engine = found[1]
-    assert not by_engine
-    return one, other, compiled
+            found.append((net.parameters.tobytes(), dict(history), runs[0].compiled.in_python))
+    *one, in_python = found[0]
+    return one, list(found[1][:2]), not in_python
 
 
 def batch(rng, columns=2, rows=40):
@@ -485,15 +484,15 @@ def test_scaled_by_a_callback(dtype, rng):
     def change(run):
         run.loss.value, run.loss.gradient = 5, 0.1
 
-    def run(describe):
+    def run(new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "describe", describe)
+            patch.setattr(training, "new_steps", new_steps)
             net = fb.mlp([3, 4, 2], dtype=dtype, seed=0)
             history = net.fit(X, Y, loss=Scaled(fb.MeanSquaredError(), 1, 1), epochs=3, seed=0,
                               callbacks=[change])
             return net.parameters.tobytes(), history["loss"]
 
-    assert run(training.describe) == run(lambda run: None)
+    assert run(training.new_steps) == run(reference.new_steps)
 
 
 class HalfSquares(fb.Loss):

@@ -264,7 +264,7 @@ def test_bad_dZ(dZ, error):
 
 
 def test_backward_before_forward():
-    with pytest.raises(RuntimeError, match=r"Dense.backward: .*forward\(X\)"):
+    with pytest.raises(RuntimeError, match=r"Sequential.backward: .*forward\(X\)"):
         fb.mlp([4, 3]).backward(np.ones((1, 3), "f4"))
 
 
@@ -850,7 +850,9 @@ def test_a_dZ_that_is_no_float_array_of_the_networks_dtype(dZ, last):
         net.backward(dZ)
     if not isinstance(dZ, list):  # a list of Python's floats is float64, which a layer would take
         with pytest.raises((TypeError, ValueError), match=r"^dZ: expected"):
-            net.layers[-1].backward(dZ)
+            layer = net.layers[-1]
+            layer.forward(np.ones((2, 2), "f4"))
+            layer.backward(dZ)
 
 
 # predict(out=...) and what it may not overlap

@@ -113,7 +113,7 @@ def test_the_three_steps_to_where_dW_is_computed():
     assert len(steps) == 3
     for step, words in zip(
         steps,
-        [["class Dense", "def backward_parameters", "kernels.dense_backward_weights("],
+        [["def _dense(", '"dense_backward_weights"'],
          ["backward_weights(", "Xᵀ·dZ"], ["v_fma(A[", "a chain of fused multiply-adds"]],
         strict=True,
     ):

@@ -96,14 +96,21 @@ assert net.predict(X).tobytes() == before.tobytes()
 def test_sizes_that_are_changed_behind_its_back(size):
     """The compiled code adds them up itself."""
     run(f"""
+before, expected = net.predict(X), fb.mlp([8, 16, 4], seed=0)
+fit(network=expected)
 vars(net.layers[0])["n_out"] = {size}
-refused(ValueError, "operations: expected", net.predict, X)
+assert net.predict(X).tobytes() == before.tobytes()
+fit()
+assert net.parameters.tobytes() == expected.parameters.tobytes()
+vars(net.layers[0])["_parameter_shapes"] = {{"W": (8, {size}), "b": ({size},)}}
+net.programs.clear()
+refused(ValueError, "expected", net.predict, X)
 refused((ValueError, TypeError), "expected", fit)
 
 net = fb.mlp([8, 16, 4], seed=0)
 def change(training):
-    vars(training.network.layers[-1])["n_out"] = {size}
-    training.network.layers[0].alpha = 1  # the engine is made anew
+    vars(training.network.layers[-1])["_parameter_shapes"] = {{"W": (16, {size}), "b": ({size},)}}
+    training.network.layers[0].init = "he_normal"  # the programs are made anew
 refused((ValueError, TypeError), "expected", fit, change, network=net)
 net = fb.mlp([8, 16, 4], seed=0)
 net._n_in = {size}
@@ -122,7 +129,7 @@ same_as_layers(net)
 
 def test_a_callback_cannot_exchange_what_is_trained():
     run("""
-for name in ("network", "optimizer", "history", "epoch", "epochs", "engine", "stopping", "sums",
+for name in ("network", "optimizer", "history", "epoch", "epochs", "compiled", "stopping", "sums",
              "steps_per_epoch", "learning_rate"):
     def change(training):
         setattr(training, name, fb.mlp([8, 3000, 4]))
@@ -145,7 +152,8 @@ same_as_layers(net)
 
 BECOMES_ANOTHER = """
 import sys
-from fastbp.kernels import checks
+from fastbp import training as loop
+from fastbp.program import reference
 
 def check(words, *changes, **options):
     # Each change in a callback of a fit by itself, with arrays of its own.
@@ -169,7 +177,7 @@ def check(words, *changes, **options):
 @pytest.fixture(params=["engine", "layers"])
 def check(request):
     """Code that defines a function `check`, for either path."""
-    without = "checks.has_compiled_form = lambda piece: False\n"
+    without = "loop.new_steps = reference.new_steps\n"
     return BECOMES_ANOTHER + (without if request.param == "layers" else "")
 
 
@@ -218,9 +226,10 @@ check("expected", "training.optimizer.state['m'].dtype = 'f8'",
 def test_what_is_made_of_the_parameters_arrays_changes_nothing(path):
     """Flat arrays are given out as views, and those of a layer are put back."""
     run(f"""
-from fastbp.kernels import checks
+from fastbp import training as loop
+from fastbp.program import reference
 if {path == "layers"}:
-    checks.has_compiled_form = lambda piece: False
+    loop.new_steps = reference.new_steps
 fit(l2=0.1, gradient_norms=True)
 expected, Z = net.parameters.tobytes(), net.predict(X).tobytes()
 for change in ("net.parameters.dtype = 'f8'", "net.parameters.dtype = 'i4'",
@@ -255,87 +264,162 @@ assert net.parameters.tobytes() == expected.parameters.tobytes()
 # The compiled side by itself
 
 
-def test_the_engine_checks_what_it_is_told():
-    run("""
-from fastbp.kernels import engine
-def make(operations=(("dense", 8, 16), ("relu", 0.0), ("dense", 16, 4)), n=212, X=X, y=y,
-         metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), batch_size=32):
-    return engine.Engine(
-        operations=list(operations), parameters=np.zeros(n, "f4"), gradients=np.zeros(n, "f4"),
-        loss=loss, metric=metric, state=[], X=X, y=y, sample_weight=None, batch_size=batch_size,
-        optimizer={"update": ("sgd", [0.0]), "weight_decay": 0.0, "clip_norm": None}, l2=0.0)
-make()
-for operations in ([("dense", 7, 16), ("dense", 16, 4)], [("dense", 8, 16), ("dense", 17, 4)],
-                   [("dense", 8, 16)], [("dense", 8, 2**40), ("dense", 2**40, 4)],
-                   [("dense", 8, -16), ("dense", -16, 4)], [("dense", 8, 4)]):
-    refused(ValueError, "operations: expected", make, operations)
-refused(ValueError, "operations: expected", make, n=213)
-refused(ValueError, "operations: expected", make, X=X[:, :7].copy())
-refused(ValueError, "batch_size", make, batch_size=0)
-targets = np.zeros((300, 4), "f4")
-refused(ValueError, "y: expected", make, y=targets[:, :3].copy())
-refused(ValueError, "y: expected", make, y=targets.reshape(300, 2, 2))
-refused(ValueError, "y: expected", make, y=targets[:299])
+MAKES = """
+from fastbp.kernels import executor, steps
+from fastbp.program import lower, plan
 
-rows, rates = np.arange(300), np.zeros(10)
-def steps(engine, rows=rows, first=0, stop=10, rates=rates, stats=(10, 3), sums=None, mean=None,
-          norms=None):
-    return engine.run(rows, first, stop, rates, 0, 0, np.zeros(stats), sums, mean, norms)
-assert steps(make()) == 10
-for options in ({"stop": 11}, {"rates": rates[:9]}, {"stats": (9, 3)}, {"stats": (10, 2)},
-                {"rows": rows[:0]}, {"rows": rows[:64]}, {"first": -1}, {"first": 7, "stop": 6}):
-    refused(ValueError, "stop: expected", steps, make(), **options)
-refused(ValueError, "layer_norms: expected 2", steps, make(), norms=np.zeros(1))
-squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
-refused(ValueError, "metric_sums: expected", steps, squares, sums=np.zeros(2), mean=np.zeros(4))
-refused(ValueError, "metric_mean: expected", steps, squares, sums=np.zeros(8), mean=np.zeros(3))
-for row in (300, 10**15, -1):  # it leaves such a step to others
-    wrong = rows.copy()
-    wrong[70] = row
-    e = make()
-    assert steps(e, wrong) == 2 and e.needs_fallback
-S = scipy.sparse.csr_array(X)
-refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([0, 300]), np.dtype("f4"))
-refused(IndexError, "rows: expected", engine.dense_rows, S, np.array([-1]), np.dtype("f4"))
+def places(layers):
+    found, start = {}, 0
+    for layer in layers:
+        for name, shape in layer.parameter_shapes.items():
+            found[id(layer), name] = start
+            start += int(np.prod(shape))
+    return found, start
+
+class Spy:  # what compile_program would make an executor with
+    def __init__(self, **arguments):
+        self.__dict__.update(arguments)
+
+def described(layers=None, training=True, n_in=8, n=None):
+    from fastbp.program import compiler
+    layers = layers or [fb.Dense(8, 16), fb.ReLU(), fb.Dense(16, 4)]
+    where, total = places(layers)
+    n = total if n is None else n
+    real, compiler.Executor = compiler.Executor, Spy
+    try:
+        program = plan(lower(layers, n_in, training=training, places=where))
+        return vars(compiler.compile_program(program, np.zeros(n, "f4"), np.zeros(n, "f4"),
+                                             np.zeros(0, "f4")).executor)
+    finally:
+        compiler.Executor = real
+"""
+
+
+def test_the_executor_checks_what_it_is_told():
+    run(MAKES + """
+good = described()
+executor.Executor(**good)
+def refuse(error=ValueError, words="", **changes):
+    refused(error, words, executor.Executor, **good | changes)
+refuse(words="values: expected", parameters=np.zeros(211, "f4"), gradients=np.zeros(211, "f4"))
+refuse(words="gradients: expected shape", gradients=np.zeros(213, "f4"))
+refuse(words="memory of its own", gradients=good["parameters"])
+refuse(TypeError, "parameters: expected", parameters=np.zeros(212, "i4"))
+refuse(ValueError, "contiguous", parameters=np.zeros(424, "f4")[::2])
+refuse(words="values: expected", arena_per_row=1)
+refuse(words="x: expected", x=1)
+refuse(words="z: expected", z=99)
+refuse(words="dz: expected", dz=-1)
+for i, (kind, rows, columns, place, per_row) in enumerate(good["values"]):
+    for other in ((kind, rows, columns + 1, place, per_row), (kind, rows, 0, place, per_row),
+                  (kind, rows, columns, 10**9, per_row), (kind, rows, columns, -1, per_row),
+                  (kind, rows, columns, place, 10**9), (kind, rows, 2**62, place, per_row),
+                  ("input", rows, columns, place, per_row), ("odd", 1, 1, 0, 0)):
+        if other == good["values"][i]:
+            continue
+        values = list(good["values"])
+        values[i] = other
+        try:
+            e = executor.Executor(**good | {"values": values})
+        except ValueError:
+            continue
+        # Where it stays in its array and fits all instructions, it is another program.
+        assert other[0] == kind and other[1:3] == (rows, columns)
+ops = [each[0] for each in good["forward"]]
+for section in ("forward", "backward"):
+    for i, each in enumerate(good[section]):
+        for j, other in ((0, "nonsense"), (1, each[1][:-1]), (1, [*each[1], 0]), (2, [0]),
+                         (3, [1.0, 2.0, 3.0])):
+            changed = list(good[section])
+            changed[i] = each[:j] + (other,) + each[j + 1:]
+            refuse(words="expected", **{section: changed})
+backward = [each[:6] + (True,) + each[7:] for each in good["backward"]]
+refuse(words="no ReLU", backward=backward)
+refused(ValueError, "expected", executor.Executor, **described() | {"calls": []}
+        | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
 """)
 
 
-def test_the_predictor_checks_what_it_is_told():
-    run("""
-from fastbp.kernels import inference
-parameters = np.zeros(212, "f4")
-def make(operations, parameters=parameters, n_in=8):
-    return inference.Predictor(operations, parameters, n_in)
-make([("dense", 8, 16), ("relu", 0.0), ("dense", 16, 4)])(X)
-for operations in ([("dense", 7, 16), ("dense", 16, 4)], [("dense", 8, 16), ("dense", 17, 4)],
-                   [("dense", 8, 16)], [("dense", 8, 2**40), ("dense", 2**40, 4)],
-                   [("dense", 8, -16), ("dense", -16, 4)], [], [("relu", 0.0)]):
-    refused(ValueError, "operations: expected", make, operations)
-refused(ValueError, "n_in: expected", make, [("dense", 8, 16)], n_in=0)
-refused((TypeError, ValueError), "parameters: expected", make, [], parameters=parameters[::2])
-refused(TypeError, "parameters: expected", make, [], parameters=parameters.astype("i4"))
+def test_the_steps_check_what_they_are_told():
+    run(MAKES + """
+from fastbp.kernels import gather
+targets = np.zeros((300, 4), "f4")
+class Turns:
+    def refuse(self, step):
+        raise IndexError(step)
+def make(X=X, y=y, metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), batch_size=32,
+         n_rows=300, weights=((0, 128), (144, 64)), layers=((0, 144), (144, 68)), **changes):
+    described_program = described()
+    parts = {key: described_program[key] for key in ("parameters", "gradients")}
+    return steps.Steps(executor.Executor(**described_program), **parts | dict(
+        X=X, y=y, sample_weight=None, n_rows=n_rows, batch_size=batch_size, loss=loss,
+        metric=metric, update="sgd", state=[], weights=list(weights), layers=list(layers),
+        turns=Turns()) | changes)
+make()
+refused(ValueError, "those that the executor has", make, parameters=np.zeros(212, "f4"))
+refused(ValueError, "a program for training", steps.Steps,
+        executor.Executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
+        y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [], None)
+refused(ValueError, "X: expected", make, X=X[:, :7].copy())
+refused(ValueError, "X: expected", make, X=X[:299])
+refused(ValueError, "batch_size", make, batch_size=0)
+refused(ValueError, "y: expected", make, y=targets[:, :3].copy())
+refused(ValueError, "y: expected", make, y=targets.reshape(300, 2, 2))
+refused(ValueError, "y: expected", make, y=targets[:299])
+refused(ValueError, "y: expected", make, y=None)
+refused(ValueError, "weights: expected", make, weights=((0, 213),))
+refused(ValueError, "layers: expected", make, layers=((100, 100), (0, 100)))
+
+rows, rates = np.arange(300), np.zeros(10)
+def run_steps(made, rows=rows, first=0, stop=10, rates=rates, attributes=np.zeros(1), stats=(10, 3),
+              sums=None, mean=None, norms=None, random=np.empty((2, 0), np.uint64)):
+    return made.run(rows, first, stop, rates, attributes, 0.0, 0.0, 0.0, 0, random,
+                    np.zeros(stats), sums, mean, norms)
+assert run_steps(make()) == 10
+for options in ({"stop": 11}, {"rates": rates[:9]}, {"stats": (9, 3)}, {"stats": (10, 2)},
+                {"rows": rows[:0]}, {"rows": rows[:64]}, {"first": -1}, {"first": 7, "stop": 6}):
+    refused(ValueError, "stop: expected", run_steps, make(), **options)
+refused(ValueError, "layer_norms: expected 2", run_steps, make(), norms=np.zeros(1))
+refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros(2))
+refused(ValueError, "random: expected", run_steps, make(), random=np.empty((1, 0), np.uint64))
+squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
+refused(ValueError, "metric_sums: expected", run_steps, squares, sums=np.zeros(2),
+        mean=np.zeros(4))
+refused(ValueError, "metric_mean: expected", run_steps, squares, sums=np.zeros(8),
+        mean=np.zeros(3))
+for row in (300, 10**15, -1):  # it leaves such a step to others
+    wrong = rows.copy()
+    wrong[70] = row
+    made = make()
+    refused(IndexError, "2", run_steps, made, wrong)
+    assert made.made == 2
+S = scipy.sparse.csr_array(X)
+refused(IndexError, "rows: expected", gather.dense_rows, S, np.array([0, 300]), np.dtype("f4"))
+refused(IndexError, "rows: expected", gather.dense_rows, S, np.array([-1]), np.dtype("f4"))
+refused(ValueError, "X: expected", gather.Rows, X.astype("f2"), np.dtype("f4"))
 """)
 
 
 def test_what_was_not_made_whole_does_not_run():
     run("""
-from fastbp.kernels import engine, guards, inference
-unmade = engine.Engine.__new__(engine.Engine)
-refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros(1), 0, 0,
-        np.zeros((1, 3)), None, None, None)
-unmade = inference.Predictor.__new__(inference.Predictor)
+from fastbp.kernels import executor, gather, guards, steps
+unmade = steps.Steps.__new__(steps.Steps)
+refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros(1), np.zeros(1), 0.0,
+        0.0, 0.0, 0, np.empty((2, 0), np.uint64), np.zeros((1, 3)), None, None, None)
+unmade = executor.Executor.__new__(executor.Executor)
 assert unmade(X) is None and not unmade.accepts(X)
 refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
 refused(RuntimeError, "made whole", guards.Borrowed.__new__(guards.Borrowed).check)
 
-predictor = net._predictor(None)
-refused(RuntimeError, "made already", predictor.__init__, [("nonsense", 0)], net.parameters, 8)
+made = net._predictor(net.programs, None)
+refused(RuntimeError, "made already", made.__init__, *[None] * 13)
 same_as_layers(net)
 borrowed = guards.Borrowed("X", X)
 refused(RuntimeError, "made already", borrowed.__init__, "X", X[:3])
+rows = gather.Rows(X, np.dtype("f4"))
+refused(RuntimeError, "made already", rows.__init__, X[:3], np.dtype("f4"))
 def change(training):
-    refused(RuntimeError, "made already", training.engine.__init__, [], np.zeros(3, "f4"),
-            *[None] * 10)
+    refused(RuntimeError, "made already", training.compiled.__init__, made, *[None] * 14)
 fit(change)
 same_as_layers(net)
 """)
@@ -343,7 +427,7 @@ same_as_layers(net)
 
 def test_states_that_are_no_arrays_or_the_same_memory():
     run("""
-from fastbp.kernels import checks, optimizers
+from fastbp.kernels import optimizers
 optimizer = fb.Adam()
 optimizer.state, optimizer.steps = {"m": None, "v": None}, 1
 refused(TypeError, "m: expected a numpy.ndarray", optimizer.update, np.ones(3, "f4"),
@@ -361,8 +445,9 @@ class Forgets(fb.Lion):
         super().update(parameters, gradients, learning_rate)
 refused(TypeError, "m: expected", fit, optimizer=Forgets())
 
-compiled = checks.has_compiled_form
-for checks.has_compiled_form in (compiled, lambda piece: False):
+from fastbp import training as loop
+from fastbp.program import reference
+for loop.new_steps in (loop.new_steps, reference.new_steps):
     for state in ("{'m': a, 'v': a}", "{'m': net.parameters, 'v': a}",
                   "{'m': net.gradients, 'v': a}", "{'m': a, 'v': net.parameters[:]}"):
         net = fb.mlp([8, 16, 4], seed=0)

@@ -16,8 +16,8 @@ fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 
 
 MODULES = [
-    "activations", "dense", "dispatch", "engine", "guards", "inference", "losses", "metrics",
-    "optimizers", "threads",
+    "activations", "dense", "dispatch", "executor", "gather", "guards", "losses", "metrics",
+    "optimizers", "steps", "threads",
 ]
 
 

@@ -331,14 +331,14 @@ class Validated:
         super().__delattr__(name)
 
 
-def has_compiled_form(piece):
-    """Whether the compiled code can stand in for a layer, loss, optimizer or metric class.
+def compiled_form(piece):
+    """What compiled code is told to do in place of a loss, optimizer or metric class; None where
+    it has to be called.
 
-    That is so for fastbp's own, which say what to run by their `operation`, and never for a
-    class derived from one: it may do something else.
+    fastbp's own say so by their `operation`.  A class derived from one may do something else.
     """
     cls = piece if isinstance(piece, type) else type(piece)
-    return _is_own(cls) and getattr(piece, "operation", None) is not None
+    return getattr(piece, "operation", None) if _is_own(cls) else None
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ ctypedef fused real:
 
 cdef extern from "simd/dispatch.h" nogil:
     enum:
-        FBP_UNARIES, FBP_LOSSES, FBP_UPDATES  # as many as ops.def declares
+        FBP_UNARIES, FBP_LOSSES, FBP_UPDATES, FBP_OPS  # as many as ops.def declares
 
         FBP_MOST_STATE, FBP_MOST_ATTRIBUTES
 
@@ -24,6 +24,7 @@ cdef extern from "simd/dispatch.h" nogil:
     const char *const *fbp_unary_names
     const char *const *fbp_loss_names
     const char *const *fbp_update_names
+    const char *const *fbp_op_names
 
     ctypedef struct fbp_table_f32:
         double (*fma_chains)(Py_ssize_t length) noexcept nogil

@@ -12,3 +12,4 @@ def build_info() -> dict[str, Any]: ...
 UNARY_INDEX: dict[str, int]
 LOSS_INDEX: dict[str, int]
 UPDATE_INDEX: dict[str, int]
+OP_INDEX: dict[str, int]

@@ -30,6 +30,12 @@ cdef extern from *:
 UNARY_INDEX = {fbp_unary_names[i].decode(): i for i in range(FBP_UNARIES)}
 LOSS_INDEX = {fbp_loss_names[i].decode(): i for i in range(FBP_LOSSES)}
 UPDATE_INDEX = {fbp_update_names[i].decode(): i for i in range(FBP_UPDATES)}
+# As simd/dispatch.h numbers them.
+OP_INDEX = {
+    **{fbp_op_names[i].decode(): i for i in range(FBP_OPS)},
+    **{name: FBP_OPS + i for name, i in UNARY_INDEX.items()},
+    **{f"{name}_backward": FBP_OPS + FBP_UNARIES + UNARY_INDEX[name] for name in ops.ACTIVATIONS},
+}
 if ops.CHECKSUM != FBP_OPS_CHECKSUM:
     raise ImportError("fastbp: ops.def was changed since the compiled modules were built; build "
                       "them again: pip install --editable .")

@@ -1,5 +1,6 @@
 """Memory that starts where vectors like it, and no more of it than there is."""
 
+import functools
 import math
 import os
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 CACHE_LINE = 64  # bytes, and as many as the widest vector has
 
 
+@functools.cache
 def physical():
     """Bytes of memory that this machine has; where it does not say, what can be addressed."""
     try:
@@ -26,6 +28,31 @@ def check(what, n_bytes):
     if n_bytes > physical():
         raise MemoryError(f"{what}: {n_bytes >> 20:,} MiB are needed, but this machine has "
                           f"{physical() >> 20:,} MiB")
+
+
+def workspace(sizes):
+    """Zeros for several arrays in one, each starting at a cache line.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Bytes of each.
+
+    Returns
+    -------
+    block : ndarray of uint8
+    starts : list of int
+        Where each array is in it.
+
+    Raises
+    ------
+    MemoryError
+    """
+    starts, total = [], 0
+    for size in sizes:
+        starts.append(total)
+        total += -(-size // CACHE_LINE) * CACHE_LINE
+    return aligned(total, np.uint8), starts
 
 
 def aligned(shape, dtype):

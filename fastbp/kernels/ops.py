@@ -62,6 +62,26 @@ class Update:
     state: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Operand:
+    """A value that an instruction reads or writes: its name, and letters for rows and columns."""
+
+    name: str
+    rows: str
+    columns: str
+
+
+@dataclass(frozen=True)
+class Op:
+    """An instruction of a program."""
+
+    name: str
+    reads: tuple[Operand, ...]
+    writes: tuple[Operand, ...]
+    in_place: bool
+    attributes: tuple[str, ...]
+
+
 def _value(argument: ast.expr) -> object:
     if isinstance(argument, ast.Name):
         return argument.id
@@ -91,11 +111,61 @@ def _activation(name, layer, saved, alpha, *text) -> Activation:
     return Activation(name, layer, saved, None if alpha == "none" else alpha, *text)
 
 
+def _operands(text: str) -> tuple[Operand, ...]:
+    return tuple(Operand(*operand.split()) for operand in text.split(", "))
+
+
+def _op(name, reads, writes, in_place, attributes) -> Op:
+    return Op(name, _operands(reads), _operands(writes), in_place == "yes", attributes)
+
+
 _ROWS = _rows()
 ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
 LOSSES = {row[0]: Loss(*row) for row in _ROWS["FBP_LOSS"]}
 UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
+# The element-wise functions are instructions as well, and so are the activations' gradients.
+OPS = {
+    **{row[0]: _op(*row) for row in _ROWS["FBP_OP"]},
+    **{name: _op(name, "X m n", "Y m n", "yes", ()) for name in FUNCTIONS},
+}
+for _activation_op in ACTIVATIONS.values():
+    _alpha_of = () if _activation_op.default_alpha is None else ("alpha",)
+    _name = _activation_op.name
+    OPS[_name] = _op(_name, "Z m n", "A m n", "yes", _alpha_of)
+    OPS[f"{_name}_backward"] = _op(f"{_name}_backward", "dA m n, saved m n", "dZ m n", "yes",
+                                   _alpha_of)
+
+
+def sizes(op: Op, reads, writes=None, known=()) -> dict[str, int | None]:
+    """The size of each letter of an operation, from what it reads and writes.
+
+    Parameters
+    ----------
+    op : Op
+    reads, writes : sequence of tuple
+        Rows and columns of each value; None are the rows of the minibatch.  Without `writes` that
+        is not asked.
+    known : dict of str to int, optional
+        Of letters that do not follow.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer values, or a letter would be of two sizes.
+    """
+    found: dict[str, int | None] = {"m": None, "1": 1, **dict(known)}
+    both = ((op.reads, reads),) if writes is None else ((op.reads, reads), (op.writes, writes))
+    for operands, shapes in both:
+        if len(operands) != len(shapes):
+            raise ValueError(f"{op.name}: expected {len(operands)} values, got {len(shapes)}")
+        for operand, (rows, columns) in zip(operands, shapes, strict=True):
+            if (found.setdefault(operand.rows, rows) != rows
+                    or found.setdefault(operand.columns, columns) != columns):
+                raise ValueError(f"{op.name}: expected {operand.name} of shape "
+                                 f"{(found.get(operand.rows), found.get(operand.columns))}, got "
+                                 f"{(rows, columns)}")
+    return found
 
 
 # Docstrings

@@ -69,7 +69,7 @@ static inline int fbp_interrupted(const fbp_worker *me)
 }
 
 /* Set a flag that other members may set at the same time; read it after the next meeting. */
-static inline void fbp_note(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+static inline void fbp_set_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
 static inline void fbp_pause(void)
 {
@@ -124,6 +124,10 @@ static inline int fbp_barrier(fbp_worker *me)
 static inline void fbp_partition(const fbp_worker *me, ptrdiff_t n, ptrdiff_t grain,
                                  ptrdiff_t *first, ptrdiff_t *stop)
 {
+    if (me->parts == 1) { /* whichever it is of a team that does not share this */
+        *first = 0, *stop = n;
+        return;
+    }
     const ptrdiff_t grains = (n + grain - 1) / grain;
     *first = grains * me->part / me->parts * grain;
     *stop = grains * (me->part + 1) / me->parts * grain;

@@ -116,7 +116,7 @@ class TestHowMany:
             fb.mlp(sizes, seed=0).fit(
                 X, np.arange(batch_size) % sizes[-1], loss=fb.SoftmaxCrossEntropy(), epochs=1,
                 batch_size=batch_size, n_threads=n_threads,
-                callbacks=[lambda run: seen.append(run.engine.threads)],
+                callbacks=[lambda run: seen.append(run.compiled.threads)],
             )
             return seen.pop()
 

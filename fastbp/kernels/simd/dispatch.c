@@ -17,6 +17,11 @@ const char *const fbp_loss_names[FBP_LOSSES] = {
 #include "../ops.def"
 };
 
+const char *const fbp_op_names[FBP_OPS] = {
+#define FBP_OP(name, ...) [FBP_OP_##name] = #name,
+#include "../ops.def"
+};
+
 #define FBP_DECLARE_TIER(isa)                   \
     extern const fbp_table_f32 fbp_##isa##_f32; \
     extern const fbp_table_f64 fbp_##isa##_f64

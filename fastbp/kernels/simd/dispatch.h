@@ -52,6 +52,14 @@ enum fbp_update {
     FBP_UPDATES
 };
 
+/* Instructions of a program: those that ops.def names, then each element-wise function, then the
+ * gradient of each activation. */
+enum fbp_op {
+#define FBP_OP(name, ...) FBP_OP_##name,
+#include "../ops.def"
+    FBP_OPS
+};
+
 /* The most state arrays and attributes that an update may have. */
 enum { FBP_MOST_STATE = 8, FBP_MOST_ATTRIBUTES = 16 };
 
@@ -59,6 +67,7 @@ enum { FBP_MOST_STATE = 8, FBP_MOST_ATTRIBUTES = 16 };
 extern const char *const fbp_unary_names[FBP_UNARIES];
 extern const char *const fbp_loss_names[FBP_LOSSES];
 extern const char *const fbp_update_names[FBP_UPDATES];
+extern const char *const fbp_op_names[FBP_OPS];
 
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what becomes of an element in
  * the register that it is summed in.  The pointers are to the dtype of the table. */

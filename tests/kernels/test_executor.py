@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 from fastbp import kernels
-from fastbp.kernels import dispatch, inference
+from fastbp.kernels import dispatch
 
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
@@ -43,8 +43,7 @@ def test_the_layers_bits(sizes, kinds, rows, dtype, first):
         for isa in dispatch.available():
             dispatch.use(isa)
             expected = by_layers(net, X)
-            predictor = inference.Predictor(
-                [layer.operation for layer in net.layers], net.parameters, net.n_in)
+            predictor = net.programs.executor(net.n_in)
             assert predictor(X).tobytes() == expected.tobytes()
             assert net.predict(X).tobytes() == expected.tobytes()
             out = np.full((rows, sizes[-1]), np.nan, dtype)
@@ -66,7 +65,6 @@ ENDS = {"softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "exp": kernels.e
     end=st.sampled_from(sorted(ENDS)),
 )
 def test_the_bits_of_what_is_made_of_the_outputs(sizes, last, rows, dtype, end):
-    assert set(inference.ENDS) == set(ENDS)
     stack = [fb.Dense(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)]
     net = fb.Sequential([*stack, *([last()] if last else [])], dtype=dtype, seed=0)
     X = np.random.default_rng(0).normal(size=(rows, sizes[0])).astype(dtype)
@@ -76,9 +74,7 @@ def test_the_bits_of_what_is_made_of_the_outputs(sizes, last, rows, dtype, end):
             dispatch.use(isa)
             Z = by_layers(net, X)
             expected = ENDS[end](Z) if rows else Z
-            predictor = inference.Predictor(
-                [*(layer.operation for layer in net.layers), (end, 0.0)], net.parameters,
-                net.n_in)
+            predictor = net.programs.executor(net.n_in, end)
             assert predictor(X).tobytes() == expected.tobytes()
             out = np.full(expected.shape, np.nan, dtype)
             assert predictor(X, out) is out
@@ -89,8 +85,7 @@ def test_the_bits_of_what_is_made_of_the_outputs(sizes, last, rows, dtype, end):
 
 class TestWhatItTakes:
     net = fb.mlp([3, 4, 2], seed=0)
-    predictor = inference.Predictor(
-        [layer.operation for layer in net.layers], net.parameters, 3)
+    predictor = net.programs.executor(3)
     X = np.arange(12, dtype="f4").reshape(4, 3)
 
     @pytest.mark.parametrize("X", [

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 from fastbp import training
-from fastbp.kernels import dispatch, engine, threads
+from fastbp.kernels import dispatch, gather, threads
 from fastbp.losses import Scaled
 from fastbp.metrics import SubsetAccuracy
+from fastbp.program import reference
 
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
@@ -150,7 +151,7 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
     paid = threads.set_work_per_thread(0)  # however little there is to do
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "describe", lambda run: None)
+            patch.setattr(training, "new_steps", reference.new_steps)
             by_layers = run("scalar", X=X)
             assert run(dispatch.isa(), n_threads) == by_layers
         for isa in dispatch.available():
@@ -182,7 +183,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 
     expected = run("scalar", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "describe", lambda run: None)
+        patch.setattr(training, "new_steps", reference.new_steps)
         assert run(dispatch.isa(), 1) == expected
     paid = threads.set_work_per_thread(0)
     try:
@@ -197,7 +198,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 def test_gradients_whose_squares_overflow(monkeypatch, by_layers):
     """Each of them could still be taken a step; their norm, which the layers ask for, cannot."""
     if by_layers:
-        monkeypatch.setattr(training, "describe", lambda run: None)
+        monkeypatch.setattr(training, "new_steps", reference.new_steps)
     net = fb.mlp([4, 1], dtype="float64", seed=0)
     net.parameters[:] = 0
     with pytest.raises(FloatingPointError, match="the gradients are not finite"):
@@ -206,12 +207,16 @@ def test_gradients_whose_squares_overflow(monkeypatch, by_layers):
     assert not net.parameters.any()
 
 
-def lowered(net, X, y, loss, optimizer=None):
-    """Whether a fit makes an engine."""
+def in_python(net, X, y, loss, optimizer=None):
+    """What of a fit's steps is left to Python."""
     seen = []
     net.fit(X, y, loss=loss, optimizer=optimizer, epochs=1,
-            callbacks=[lambda run: seen.append(run.engine is not None)])
-    return seen == [True]
+            callbacks=[lambda run: seen.append(run.compiled.in_python)])
+    return seen[0]
+
+
+def lowered(*arguments):
+    return in_python(*arguments) == ()
 
 
 class TestWhatIsLowered:
@@ -228,11 +233,11 @@ class TestWhatIsLowered:
 
     @pytest.mark.parametrize("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
     def test_rows_of_every_kind_are_read(self, kind):
-        assert engine.readable(self.X.astype(kind), np.float32)
+        assert gather.readable(self.X.astype(kind), np.float32)
 
     def test_rows_further_apart_are_read(self):
-        assert engine.readable(np.zeros((6, 4))[::2], np.float32)
-        assert engine.readable(np.zeros((6, 4))[::-1, :3], np.float32)
+        assert gather.readable(np.zeros((6, 4))[::2], np.float32)
+        assert gather.readable(np.zeros((6, 4))[::-1, :3], np.float32)
 
     @pytest.mark.parametrize("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
                                        lambda X: X.repeat(2, axis=1)[:, ::2]])
@@ -247,13 +252,14 @@ class TestWhatIsLowered:
 
     @pytest.mark.parametrize("X", [np.zeros((3, 3), "f2"), np.zeros((3, 3), ">f4")])
     def test_other_arrays_are_gathered_by_numpy(self, X):
-        assert not engine.readable(X, np.float32)
+        assert not gather.readable(X, np.float32)
         net = fb.mlp([3, 4, 3])
-        assert not lowered(net, X, self.y, self.loss)
+        assert in_python(net, X, self.y, self.loss) == ("gather",)
 
     def test_pieces_of_ones_own_are_called(self):
         class Mine(fb.ReLU):
-            pass
+            def forward(self, X, training=True):
+                return super().forward(X, training)
 
         class MyLoss(fb.SoftmaxCrossEntropy):
             pass
@@ -261,11 +267,17 @@ class TestWhatIsLowered:
         class MyOptimizer(fb.Adam):
             pass
 
-        net = fb.Sequential([fb.Dense(3, 3), Mine()])
-        assert not lowered(net, self.X, self.y, self.loss)
+        dense = [fb.Dense(3, 3)]
+        assert in_python(fb.Sequential([*dense, Mine()]), self.X, self.y, self.loss) == ("layers",)
         net = fb.Sequential([fb.Dense(3, 3)])
-        assert not lowered(net, self.X, self.y, MyLoss())
-        assert not lowered(net, self.X, self.y, self.loss, MyOptimizer())
+        assert in_python(net, self.X, self.y, MyLoss()) == ("loss", "metric")
+        assert in_python(net, self.X, self.y, self.loss, MyOptimizer()) == ("update",)
+
+    def test_a_class_that_changes_nothing_is_lowered(self):
+        class Mine(fb.ReLU):
+            pass
+
+        assert lowered(fb.Sequential([fb.Dense(3, 3), Mine()]), self.X, self.y, self.loss)
 
 
 class TestWhatACallbackChanges:
@@ -357,8 +369,8 @@ class TestSparseRows:
     def test_are_read(self, make, index):
         X = make(self.X)
         X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
-        assert engine.readable(X, np.float32)
-        assert not engine.readable(X, np.float64)
+        assert gather.readable(X, np.float32)
+        assert not gather.readable(X, np.float64)
         nets = fb.mlp([5, 4, 3], seed=0), fb.mlp([5, 4, 3], seed=0)
         assert lowered(nets[0], X, self.y, self.loss)
         assert lowered(nets[1], self.X, self.y, self.loss)
@@ -368,7 +380,7 @@ class TestSparseRows:
     def test_indices_of_two_kinds_are_left_to_scipy(self):
         X = scipy.sparse.csr_array(self.X)
         X.indices, X.indptr = X.indices.astype("i8"), X.indptr.astype("i4")
-        assert not engine.readable(X, np.float32)
+        assert not gather.readable(X, np.float32)
 
     @pytest.mark.parametrize("change", [
         lambda X: setattr(X, "data", X.data[::-1]),
@@ -380,7 +392,7 @@ class TestSparseRows:
     def test_what_does_not_fit_is_not(self, change):
         X = scipy.sparse.csr_array(self.X)
         change(X)
-        assert not engine.readable(X, np.float32)
+        assert not gather.readable(X, np.float32)
 
     @pytest.mark.parametrize("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
     def test_other_forms_become_rows(self, form):
@@ -392,7 +404,7 @@ class TestSparseRows:
     def test_order_and_duplicates(self, by_layers, monkeypatch):
         """The entries of a row in any order; those of one place add up."""
         if by_layers:
-            monkeypatch.setattr(training, "describe", lambda run: None)
+            monkeypatch.setattr(training, "new_steps", reference.new_steps)
         X = scipy.sparse.csr_array(
             (np.array([1, 2, 4, 8, 16, 0, 32], "f4"), [4, 0, 4, 2, 0, 1, 4], [0, 3, 3, 7]),
             shape=(3, 5))
@@ -412,10 +424,11 @@ CORRUPTED = """
 import sys
 import numpy as np, scipy.sparse, fastbp as fb
 from fastbp import training
+from fastbp.program import reference
 
 where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if path == "layers":
-    training.describe = lambda run: None
+    training.new_steps = reference.new_steps
 X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
                               dtype="f4")
 y = np.arange(300) % 4
@@ -449,7 +462,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
     X = np.random.default_rng(0).normal(size=(20000, 30))
     y = np.random.default_rng(1).integers(0, 5, 20000)
     runs = []
-    real = training.Training._run_engine
+    real = training.Training._run_compiled
 
     def count(self, *arguments):
         made = real(self, *arguments)
@@ -462,7 +475,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
         net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=1, batch_size=8, seed=0)
         return net.parameters.tobytes()
 
-    monkeypatch.setattr(training.Training, "_run_engine", count)
+    monkeypatch.setattr(training.Training, "_run_compiled", count)
     used = dispatch.isa()
     try:
         slow = parameters("scalar")
@@ -477,7 +490,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
 def test_weights_that_somebody_made_infinite_stop_a_training_with_decay(monkeypatch, by_layers):
     """Behind a ReLU the loss does not show it, and the decay would make it NaN."""
     if by_layers:
-        monkeypatch.setattr(training, "describe", lambda run: None)
+        monkeypatch.setattr(training, "new_steps", reference.new_steps)
     net = fb.mlp([3, 4, 2], seed=0)
     net.layers[0].b[0] = -np.inf
     before = net.parameters.copy()

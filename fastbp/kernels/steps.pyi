@@ -3,32 +3,38 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from .executor import Executor
+
 _Array = NDArray[Any]
 _Doubles = NDArray[np.float64]
 
 METRICS: dict[str | None, int]
 TAKE_LABELS: set[str | None]
-SOURCES: str
 
 @final
-class Engine:
-    needs_fallback: bool
+class Steps:
     made: int
+    updates: int
     threads: int
+    @property
+    def in_python(self) -> tuple[str, ...]: ...
     def __init__(
         self,
-        operations: list[tuple[Any, ...]],
+        executor: Executor,
         parameters: _Array,
         gradients: _Array,
-        loss: tuple[Any, ...],
-        metric: str | None,
-        optimizer: dict[str, Any],
-        state: list[_Array],
         X: Any,
-        y: _Array,
+        y: _Array | None,
         sample_weight: _Array | None,
+        n_rows: int,
         batch_size: int,
-        l2: float,
+        loss: tuple[Any, ...] | None,
+        metric: str | None,
+        update: str | None,
+        state: list[_Array],
+        weights: list[tuple[int, int]],
+        layers: list[tuple[int, int]],
+        turns: Any,
     ) -> None: ...
     def run(
         self,
@@ -36,25 +42,27 @@ class Engine:
         first: int,
         stop: int,
         rates: _Doubles,
+        attributes: _Doubles,
+        weight_decay: float,
+        clip_norm: float,
+        l2: float,
         steps_before: int,
-        dropout_steps_before: int,
+        random: NDArray[np.uint64],
         step_stats: _Doubles,
         metric_sums: _Doubles | None,
         metric_mean: _Doubles | None,
         layer_norms: _Doubles | None,
     ) -> int: ...
 
-def readable(X: Any, dtype: np.dtype[Any]) -> bool: ...
-def dense_rows(X: Any, rows: NDArray[np.int64], dtype: np.dtype[Any]) -> _Array: ...
 def check_fit(
     dtype: np.dtype[Any],
     parameters: _Array,
     gradients: _Array,
-    loss: tuple[Any, ...],
+    loss: tuple[Any, ...] | None,
     metric: str | None,
-    optimizer: dict[str, Any],
+    update: str | None,
     state: list[_Array],
-    y: _Array,
+    y: _Array | None,
     sample_weight: _Array | None,
-    rows: int,
+    n_rows: int,
 ) -> None: ...

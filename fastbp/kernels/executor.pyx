@@ -1,0 +1,549 @@
+"""The executor: carries out a program's instructions.
+
+An `Executor` is a planned program (fastbp/program) over a network's flat arrays.  `execute` goes
+through the instructions of a section, in one thread or in a team whose threads each do their part
+of every instruction.  Training (steps.pyx) gives it a minibatch at a time; for prediction a call
+gives it rows, which the threads of a team share out, each for itself.
+
+An instruction may be Python's, for a layer of the user's own: there `execute` returns, Python is
+called, and execution goes on after it.
+"""
+
+cimport cython
+cimport numpy as cnp
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.math cimport isfinite
+from libc.string cimport memcpy
+
+import numpy as np
+
+from fastbp.kernels.dense cimport (
+    FBP_WORKSPACE, WORK_FOR_WORKSPACE, bias_product, fbp_gemm, forward_product, input_product,
+    matmul, weights_product,
+)
+from fastbp.kernels.dispatch cimport (
+    FBP_OPS, FBP_UNARIES, fbp_dropout, fbp_largest, fbp_softmax, fbp_unary, fbp_unary_backward,
+    tier,
+)
+from fastbp.kernels.guards cimport apart
+from fastbp.kernels.threads cimport (
+    check_signals, fbp_barrier, fbp_partition, fbp_set_flag, run_team, threads_for,
+)
+
+from . import checks, ops
+from .dispatch import OP_INDEX as _OP_INDEX
+
+cnp.import_array()
+
+cdef extern from "simd/dispatch.h":
+    enum:
+        FBP_OP_dense, FBP_OP_dense_backward_weights, FBP_OP_dense_backward_bias
+        FBP_OP_dense_backward_input, FBP_OP_dropout, FBP_OP_dropout_backward, FBP_OP_softmax
+        FBP_OP_python, FBP_OP_python_backward
+
+cdef enum:
+    INPUT, OUTPUT, PARAMETER, GRADIENT, BUFFER, TEMPORARY
+
+KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
+         "buffer": BUFFER, "temporary": TEMPORARY}
+
+# Multiply-adds below which giving up the GIL costs more than it gives others.
+cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
+
+# Rows of a prediction that go through at once; and where some of it runs in Python.
+cdef Py_ssize_t CHUNK_ROWS = 256
+cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
+
+# Numbers of an array that threads share element by element are cut at multiples of this: a
+# cache line of them, and what dropout's generator asks for.
+cdef enum:
+    GRAIN = 64
+
+# About what an element-wise function costs, in multiply-adds; half of it each way.
+cdef enum:
+    WORK_OF_A_MAP = 16
+
+
+@cython.final
+cdef class Executor:
+    """A planned program over a network's arrays.
+
+    Parameters
+    ----------
+    values : list of tuple
+        ``(kind, rows, columns, place, place_per_row)`` of each, as `fastbp.program.Value` has them.
+    forward, backward, update : list of tuple
+        The instructions: ``(op, reads, writes, numbers, columns, layer, relu, relu_mask,
+        barrier)``, where values are meant by their indices and `layer` is an index too: into
+        `calls` for Python's, or of one that draws random numbers.
+    x, z, dz : int
+        The input, the output and its gradient; dz is -1 without `backward`.
+    arena, arena_per_row : int
+        How many numbers the temporaries need, and how many more for each row.
+    parameters, gradients, buffers : ndarray of shape (n,)
+        The network's flat arrays.
+    calls : list of callable
+        What runs in Python: each is given a copy of what its instruction reads, and returns what
+        it writes.
+
+    Raises
+    ------
+    ValueError
+        If an instruction's values do not fit it, or a value is outside its array.
+    """
+
+    def __init__(self, values, forward, backward, update, x, z, dz, arena, arena_per_row,
+                 parameters, gradients, buffers, calls):
+        if self.arrays is not None:
+            raise RuntimeError("Executor: this one is made already; make another")
+        self.arrays, self.borrowed, self.calls = [], [], list(calls)
+        for name, array in (("parameters", parameters), ("gradients", gradients),
+                            ("buffers", buffers)):
+            if checks.floats(name, array, 1, parameters.dtype) is not array:
+                raise ValueError(f"{name}: expected a contiguous array in native byte order")
+        for name, array, other in (("gradients", gradients, parameters),
+                                   ("buffers", buffers, parameters),
+                                   ("buffers", buffers, gradients)):
+            if not apart(array, other):
+                raise ValueError(f"{name}: expected memory of its own")
+        if gradients.shape != parameters.shape:
+            raise ValueError(f"gradients: expected shape {parameters.shape} like the parameters, "
+                             f"got {gradients.shape}")
+        cdef Code *code = &self.code
+        self.typenum = cnp.PyArray_TYPE(parameters)
+        code.parameters = self._borrow("parameters", parameters)
+        self.array = self.borrowed[0]
+        code.gradients = self._borrow("gradients", gradients)
+        code.buffers = self._borrow("buffers", buffers)
+        sizes = {"parameter": parameters.size, "gradient": parameters.size,
+                 "buffer": buffers.size}
+        code.values = self._places(values, sizes, arena, arena_per_row)
+        code.n_values = len(values)
+        self._find_places(values, parameters.itemsize)
+        code.arena, code.arena_per_row = arena, arena_per_row
+        code.x, code.z, code.dz = x, z, dz
+        for name, i, kinds in (("x", x, ["input"]), ("z", z, ["input", "output", "temporary"]),
+                               ("dz", dz, ["temporary"])):
+            if name == "dz" and i == -1 and not backward:
+                continue
+            if not 0 <= i < len(values) or values[i][0] not in kinds or values[i][1] is not None:
+                raise ValueError(f"{name}: expected an index of a value of the minibatch, got {i}")
+        kinds = [kind for kind, *_ in values]
+        if kinds.count("input") != 1 or (dz >= 0 and "output" in kinds):
+            raise ValueError("values: expected one input, and no output beside the way back")
+        code.n_in, code.n_out = values[x][2], values[z][2]
+        if any(kind == "output" and columns != code.n_out for kind, _, columns, *_ in values):
+            raise ValueError(f"values: expected outputs of {code.n_out} columns")
+        if dz >= 0 and values[dz][2] != code.n_out:
+            raise ValueError(f"dz: expected {code.n_out} columns, got {values[dz][2]}")
+        code.forward = len(forward)
+        code.backward = code.forward + len(backward)
+        code.update = code.backward + len(update)
+        code.instructions = self._instructions([*forward, *backward, *update], values)
+        self.ready = True
+
+    cdef void *_pointer(self, array) except NULL:
+        """Where an array's numbers are; the array lives as long as the executor."""
+        self.arrays.append(array)
+        return cnp.PyArray_DATA(array)
+
+    cdef void *_borrow(self, name, array) except NULL:
+        """The same of somebody else's array; `check` asks whether they still are."""
+        self.borrowed.append(Borrowed(name, array))
+        return self._pointer(array)
+
+    cdef Place *_places(self, values, sizes, arena, arena_per_row) except NULL:
+        cdef Place *places = <Place *>self._pointer(
+            np.zeros(max(1, len(values)) * sizeof(Place), np.uint8))
+        cdef int i
+        for i, (kind, rows, columns, start, start_per_row) in enumerate(values):
+            fits = columns >= 1 and start >= 0 and (rows is None or rows >= 1)
+            if kind in sizes:
+                fits &= rows is not None and start + rows * columns <= sizes[kind]
+            elif kind == "temporary" and rows is None:
+                fits &= (start <= arena and 0 <= start_per_row
+                         and start_per_row + columns <= arena_per_row)
+            elif kind == "temporary":
+                fits &= start + rows * columns <= arena
+            else:
+                fits &= kind in KINDS and rows is None
+            if not fits:
+                raise ValueError(f"values: expected a part of its array, got {values[i]} at {i}, "
+                                 f"with {sizes} and an arena of {arena} + {arena_per_row} a row")
+            places[i].kind, places[i].rows, places[i].columns = KINDS[kind], rows or 0, columns
+            places[i].start, places[i].start_per_row = start, start_per_row
+        return places
+
+    cdef int _find_places(self, values, Py_ssize_t size) except -1:
+        """Note what is where in all calls, and what is not."""
+        cdef Code *code = &self.code
+        cdef int i
+        cdef dict bases = {"parameter": <size_t>code.parameters, "gradient":
+                           <size_t>code.gradients, "buffer": <size_t>code.buffers}
+        code.at = <void **>self._pointer(np.zeros(len(values) + 1, np.uintp))
+        for i, (kind, _, _, start, _) in enumerate(values):
+            if kind in bases:
+                code.at[i] = <void *><size_t>(bases[kind] + start * size)
+        found = [[i for i, value in enumerate(values) if value[0] == kind]
+                 for kind in ("temporary", "output")]
+        code.n_temporaries, code.n_outputs = len(found[0]), len(found[1])
+        code.temporaries = <const int *>self._pointer(np.array([*found[0], -1], np.intc))
+        code.outputs = <const int *>self._pointer(np.array([*found[1], -1], np.intc))
+        return 0
+
+    cdef Instruction *_instructions(self, instructions, values) except NULL:
+        """The instructions, once it is sure that each finds what it needs where it looks."""
+        cdef Instruction *code = <Instruction *>self._pointer(
+            np.zeros(max(1, len(instructions)) * sizeof(Instruction), np.uint8))
+        cdef Instruction *each
+        cdef int i
+        shapes = [(rows, columns) for _, rows, columns, *_ in values]
+        written = [i for i, (kind, *_) in enumerate(values)
+                   if kind in ("output", "gradient", "buffer", "temporary")]
+        for i, (name, reads, writes, numbers, columns, layer, relu, relu_mask,
+                barrier) in enumerate(instructions):
+            op = ops.OPS.get(name)
+            if op is None:
+                raise ValueError(f"instructions: expected an operation of ops.def at {i}, got "
+                                 f"{name!r}")
+            wanted = bool(writes) or name != "python_backward"
+            ops.sizes(op, [shapes[j] for j in reads],
+                      [shapes[j] for j in writes] if wanted else None)
+            if not set(writes) <= set(written):
+                raise ValueError(f"{name}: expected values that may be written to at {i}")
+            if len(numbers) != len(op.attributes) or len(numbers) > MOST_NUMBERS:
+                raise ValueError(f"{name}: expected {len(op.attributes)} attributes at {i}, got "
+                                 f"{len(numbers)}")
+            if relu and name != "dense":
+                raise ValueError(f"{name}: expected no ReLU in it at {i}")
+            if relu_mask is not None and (name != "dense_backward_input"
+                                          or shapes[relu_mask] != shapes[writes[0]]):
+                raise ValueError(f"{name}: expected no ReLU's gradient of this size in it at {i}")
+            each = &code[i]
+            each.op = _OP_INDEX[name]
+            each.reads = <int *>self._pointer(np.array([*reads, -1], np.intc))
+            each.writes = <int *>self._pointer(np.array([*writes, -1], np.intc))
+            for j, number in enumerate(numbers):
+                each.numbers[j] = number
+            each.columns = NULL
+            each.relu, each.barrier = relu, barrier
+            each.relu_mask = -1 if relu_mask is None else relu_mask
+            each.layer = -1 if layer is None else layer
+            self._count_work(each, i)
+            if name in ("python", "python_backward"):
+                self.in_python = True
+                if not 0 <= each.layer < len(self.calls):
+                    raise ValueError(f"{name}: expected one of {len(self.calls)} calls at {i}, got "
+                                     f"{layer}")
+            elif name in ("dropout", "dropout_backward"):
+                if each.layer < 0:
+                    raise ValueError(f"{name}: expected a layer at {i}")
+                self.n_random = max(self.n_random, each.layer + 1)
+        return code
+
+    cdef int _count_work(self, const Instruction *each, int i) except -1:
+        """Add what a row costs to that of a prediction and of a step."""
+        cdef const Place *values = self.code.values
+        cdef Py_ssize_t n = 0
+        if each.op == FBP_OP_dense or each.op == FBP_OP_dense_backward_input:
+            n = values[each.reads[1]].rows * values[each.reads[1]].columns
+        elif each.op == FBP_OP_dense_backward_weights:
+            n = values[each.reads[0]].columns * values[each.reads[1]].columns
+        elif each.writes[0] >= 0 and values[each.writes[0]].rows == 0:
+            n = WORK_OF_A_MAP * values[each.writes[0]].columns
+            self.work_per_row_of_a_step -= n // 2
+        self.work_per_row_of_a_step += n
+        if i < self.code.forward:
+            self.work_per_row += n
+        return 0
+
+    cdef int check(self) except -1:
+        """Raise unless it was made whole, and the arrays lie where they did."""
+        cdef Borrowed array
+        if not self.ready:
+            raise RuntimeError("Executor: expected one that was made whole")
+        for array in self.borrowed:
+            array.check()
+        return 0
+
+    cdef int call(self, Frame *frame, int i) except -1:
+        """Carry out an instruction that is Python's."""
+        cdef const Instruction *each = &self.code.instructions[i]
+        cdef const Place *value = &self.code.values[each.reads[0]]
+        cdef cnp.npy_intp[2] shape
+        shape[0], shape[1] = frame.rows, value.columns
+        cdef cnp.ndarray given = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
+        memcpy(cnp.PyArray_DATA(given), frame.at[each.reads[0]], cnp.PyArray_NBYTES(given))
+        returned = self.calls[each.layer](given)
+        cdef cnp.ndarray result
+        if each.writes[0] >= 0:
+            shape[1] = self.code.values[each.writes[0]].columns
+            result = np.ascontiguousarray(returned)
+            checks.exactly("returned", result, (shape[0], shape[1]), given.dtype)
+            memcpy(frame.at[each.writes[0]], cnp.PyArray_DATA(result),
+                   cnp.PyArray_NBYTES(result))
+        self.check()  # whatever it has done
+        return 0
+
+    def __call__(self, X, out=None):
+        """Outputs (rows, n_out) for X (rows, n_in), or None where this is not for X or `out`.
+
+        Both have to be plain contiguous arrays of the network's dtype, apart from each other
+        and from the parameters.
+
+        Raises
+        ------
+        ValueError
+            If the array of parameters is no longer the one that was checked.
+        """
+        cdef cnp.npy_intp[2] shape
+        if not self.takes(X, self.code.n_in):
+            return None
+        if not self.ready:
+            raise RuntimeError("Executor: expected one that was made whole")
+        shape[0], shape[1] = cnp.PyArray_DIM(X, 0), self.code.n_out
+        if out is None:
+            out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
+        elif not (self.takes(out, self.code.n_out) and cnp.PyArray_DIM(out, 0) == shape[0]
+                  and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)
+                  and apart(self.array.array, out)):
+            return None
+        self.array.check()
+        self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
+        return out
+
+    def accepts(self, X):
+        """Whether X is a plain contiguous array of the network's dtype and columns, with at
+        least one row, and finite."""
+        cdef double largest
+        if not self.ready or not self.takes(X, self.code.n_in) or cnp.PyArray_DIM(X, 0) == 0:
+            return False
+        if self.typenum == cnp.NPY_FLOAT:
+            largest = fbp_largest(tier, cnp.PyArray_SIZE(X), <const float *>cnp.PyArray_DATA(X))
+        else:
+            largest = fbp_largest(tier, cnp.PyArray_SIZE(X), <const double *>cnp.PyArray_DATA(X))
+        return bool(isfinite(largest))
+
+    cdef bint takes(self, array, Py_ssize_t columns):
+        return (type(array) is cnp.ndarray and cnp.PyArray_NDIM(array) == 2
+                and cnp.PyArray_TYPE(array) == self.typenum
+                and cnp.PyArray_DIM(array, 1) == columns
+                and cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_ISALIGNED(array)
+                and cnp.PyArray_ISNOTSWAPPED(array))
+
+    cdef int run(self, const void *X, Py_ssize_t rows, void *Z) except -1:
+        """The way forward, for prediction."""
+        cdef bint single = self.typenum == cnp.NPY_FLOAT
+        cdef Call call
+        call.code = &self.code
+        call.X, call.Z, call.rows = X, Z, rows
+        call.no_memory = call.bad_code = False
+        cdef double work = <double>rows * self.work_per_row
+        call.work_per_row = self.work_per_row
+        call.large = work >= WORK_FOR_WORKSPACE
+        if self.in_python:
+            self.run_in_turns(&call, single)
+        elif work < WORK_WORTH_A_THREAD:
+            run_team(1, predict_floats if single else predict_doubles, &call)
+        else:
+            with nogil:
+                run_team(threads_for(work), predict_floats if single else predict_doubles, &call)
+        if call.no_memory:
+            raise MemoryError("no memory for the outputs of a chunk of rows")
+        return 0
+
+    cdef int run_in_turns(self, Call *call, bint single) except -1:
+        """As `run`, where some instructions are Python's: all threads at one chunk of rows."""
+        cdef size_t size = sizeof(float) if single else sizeof(double)
+        cdef Py_ssize_t chunk = max(1, min(call.rows, PYTHON_CHUNK_ROWS)), first = 0
+        cdef int threads = threads_for(<double>chunk * self.work_per_row)
+        cdef Code *code = &self.code
+        dtype = np.dtype(np.float32 if single else np.float64)
+        arena = np.empty(code.arena + code.arena_per_row * chunk + 16, dtype)
+        workspace = np.empty(threads * FBP_WORKSPACE, dtype)
+        pointers = np.empty(max(1, code.n_values), np.uintp)
+        cdef Turn turn
+        turn.frame.code, turn.frame.at = code, <void **>cnp.PyArray_DATA(pointers)
+        turn.frame.keys = turn.frame.steps = NULL
+        turn.frame.bad_code = False
+        turn.workspace = cnp.PyArray_DATA(workspace)
+        resolve(code, turn.frame.at, <char *>cnp.PyArray_DATA(arena), chunk, size)
+        while first < call.rows:
+            turn.frame.rows = min(chunk, call.rows - first)
+            turn.frame.at[code.x] = <char *>call.X + first * code.n_in * size
+            if code.z != code.x:
+                turn.frame.at[code.z] = <char *>call.Z + first * code.n_out * size
+            place_output(code, turn.frame.at, <char *>call.Z + first * code.n_out * size)
+            turn.i, turn.stop = 0, code.forward
+            while turn.i < turn.stop:
+                with nogil:
+                    run_team(threads, turn_floats if single else turn_doubles, &turn)
+                if turn.i < turn.stop:
+                    self.call(&turn.frame, turn.i)
+                    turn.i += 1
+            first += turn.frame.rows
+        call.bad_code = turn.frame.bad_code
+        return 0
+
+
+# Instructions up to the next that is Python's.
+cdef struct Turn:
+    Frame frame
+    int i, stop
+    void *workspace
+
+
+cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
+                  Py_ssize_t size) noexcept nogil:
+    """Where each value is, with an arena that has room for so many rows.
+
+    Inputs and outputs are left to the caller; `size` is that of a number, in bytes.
+    """
+    cdef const Place *value
+    cdef int i, j
+    memcpy(at, code.at, code.n_values * sizeof(void *))
+    for j in range(code.n_temporaries):
+        i = code.temporaries[j]
+        value = &code.values[i]
+        at[i] = arena + (value.start + value.start_per_row * rows) * size
+
+
+cdef inline void place_output(const Code *code, void **at, void *Z) noexcept nogil:
+    cdef int j
+    for j in range(code.n_outputs):
+        at[code.outputs[j]] = Z
+
+
+cdef void turn_floats(void *work, fbp_worker *me) noexcept nogil:
+    take_turn(<Turn *>work, me, <float *>(<Turn *>work).workspace)
+
+
+cdef void turn_doubles(void *work, fbp_worker *me) noexcept nogil:
+    take_turn(<Turn *>work, me, <double *>(<Turn *>work).workspace)
+
+
+cdef void take_turn(Turn *turn, fbp_worker *me, real *workspace) noexcept nogil:
+    cdef int i = execute(&turn.frame, turn.i, turn.stop, me, workspace + me.part * FBP_WORKSPACE)
+    # Nobody reads it before the team has ended.
+    if fbp_barrier(me) and me.part == 0:
+        turn.i = i
+
+
+cdef void predict_floats(void *work, fbp_worker *me) noexcept nogil:
+    cdef Call *call = <Call *>work
+    predict(call, me, <const float *>call.X, <float *>call.Z)
+
+
+cdef void predict_doubles(void *work, fbp_worker *me) noexcept nogil:
+    cdef Call *call = <Call *>work
+    predict(call, me, <const double *>call.X, <double *>call.Z)
+
+
+cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept nogil:
+    """This thread's rows, a chunk at a time, in an arena of its own."""
+    cdef const Code *code = call.code
+    cdef Py_ssize_t first, stop, work = 0
+    fbp_partition(me, call.rows, 1, &first, &stop)
+    cdef fbp_worker alone = me[0]  # in each instruction: nobody shares in it
+    alone.parts = 1
+    cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
+    cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk
+    cdef Py_ssize_t n_pointers = (code.n_values + 7) // 8 * 8  # a cache line of them
+    cdef char *memory = <char *>PyMem_RawMalloc(
+        n_pointers * sizeof(void *)
+        + (room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real) + 64)
+    if memory is NULL:
+        fbp_set_flag(&call.no_memory)
+        return
+    cdef char *aligned = memory + (64 - <size_t>memory % 64) % 64
+    cdef real *arena = <real *>(aligned + n_pointers * sizeof(void *))
+    cdef Frame frame
+    frame.code, frame.at = code, <void **>aligned
+    frame.keys = frame.steps = NULL
+    frame.bad_code = False
+    resolve(code, frame.at, <char *>arena, chunk, sizeof(real))
+    while first < stop:
+        frame.rows = min(chunk, stop - first)
+        frame.at[code.x] = <void *>(X + first * code.n_in)
+        place_output(code, frame.at, Z + first * code.n_out)
+        if execute(&frame, 0, code.forward, &alone,
+                   arena + room if call.large else <real *>NULL) < code.forward:
+            break
+        if code.forward == 0:
+            memcpy(Z + first * code.n_out, X + first * code.n_in,
+                   frame.rows * code.n_out * sizeof(real))
+        first += frame.rows
+        work += frame.rows * call.work_per_row
+        if work >= tier.work_per_look:
+            work = 0
+            if not check_signals(me):
+                break
+    if frame.bad_code:
+        fbp_set_flag(&call.bad_code)
+    PyMem_RawFree(memory)
+
+
+cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
+                 real *workspace) noexcept nogil:
+    """Instructions from i on: this thread's part of each.
+
+    Returns the first that is not carried out: `stop`, one that is Python's to carry out, or -1
+    where it was interrupted.
+    """
+    cdef const Instruction *each
+    while i < stop:
+        each = &frame.code.instructions[i]
+        if each.op == FBP_OP_python or each.op == FBP_OP_python_backward:
+            return i
+        carry_out(frame, each, me, workspace)
+        if each.barrier and not fbp_barrier(me):
+            return -1
+        i += 1
+    return i
+
+
+cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
+                    real *workspace) noexcept nogil:
+    cdef const Place *values = frame.code.values
+    cdef void **at = frame.at
+    cdef Py_ssize_t m = frame.rows, n, first, stop
+    cdef const real *X = <const real *>at[each.reads[0]]
+    cdef const real *Y = NULL
+    cdef real *Z = <real *>at[each.writes[0]]
+    cdef const Place *W
+    cdef fbp_gemm product
+    cdef real one = 1
+    cdef int op = each.op
+    if each.reads[1] >= 0:
+        Y = <const real *>at[each.reads[1]]
+    if op == FBP_OP_dense:
+        W = &values[each.reads[1]]
+        product = forward_product(m, W.rows, W.columns, X, Y, <const real *>at[each.reads[2]], Z)
+        product.relu = each.relu
+        matmul(product, me, workspace)
+    elif op == FBP_OP_dense_backward_weights:
+        W = &values[each.writes[0]]
+        matmul(weights_product(m, W.rows, W.columns, X, Y, Z), me, workspace)
+    elif op == FBP_OP_dense_backward_bias:
+        matmul(bias_product(m, values[each.reads[0]].columns, &one, X, Z), me, workspace)
+    elif op == FBP_OP_dense_backward_input:
+        W = &values[each.reads[1]]
+        product = input_product(m, W.rows, W.columns, X, Y, Z)
+        if each.relu_mask >= 0:
+            product.relu_mask = at[each.relu_mask]
+        matmul(product, me, workspace)
+    elif op == FBP_OP_softmax:
+        n = values[each.reads[0]].columns
+        fbp_partition(me, m, 1, &first, &stop)
+        fbp_softmax(tier, stop - first, n, X + first * n, Z + first * n)
+    else:  # element by element
+        fbp_partition(me, m * values[each.reads[0]].columns, GRAIN, &first, &stop)
+        if op == FBP_OP_dropout or op == FBP_OP_dropout_backward:
+            fbp_dropout(tier, stop - first, X + first, Z + first, each.numbers[0],
+                        frame.keys[each.layer], frame.steps[each.layer] + frame.steps_ahead,
+                        first)
+        elif op >= FBP_OPS + FBP_UNARIES:
+            fbp_unary_backward(tier, op - FBP_OPS - FBP_UNARIES, stop - first, X + first,
+                               Y + first, Z + first, each.numbers[0])
+        elif op >= FBP_OPS:
+            fbp_unary(tier, op - FBP_OPS, stop - first, X + first, Z + first, each.numbers[0])

@@ -1,0 +1,829 @@
+"""Steps of training: whole epochs of them, compiled.
+
+`Steps` is an executor's program with data, a loss and an optimizer.  A step gathers its rows, goes
+forward, lets the loss write its gradient, goes back, and updates the parameters.  A team of threads
+makes a run of steps together: each does its part of everything, and they wait for each other where
+one needs what others do.
+
+Whatever is Python's to do (a layer, loss, metric or optimizer of the user's own, rows that cannot
+be gathered here, an update that may make a weight infinite) ends the team; Python is called, and
+another team goes on from there.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.math cimport isfinite, sqrt
+from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import numpy as np
+
+from fastbp.kernels.dense cimport FBP_WORKSPACE
+from fastbp.kernels.dispatch cimport fbp_largest, fbp_unary, int64_t, real, tier, uint64_t
+from fastbp.kernels.executor cimport Code, Executor, Frame, execute, resolve
+from fastbp.kernels.gather cimport Rows, Source, read_rows
+from fastbp.kernels.guards cimport Borrowed, apart
+from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
+from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
+from fastbp.kernels.optimizers cimport (
+    FBP_MOST_STATE, SQUARES_BLOCK, fbp_sum_of_squares, fbp_update,
+    penalize_block, sum_of_squares_of,
+)
+from fastbp.kernels.threads cimport (
+    fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker, run_team, threads_for,
+)
+
+from . import checks, memory, ops
+from .dispatch import LOSS_INDEX as _LOSS_INDEX
+from .dispatch import UNARY_INDEX as _UNARY_INDEX
+from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
+
+cnp.import_array()
+
+cdef int EXP = _UNARY_INDEX["exp"]
+
+# In place of the number of a loss, metric or update.
+cdef enum:
+    NONE = -1
+    IN_PYTHON = -2
+
+cdef enum:
+    LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
+
+METRICS = {
+    None: NONE, "python": IN_PYTHON, "accuracy": LABELS, "signs": SIGNS,
+    "rows of signs": ROWS_OF_SIGNS, "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
+}
+# Losses and metrics that take labels; the others take rows of y.
+TAKE_LABELS = {None, "python", "accuracy", *(op.name for op in ops.LOSSES.values()
+                                             if op.targets == "labels")}
+
+# The stages of a step.
+cdef enum:
+    GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
+
+# What is written down of a step: the loss, the penalty, and the batch's weight.
+cdef enum:
+    N_STATS = 3
+
+# How long a run goes on before it comes up for air: for Ctrl-C and the progress bar.
+cdef double SECONDS_PER_RUN = 0.05
+
+# Numbers of an array that threads share are cut at multiples of this: a cache line of them.
+cdef enum:
+    GRAIN = 64
+
+
+# A part of the flat arrays.
+cdef struct Part:
+    Py_ssize_t start, size
+
+
+# What the threads of a run read, and nobody changes.
+cdef struct Plan:
+    int forward, backward, update_section  # where sections of the program end
+    int x, z, dz
+    Py_ssize_t n_parameters, n_out, batch_size
+    Py_ssize_t n_rows           # of X, the targets and the weights
+    bint gathers                # whether rows of X are gathered here, and not in Python
+
+    const Part *weights         # those that the penalty is on
+    const Part *layers          # the parameters of each layer that has some
+    int n_weights, n_layers
+
+    int loss, metric
+    double loss_parameter, loss_cap, value_scale, gradient_scale
+
+    int update
+    int n_state
+    void *state[FBP_MOST_STATE]
+
+    const void *Y
+    const int64_t *labels
+    const void *row_weights
+
+    # The workspace.
+    void *x_batch
+    void *y_batch
+    void *w_batch
+    int64_t *label_batch
+    double *row_losses
+    double *sizes          # of blocks of parameters or gradients
+    double *squares        # sums of blocks of weights
+    void *for_products     # FBP_WORKSPACE numbers for each thread
+    void *arena            # of the program
+
+
+# A run of steps.  What part 0 writes here the others read after the next barrier.
+cdef struct Run:
+    const Plan *plan
+    Frame frame
+    const int64_t *rows
+    Py_ssize_t n_rows, first, stop
+    const double *rates
+    const double *attributes    # of the update
+    double weight_decay, clip_norm, l2
+    double *step_stats
+    double *metric_sums
+    const double *metric_mean
+    double *layer_norms
+    double deadline, loss, penalty
+    bint no_label, no_row, in_time
+    long steps_before           # the first, as the optimizer counts
+    Py_ssize_t made, updates
+
+    # Where the team begins, and where it left off.
+    int stage, i                 # of the stage's instructions
+    Py_ssize_t step
+    bint done                    # whether Python has done what this stage wants of it
+    bint turn                    # whether Python is to do something now
+    const Source *X
+
+
+@cython.final
+cdef class Steps:
+    """Steps of training on some data.
+
+    Parameters
+    ----------
+    executor : Executor
+        Of a program for training.
+    parameters, gradients : ndarray of shape (n,)
+        The network's flat arrays, which the executor has too.
+    X : ndarray or sparse array of shape (rows, n_in), or None
+        One that is `gather.readable`; None where Python gathers the rows.
+    y : ndarray or None
+        int64 labels of shape (rows,), or targets (rows, n_out) of the parameters' dtype; None where
+        the loss is Python's.
+    sample_weight : ndarray of shape (rows,) or None
+    n_rows : int
+        Of the data.
+    batch_size : int
+    loss : tuple or None
+        ``(name, parameter, cap)``, or with ``value_scale, gradient_scale`` besides; None where it
+        is Python's.
+    metric : str or None
+        One of `METRICS`.
+    update : str or None
+        What the optimizer is called in ops.def, ``"python"`` where it is Python's, None to make
+        gradients and nothing of them.
+    state : list of ndarray
+        The optimizer's arrays, changed with each step.
+    weights : list of tuple of int
+        Where the parameters that a penalty is on start, and how many numbers they are.
+    layers : list of tuple of int
+        The same of each layer that has parameters, for their norms.
+    turns : object
+        What Python does, by a step's number in the epoch: ``gather(step)`` returns rows of X,
+        ``compute_loss(step, Z)`` a loss and dZ, ``update(step, loss, penalty)`` makes an update or
+        raises an error, ``count(step, Z)`` has the metric count, ``refuse(step)`` raises what is
+        wrong with the step's data.
+
+    Raises
+    ------
+    ValueError
+        If an array is not what the compiled code takes it for.
+    """
+
+    cdef readonly Py_ssize_t made      # steps of all runs
+    cdef readonly Py_ssize_t updates   # those of them that were updated here and not in Python
+    cdef bint ready                    # only once it is made whole
+    cdef Executor executor
+    cdef Rows rows                     # of X
+    cdef object turns
+    cdef list arrays                   # what the plan's pointers point into
+    cdef list borrowed                 # those of them that are somebody else's
+    cdef object flat                   # the parameters
+    cdef object pointers               # where the values of a minibatch are
+    cdef Plan plan
+    cdef bint is_double
+    cdef double work                   # of a step, in multiply-adds
+    cdef readonly int threads          # that a run may have
+
+    def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
+                 n_rows, batch_size, loss, metric, update, state, weights, layers, turns):
+        if self.arrays is not None:
+            raise RuntimeError("Steps: this one is made already; make another")
+        self.arrays, self.borrowed = [], []
+        executor.check()
+        self.executor, self.turns = executor, turns
+        dtype = parameters.dtype
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t size = dtype.itemsize
+        if (cnp.PyArray_DATA(parameters) != executor.code.parameters
+                or cnp.PyArray_DATA(gradients) != executor.code.gradients):
+            raise ValueError("parameters, gradients: expected those that the executor has")
+        if executor.code.dz < 0:
+            raise ValueError("executor: expected one of a program for training")
+        check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight,
+                  n_rows)
+        self.is_double = dtype == np.float64
+        self.flat = parameters
+        plan.forward, plan.backward = executor.code.forward, executor.code.backward
+        plan.update_section = executor.code.update
+        plan.x, plan.z, plan.dz = executor.code.x, executor.code.z, executor.code.dz
+        plan.n_parameters, plan.n_out = parameters.size, executor.code.n_out
+        plan.batch_size = checks.integer("batch_size", batch_size, 1)
+        plan.n_rows = n_rows
+
+        plan.gathers = X is not None
+        if X is not None:
+            self.rows = Rows(X, dtype)
+            if X.shape != (n_rows, executor.code.n_in):
+                raise ValueError(f"X: expected shape {(n_rows, executor.code.n_in)}, got {X.shape}")
+        if y is not None and y.ndim != 1 and y.shape != (n_rows, plan.n_out):
+            raise ValueError(f"y: expected shape {(n_rows, plan.n_out)}, got {y.shape}")
+
+        plan.loss, plan.value_scale, plan.gradient_scale = IN_PYTHON, 1.0, 1.0
+        if loss is not None:
+            name, plan.loss_parameter, plan.loss_cap, *scales = loss
+            plan.loss = _LOSS_INDEX[name]
+            if scales:
+                plan.value_scale, plan.gradient_scale = scales
+        plan.metric = METRICS[metric]
+        if y is not None and y.ndim == 1:
+            plan.labels = <const int64_t *>self._borrow("y", y)
+        elif y is not None:
+            plan.Y = self._borrow("y", y)
+        if sample_weight is not None:
+            plan.row_weights = self._borrow("sample_weight", sample_weight)
+
+        plan.update = NONE
+        if update is not None:
+            plan.update = IN_PYTHON if update == "python" else _UPDATE_INDEX[update]
+        plan.n_state = len(state)
+        for i, array in enumerate(state):
+            plan.state[i] = self._borrow(f"state[{i}]", array)
+        plan.weights, plan.n_weights = self._parts("weights", weights), len(weights)
+        plan.layers, plan.n_layers = self._parts("layers", layers), len(layers)
+
+        self.work = <double>plan.batch_size * executor.work_per_row_of_a_step
+        self.threads = threads_for(self.work)
+        self._allocate(size)
+        self.pointers = np.zeros(executor.code.n_values, np.uintp)
+        cdef void **at = <void **>cnp.PyArray_DATA(self.pointers)
+        resolve(&executor.code, at, <char *>plan.arena, plan.batch_size, size)
+        at[plan.x] = plan.x_batch
+        self.ready = True
+
+    @property
+    def in_python(self):
+        """What is Python's to do, a tuple of ``"gather"``, ``"layers"``, ``"loss"``, ``"update"``
+        and ``"metric"``."""
+        cdef Plan *plan = &self.plan
+        return tuple([name for name, is_so in (
+            ("gather", not plan.gathers), ("layers", self.executor.in_python),
+            ("loss", plan.loss == IN_PYTHON), ("update", plan.update == IN_PYTHON),
+            ("metric", plan.metric == IN_PYTHON)) if is_so])
+
+    cdef void *_pointer(self, array) except NULL:
+        """Where an array's numbers are; the array lives as long as this."""
+        self.arrays.append(array)
+        return cnp.PyArray_DATA(array)
+
+    cdef void *_borrow(self, name, array) except NULL:
+        """The same of somebody else's array; `run` asks whether they still are."""
+        self.borrowed.append(Borrowed(name, array))
+        return self._pointer(array)
+
+    cdef int _allocate(self, Py_ssize_t size) except -1:
+        """The workspace, where a number has so many bytes."""
+        cdef Plan *plan = &self.plan
+        cdef const Code *code = &self.executor.code
+        cdef Py_ssize_t rows = plan.batch_size
+        cdef Py_ssize_t n_blocks = plan.n_parameters // SQUARES_BLOCK + 1
+        block, starts = memory.workspace([
+            rows * code.n_in * size,
+            rows * plan.n_out * size if plan.Y else 0,
+            rows * size if plan.row_weights else 0,
+            rows * sizeof(int64_t) if plan.labels else 0,
+            rows * sizeof(double),
+            max(self.threads, n_blocks) * sizeof(double),
+            (n_blocks + plan.n_weights) * sizeof(double),
+            self.threads * FBP_WORKSPACE * size,
+            (code.arena + code.arena_per_row * rows) * size,
+        ])
+        cdef char *start = <char *>self._pointer(block)
+        plan.x_batch = start + <Py_ssize_t>starts[0]
+        plan.y_batch = start + <Py_ssize_t>starts[1] if plan.Y else NULL
+        plan.w_batch = start + <Py_ssize_t>starts[2] if plan.row_weights else NULL
+        plan.label_batch = <int64_t *>(start + <Py_ssize_t>starts[3]) if plan.labels else NULL
+        plan.row_losses = <double *>(start + <Py_ssize_t>starts[4])
+        plan.sizes = <double *>(start + <Py_ssize_t>starts[5])
+        plan.squares = <double *>(start + <Py_ssize_t>starts[6])
+        plan.for_products = start + <Py_ssize_t>starts[7]
+        plan.arena = start + <Py_ssize_t>starts[8]
+        return 0
+
+    cdef const Part *_parts(self, name, parts) except NULL:
+        """Parts of the flat arrays, in order."""
+        cdef Part *found = <Part *>self._pointer(np.zeros(2 * len(parts) + 1, np.intp))
+        cdef Py_ssize_t stop = 0
+        for i, (start, size) in enumerate(parts):
+            if not stop <= start <= start + size <= self.plan.n_parameters:
+                raise ValueError(f"{name}: expected parts of {self.plan.n_parameters} parameters "
+                                 f"in their order, got {parts}")
+            found[i].start, found[i].size = start, size
+            stop = start + size
+        return found
+
+    cdef int check(self) except -1:
+        """Raise unless every borrowed array lies where it did."""
+        cdef Borrowed array
+        self.executor.check()
+        if self.rows is not None:
+            self.rows.check()
+        for array in self.borrowed:
+            array.check()
+        return 0
+
+    def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
+            const double[::1] rates, const double[::1] attributes, double weight_decay,
+            double clip_norm, double l2, long steps_before, const uint64_t[:, ::1] random,
+            double[:, ::1] step_stats, double[::1] metric_sums, const double[::1] metric_mean,
+            double[::1] layer_norms):
+        """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
+
+        Parameters
+        ----------
+        rows : memoryview of int64
+            The epoch's order: a row of X, y and the weights for each place.
+        first, stop : int
+            The steps, counted from the start of the epoch.
+        rates : memoryview of float64
+            The learning rate of each of the epoch's steps.
+        attributes : memoryview of float64
+            Of the update, in the order of ops.def.
+        weight_decay : float
+            The optimizer's.
+        clip_norm : float
+            0 where gradients are not clipped.
+        l2 : float
+            Strength of the penalty on the weights.
+        steps_before : int
+            Steps that the optimizer has counted before step `first`.
+        random : memoryview of uint64, of shape (2, layers)
+            The keys of the layers that draw random numbers, and the steps that each has counted
+            before step `first`.
+        step_stats : memoryview of float64, of shape (steps, 3)
+            The loss, the penalty and the batch's weight of each of the epoch's steps;
+            written to.
+        metric_sums, metric_mean : memoryview of float64
+            The metric's sums, added to, and the mean that R² needs; None without.
+        layer_norms : memoryview of float64 or None
+            The norms of each layer's gradients; added to.
+
+        Returns
+        -------
+        int
+            Steps made; fewer than asked for when time is up.
+        """
+        cdef Run run
+        if not self.ready:
+            raise RuntimeError("Steps.run: expected steps that were made whole")
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t batches = (rows.shape[0] + plan.batch_size - 1) // plan.batch_size
+        cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], batches)
+        if not 0 <= first < stop <= most or step_stats.shape[1] != N_STATS:
+            raise ValueError(f"stop: expected at most {most} steps, as there are minibatches and "
+                             f"rows of step_stats and rates, got {first} to {stop}")
+        check_sums(plan.metric, plan.n_out, metric_sums, metric_mean)
+        if layer_norms is not None and layer_norms.shape[0] != plan.n_layers:
+            raise ValueError(f"layer_norms: expected {plan.n_layers} numbers, one for each layer "
+                             f"with parameters, got {layer_norms.shape[0]}")
+        if plan.update >= 0 and attributes.shape[0] != N_ATTRIBUTES[plan.update]:
+            raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers, got "
+                             f"{attributes.shape[0]}")
+        if random.shape[0] != 2 or random.shape[1] < self.executor.n_random:
+            raise ValueError(f"random: expected a key and a step for each of "
+                             f"{self.executor.n_random} layers, got {random.shape[1]}")
+        self.check()
+        run.plan = plan
+        run.frame.code, run.frame.at = (&self.executor.code,
+                                        <void **>cnp.PyArray_DATA(self.pointers))
+        run.frame.keys = run.frame.steps = NULL
+        if random.shape[1] > 0:
+            run.frame.keys, run.frame.steps = &random[0, 0], &random[1, 0]
+        run.frame.bad_code = False
+        run.rows, run.n_rows = &rows[0], rows.shape[0]
+        run.first, run.stop = first, stop
+        run.rates = &rates[0]
+        run.attributes = &attributes[0] if attributes.shape[0] > 0 else NULL
+        run.weight_decay, run.clip_norm, run.l2 = weight_decay, clip_norm, l2
+        run.steps_before = steps_before
+        run.step_stats = &step_stats[0, 0]
+        run.metric_sums = NULL if metric_sums is None else &metric_sums[0]
+        run.metric_mean = NULL
+        if metric_mean is not None:
+            run.metric_mean = &metric_mean[0]
+        run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
+        run.loss = run.penalty = 0
+        run.no_label = run.no_row = False
+        run.made = run.updates = 0
+        run.X = NULL if self.rows is None else &self.rows.source
+        run.stage, run.i, run.step, run.done = GATHER, 0, first, False
+        run.in_time, run.turn = True, True
+        run.deadline = seconds() + SECONDS_PER_RUN
+        # Fewer, if that is what somebody wants by now, or this is a fork.
+        cdef int threads = min(self.threads, threads_for(self.work))
+        try:
+            while run.turn:
+                run.turn = False
+                with nogil:
+                    run_team(threads, run_doubles if self.is_double else run_floats, &run)
+                if run.turn:
+                    self.take_turn(&run)
+        finally:
+            self.made += run.made
+            self.updates += run.updates
+        return run.made
+
+    cdef int take_turn(self, Run *run) except -1:
+        """Have Python do what is Python's to do at this stage."""
+        cdef Plan *plan = &self.plan
+        step = run.step
+        run.done = True
+        if run.no_label or run.no_row or run.frame.bad_code:
+            self.turns.refuse(step)
+            raise ValueError("X, y: expected data that stay as they were when they were checked")
+        if run.stage == GATHER:
+            self._fill("X", run, plan.x, self.turns.gather(step))
+        elif run.stage == FORWARD or run.stage == BACKWARD:
+            self.executor.call(&run.frame, run.i)
+            run.i += 1
+        elif run.stage == LOSS:
+            run.loss, dZ = self.turns.compute_loss(step, self._copy(run, plan.z))
+            self._fill("dZ", run, plan.dz, dZ)
+        elif run.stage == UPDATE:
+            self.turns.update(step, run.loss, run.penalty)
+        else:
+            self.turns.count(step, self._copy(run, plan.z))
+        self.check()  # whatever it has done
+        return 0
+
+    cdef _fill(self, name, Run *run, int value, array):
+        """Copy an array to where a value is."""
+        cdef cnp.ndarray given = np.ascontiguousarray(array)
+        checks.exactly(name, given, (self.rows_of(run), self.executor.code.values[value].columns),
+                       self.flat.dtype)
+        memcpy(run.frame.at[value], cnp.PyArray_DATA(given), cnp.PyArray_NBYTES(given))
+
+    cdef _copy(self, Run *run, int value):
+        """A value, for Python."""
+        cdef cnp.ndarray copied = np.empty(
+            (run.frame.rows, self.executor.code.values[value].columns), self.flat.dtype)
+        memcpy(cnp.PyArray_DATA(copied), run.frame.at[value], cnp.PyArray_NBYTES(copied))
+        return copied
+
+    cdef Py_ssize_t rows_of(self, Run *run):
+        return min(self.plan.batch_size, run.n_rows - run.step * self.plan.batch_size)
+
+
+cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]
+
+
+cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
+                    const double[::1] metric_mean) except -1:
+    """Raise unless the metric's arrays are as long as its kind needs."""
+    cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
+    if metric >= 0 and (metric_sums is None or metric_sums.shape[0] != n):
+        raise ValueError(f"metric_sums: expected an array of {n} numbers for the metric's sums, "
+                         f"got {None if metric_sums is None else metric_sums.shape[0]}")
+    if metric >= SQUARES and (metric_mean is None or metric_mean.shape[0] != n_out):
+        raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
+                         f"{None if metric_mean is None else metric_mean.shape[0]}")
+    return 0
+
+
+def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight, n_rows):
+    """Raise unless the arrays are what the compiled code, which cannot ask, takes them for."""
+    size = parameters.shape
+    flat = {"parameters": (parameters, size), "gradients": (gradients, size)}
+    flat |= {f"state[{i}]": (array, size) for i, array in enumerate(state)}
+    if sample_weight is not None:
+        flat["sample_weight"] = (sample_weight, (n_rows,))
+    for name, (array, shape) in flat.items():
+        if not (array.dtype == dtype and array.shape == shape and array.flags.c_contiguous):
+            raise ValueError(f"{name}: expected a contiguous {dtype} array of shape {shape}, "
+                             f"got {array.dtype} of shape {array.shape}")
+    if y is None and (loss is not None or metric not in (None, "python")):
+        raise ValueError("y: expected targets for the loss and the metric, got None")
+    if y is not None:
+        labels = y.ndim == 1
+        if not (len(y) == n_rows and y.flags.c_contiguous
+                and y.dtype == (np.int64 if labels else dtype)):
+            raise ValueError(f"y: expected {n_rows} contiguous rows of labels or {dtype} targets, "
+                             f"got {y.dtype} of shape {y.shape}")
+        if labels and not ({loss and loss[0], metric} <= TAKE_LABELS):
+            raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
+                             f"{metric}, got labels")
+    written = [(name, array) for name, (array, _) in flat.items() if name != "sample_weight"]
+    for i, (name, array) in enumerate(written):
+        for other, another in written[:i]:
+            if not apart(array, another):
+                raise ValueError(f"{name} overlaps {other}; give each memory of its own")
+    n_state = 0 if update in (None, "python") else len(ops.UPDATES[update].state)
+    if len(state) != n_state or n_state > FBP_MOST_STATE:
+        raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")
+
+
+cdef double seconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + 1e-9 * now.tv_nsec
+
+
+cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:
+    cdef Run *run = <Run *>work
+    run_steps(run, me, <float *>run.frame.code.parameters, <float *>run.frame.code.gradients)
+
+
+cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
+    cdef Run *run = <Run *>work
+    run_steps(run, me, <double *>run.frame.code.parameters, <double *>run.frame.code.gradients)
+
+
+cdef inline void leave(Run *run, const fbp_worker *me, int stage, int i,
+                       Py_ssize_t step) noexcept nogil:
+    """Note where Python, and then the next team, goes on."""
+    if me.part == 0:
+        run.stage, run.i, run.step, run.turn = stage, i, step, True
+
+
+cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients) noexcept nogil:
+    """This thread's part of every step, until the time is up or it is Python's turn.
+
+    All threads go through this alike: what they decide on is the same for all.
+    """
+    cdef const Plan *plan = run.plan
+    cdef bint leads = me.part == 0, done = run.done
+    cdef double size = 0, decay_size = 0, rate
+    cdef Py_ssize_t m, step = run.step
+    cdef int stage = run.stage, i = run.i
+    cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
+    cdef real *Z = <real *>run.frame.at[plan.z]
+    if plan.update >= 0 and run.weight_decay > 0:
+        if not size_of(run, me, parameters, &decay_size):
+            return
+        decay_size *= run.weight_decay
+    while True:
+        m = min(plan.batch_size, run.n_rows - step * plan.batch_size)
+        rate = run.rates[step]
+        if stage == GATHER:
+            if not plan.gathers and not done:
+                leave(run, me, stage, i, step)
+                return
+            if leads:
+                run.frame.rows, run.frame.steps_ahead = m, <uint64_t>(step - run.first)
+            gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
+            if not fbp_barrier(me):
+                return
+            if run.no_label or run.no_row:
+                leave(run, me, stage, i, step)
+                return
+            stage, i = FORWARD, 0
+        elif stage == FORWARD or stage == BACKWARD:
+            i = execute(&run.frame, i, plan.forward if stage == FORWARD else plan.backward, me,
+                        workspace)
+            if i < 0:
+                return
+            if i < (plan.forward if stage == FORWARD else plan.backward) or run.frame.bad_code:
+                leave(run, me, stage, i, step)
+                return
+            stage = LOSS if stage == FORWARD else REDUCE
+        elif stage == LOSS:
+            if plan.loss == IN_PYTHON and not done:
+                leave(run, me, stage, i, step)
+                return
+            if plan.loss >= 0 and not compute_loss(run, me, m, Z, <real *>run.frame.at[plan.dz]):
+                return
+            stage, i = BACKWARD, plan.forward
+        elif stage == REDUCE:
+            if not penalize(run, me, m, parameters, gradients):
+                return
+            stage = UPDATE
+            if plan.update == NONE:
+                stage = RECORD
+            elif not size_of(run, me, gradients, &size):
+                return
+            elif run.layer_norms is not NULL:
+                if leads:
+                    add_layer_norms(plan, gradients, run.layer_norms)
+                if not fbp_barrier(me):  # before anybody clips them
+                    return
+        elif stage == UPDATE:
+            if not done:
+                if plan.update < 0 or not is_safe(run, rate, size, decay_size, parameters):
+                    leave(run, me, stage, i, step)
+                    return
+                update(run, me, rate, size, run.steps_before + (step - run.first) + 1, parameters,
+                       gradients)
+                if leads:
+                    run.updates += 1
+            if execute(&run.frame, plan.backward, plan.update_section, me,
+                       workspace) < plan.update_section:
+                return
+            stage = RECORD
+        else:
+            if not done:
+                if leads:
+                    record(run, step, m, Z)
+                if plan.metric == IN_PYTHON:
+                    leave(run, me, stage, i, step)
+                    return
+            if leads:
+                run.made += 1
+                run.in_time = seconds() < run.deadline
+            # A step that was made is whole, whatever has come up in the meantime.
+            if not fbp_barrier(me) or not run.in_time:
+                return
+            stage, step = GATHER, step + 1
+            if step == run.stop:
+                return
+        done = False
+
+
+cdef bint is_safe(const Run *run, double rate, double size, double decay_size,
+                  const real *parameters) noexcept nogil:
+    """Whether loss and gradients are finite, and no weight can become infinite by the update."""
+    # Below the square root of the largest number nothing that is multiplied overflows.
+    cdef double limit = (sqrt(<double>3.4028234663852886e38) if real is float
+                         else sqrt(1.7976931348623157e308))
+    if run.clip_norm == 0:  # then the size is the largest gradient's, and not the norm
+        limit /= sqrt(<double>max(1, run.plan.n_parameters))
+    # Where weight decay more than undoes a weight, weights can grow without a gradient.
+    cdef double reach = max(1.0, rate) * max(1.0, run.weight_decay) * max(1.0, size + decay_size)
+    # `max` drops a NaN, so the size is asked for one by itself.
+    return (isfinite(run.loss + run.penalty) and isfinite(size + decay_size) and reach < limit
+            and rate * run.weight_decay <= 1)
+
+
+cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
+                 real *x) noexcept nogil:
+    """The batch's rows of X to `x`, and those of the targets and weights to their places.
+
+    A row or label may be none, if somebody has changed the order or y since it was checked.
+    """
+    cdef const Plan *plan = run.plan
+    cdef real *y = <real *>plan.y_batch
+    cdef real *w = <real *>plan.w_batch
+    cdef Py_ssize_t i, first, stop, n = plan.n_out
+    fbp_partition(me, m, 1, &first, &stop)
+    for i in range(first, stop):
+        if not 0 <= rows[i] < plan.n_rows:
+            fbp_set_flag(&run.no_row)
+            return
+    if plan.gathers:
+        read_rows(run.X, rows + first, stop - first,
+                  x + first * run.X.n_columns)
+    for i in range(first, stop):
+        if plan.labels is not NULL:
+            plan.label_batch[i] = plan.labels[rows[i]]
+            if not 0 <= plan.label_batch[i] < n:
+                plan.label_batch[i] = 0
+                fbp_set_flag(&run.no_label)
+        elif y is not NULL:
+            memcpy(y + i * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
+        if w is not NULL:
+            w[i] = (<const real *>plan.row_weights)[rows[i]]
+
+
+cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
+                       real *dZ) noexcept nogil:
+    """The loss, for the record, and its gradient.  Whether to go on, as everywhere below."""
+    cdef const Plan *plan = run.plan
+    cdef const real *Y = <const real *>plan.y_batch
+    cdef const real *weights = <const real *>plan.w_batch
+    cdef double scale = loss_scale(m, weights)
+    cdef const int64_t *labels = plan.label_batch
+    cdef Py_ssize_t i, first, stop, n = plan.n_out
+    fbp_partition(me, m, 1, &first, &stop)
+    fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
+             &labels[first] if labels else labels, &weights[first] if weights else weights,
+             scale, plan.loss_parameter, plan.loss_cap, dZ + first * n, plan.row_losses + first)
+    if plan.gradient_scale != 1:
+        for i in range(first * n, stop * n):
+            dZ[i] *= <real>plan.gradient_scale
+    if not fbp_barrier(me):
+        return False
+    if me.part == 0:
+        run.loss = sum_of_losses(m, weights, plan.row_losses) * scale * plan.value_scale
+    return True
+
+
+cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
+                   real *gradients) noexcept nogil:
+    """Add the gradient of the penalty on the weights, and note what it is."""
+    cdef const Plan *plan = run.plan
+    cdef double *squares = plan.squares
+    cdef double layer, total = 0, strength = run.l2 * loss_scale(m, <const real *>plan.w_batch)
+    cdef Py_ssize_t first, stop, n, start, block
+    cdef int i
+    if run.l2 == 0:
+        return True
+    for i in range(plan.n_weights):
+        n = plan.weights[i].size
+        fbp_partition(me, n_blocks(n), 1, &first, &stop)
+        for block in range(first, stop):
+            start = plan.weights[i].start + block * SQUARES_BLOCK
+            squares[block] = penalize_block(
+                min(n - block * SQUARES_BLOCK, SQUARES_BLOCK), parameters + start,
+                gradients + start, strength)
+        squares += n_blocks(n)
+    if not fbp_barrier(me):
+        return False
+    if me.part == 0:
+        squares = plan.squares
+        for i in range(plan.n_weights):
+            n = n_blocks(plan.weights[i].size)
+            layer = 0
+            for block in range(n):
+                layer += squares[block]
+            total += layer
+            squares += n
+        run.penalty = 0.5 * strength * total
+    return True
+
+
+cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
+    """How many blocks so many numbers are, whose squares are summed on their own."""
+    return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
+
+
+cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil:
+    """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
+    adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
+    cdef const Plan *plan = run.plan
+    cdef double part
+    cdef Py_ssize_t i, first, stop, n_parts
+    if run.clip_norm > 0:
+        n_parts = n_blocks(plan.n_parameters)
+        fbp_partition(me, n_parts, 1, &first, &stop)
+        for i in range(first, stop):
+            plan.sizes[i] = fbp_sum_of_squares(
+                tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
+                X + i * SQUARES_BLOCK)
+    else:
+        n_parts = me.parts
+        fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
+        plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
+    if not fbp_barrier(me):
+        return False
+    size[0] = 0
+    for i in range(n_parts):
+        part = plan.sizes[i]
+        if run.clip_norm > 0:
+            size[0] += part
+        elif part > size[0] or part != part:
+            size[0] = part
+    if run.clip_norm > 0:
+        size[0] = sqrt(size[0])
+    return True
+
+
+cdef void update(const Run *run, const fbp_worker *me, double rate, double norm, long step,
+                 real *parameters, real *gradients) noexcept nogil:
+    """Clip, and one step of the optimizer."""
+    cdef const Plan *plan = run.plan
+    cdef real *state[FBP_MOST_STATE]
+    cdef real factor
+    cdef Py_ssize_t i, first, stop
+    fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
+    if run.clip_norm > 0 and norm > run.clip_norm:
+        factor = <real>(run.clip_norm / norm)
+        for i in range(first, stop):
+            gradients[i] *= factor
+    for i in range(plan.n_state):
+        state[i] = <real *>plan.state[i] + first
+    fbp_update(tier, plan.update, stop - first, parameters + first, gradients + first, state,
+               rate, step, run.attributes)
+
+
+cdef void add_layer_norms(const Plan *plan, const real *gradients,
+                          double *norms) noexcept nogil:
+    cdef int i
+    for i in range(plan.n_layers):
+        norms[i] += sqrt(sum_of_squares_of(plan.layers[i].size,
+                                           gradients + plan.layers[i].start))
+
+
+cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
+    """Write the step's step_stats down, and add it to the metric's sums."""
+    cdef const Plan *plan = run.plan
+    cdef const real *Y = <const real *>plan.y_batch
+    cdef const real *weights = <const real *>plan.w_batch
+    cdef double *step_stats = run.step_stats + N_STATS * step
+    cdef real *rates
+    step_stats[0], step_stats[1] = run.loss, run.penalty
+    step_stats[2] = sum_of_weights(m, weights)
+    if plan.metric == LABELS:
+        count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
+    elif plan.metric == SIGNS or plan.metric == ROWS_OF_SIGNS:
+        count_signs(m, plan.n_out, Z, Y, weights, plan.metric == ROWS_OF_SIGNS, run.metric_sums)
+    elif plan.metric == SQUARES:
+        add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
+    elif plan.metric == SQUARES_OF_RATES:
+        rates = <real *>run.frame.at[plan.dz]  # nobody needs what is there any more
+        fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
+        add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
+                    run.metric_sums)

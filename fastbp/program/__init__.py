@@ -1,0 +1,16 @@
+"""A network as data: what layers lower to, and what is made of it.
+
+`lower` asks the layers for their instructions and adds those of the way back; `plan` rewrites them
+and gives their values places; kernels/executor.pyx carries them out, and so, much more slowly and
+with the same bits, does `reference`.
+"""
+
+from .builder import Builder, lower, lower_layer, runs_in_python
+from .cache import Programs
+from .compiler import Compiled, compile_program
+from .ir import Instruction, Program, Value
+from .planner import plan
+from .reference import Interpreter
+
+__all__ = ["Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
+           "compile_program", "lower", "lower_layer", "plan", "runs_in_python"]

@@ -1,0 +1,188 @@
+"""Lowering: layers say what they are, instruction by instruction."""
+
+import functools
+
+from ..kernels import ops
+from . import gradients
+from .ir import Instruction, Program, Value
+
+__all__ = ["Builder", "lower", "lower_layer", "runs_in_python"]
+
+
+class Builder:
+    """What `Layer.lower` is given: it collects the instructions of a program.
+
+    Parameters
+    ----------
+    training : bool
+        Whether the program is for training; layers such as `Dropout` are another thing then.
+    places : dict, optional
+        Where each parameter and buffer starts in the network's flat array, by layer and name.
+
+    Attributes
+    ----------
+    instructions : list of Instruction
+    update : list of Instruction
+        What a step of training changes besides the parameters.
+    where : str
+        The place in the network of the layer that is being lowered, such as ``"2.0"``.
+    """
+
+    def __init__(self, training=False, places=None):
+        self.training = training
+        self.instructions, self.update = [], []
+        self._places = {} if places is None else places
+        self._count, self.where = 0, ""
+
+    def op(self, name, *reads, layer=None, sizes=None, out=None, columns=None, **attributes):
+        """Add an instruction.
+
+        Parameters
+        ----------
+        name : str
+            One of kernels/ops.def.
+        *reads : Value
+        layer : Layer, optional
+            As `Instruction.layer`.
+        sizes : dict of str to int, optional
+            The letters of ops.def that do not follow from what is read.
+        out : Value, optional
+            Where the first result goes, in place of a new value.
+        columns : tuple of int, optional
+            For an operation that picks some columns.
+        **attributes : float
+            By the names of ops.def, in that order.
+
+        Returns
+        -------
+        Value or tuple of Value
+            What it writes: a tuple where that is more than one value.
+
+        Raises
+        ------
+        ValueError
+            If there is no such operation, or sizes or attributes do not fit it.
+        """
+        op = ops.OPS.get(name)
+        if op is None:
+            raise ValueError(f"name: expected an operation of ops.def, got {name!r}")
+        if tuple(attributes) != op.attributes:
+            raise ValueError(f"{name}: expected the attributes {', '.join(op.attributes)}, got "
+                             f"{', '.join(attributes)}")
+        shapes = [(value.rows, value.columns) for value in reads]
+        found = ops.sizes(op, shapes, known=sizes or ())
+        needs_gradient = any(value.needs_gradient for value in reads)
+        writes = []
+        for i, operand in enumerate(op.writes):
+            if i == 0 and out is not None:
+                writes.append(out)
+                continue
+            self._count += 1
+            writes.append(Value(f"{operand.name}{self._count}", "temporary", found[operand.rows],
+                                found[operand.columns], needs_gradient=needs_gradient))
+        if columns is not None:
+            attributes["columns"] = tuple(columns)
+        self.instructions.append(Instruction(name, reads, tuple(writes), attributes, layer,
+                                             self.where))
+        return writes[0] if len(writes) == 1 else tuple(writes)
+
+    def layer(self, where, layer, x):
+        """Add what a layer does with x.
+
+        Parameters
+        ----------
+        where : int or str
+            Its place among the layers it is with.
+        layer : Layer
+        x : Value
+
+        Returns
+        -------
+        Value
+        """
+        outer = self.where
+        self.where = f"{outer}.{where}" if outer else str(where)
+        z = self.python(layer, x) if runs_in_python(type(layer)) else layer.lower(self, x)
+        self.where = outer
+        return z
+
+    def python(self, layer, x):
+        """Add a layer that runs in Python: its `forward`, and `backward` for the gradients."""
+        n_out = x.columns if layer.n_out is None else layer.n_out
+        z = self.op("python", x, layer=layer, sizes={"n": n_out})
+        z.needs_gradient = True  # it may have parameters that nobody knows of
+        return z
+
+    def parameter(self, layer, name):
+        """A parameter of a layer, as a value to read."""
+        return self._part("parameter", layer, name, layer.parameter_shapes[name])
+
+    def gradient(self, parameter):
+        """Where the gradient with respect to a parameter belongs."""
+        return Value(f"d({parameter.name})", "gradient", parameter.rows, parameter.columns,
+                     parameter.owner, place=parameter.place)
+
+    def _part(self, kind, layer, name, shape):
+        rows, columns = shape if len(shape) == 2 else (1, *shape)
+        place = self._places.get((id(layer), name), 0)
+        full_name = f"{self.where}.{name}" if self.where else name
+        return Value(full_name, kind, rows, columns, (layer, name),
+                     needs_gradient=kind == "parameter", place=place)
+
+
+@functools.lru_cache(maxsize=256)
+def runs_in_python(cls):
+    """Whether a class of layers says what it does by `forward` and `backward`, and not by `lower`.
+
+    What the most derived class says counts: one that overrides `forward` of a layer that can be
+    lowered means something else.
+    """
+    for each in cls.__mro__:
+        own = {"lower", "forward", "backward", "backward_parameters"}.intersection(vars(each))
+        if own:
+            return "lower" not in own
+    return True
+
+
+def lower(layers, n_in, *, training=False, places=None, end=None):
+    """The program of a network.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    n_in : int
+        Columns of the input.
+    training : bool, default False
+        Whether to go back as well.
+    places : dict, optional
+        As for `Builder`.
+    end : str, optional
+        An operation to apply to the output: ``"softmax"``, say.
+
+    Returns
+    -------
+    Program
+        As the layers say it, without a plan.
+    """
+    def body(builder, x):
+        for i, layer in enumerate(layers):
+            x = builder.layer(i, layer, x)
+        return x if end is None else builder.op(end, x)
+
+    return _lower(body, n_in, training, places)
+
+
+def lower_layer(layer, n_in, training):
+    """The program of one layer by itself, as its `lower` says it."""
+    return _lower(layer.lower, n_in, training, None)
+
+
+def _lower(body, n_in, training, places):
+    builder = Builder(training, places)
+    x = Value("X", "input", None, n_in)
+    x.needs_gradient = training
+    program = Program(x, body(builder, x), forward=builder.instructions, update=builder.update)
+    if training:
+        builder.instructions = program.backward
+        gradients.add_backward(builder, program)
+    return program

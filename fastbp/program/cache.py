@@ -1,0 +1,86 @@
+"""The programs of one network, made when they are first wanted."""
+
+from .builder import lower
+from .compiler import compile_program
+from .planner import plan
+from .reference import Interpreter
+
+__all__ = ["Programs"]
+
+# Operations that a prediction may end with.
+ENDS = "softmax", "sigmoid", "exp"
+
+
+class Programs:
+    """What a network's layers were lowered to, until a setting of a layer changes.
+
+    It stays what it is where the network gets other layers, so that a thread that predicts
+    meanwhile comes to an end with those that it began with.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+    n_in : int or None
+        Columns of the input, if the layers say how many.
+    parameters, gradients, buffers : ndarray of shape (n,)
+        The network's flat arrays.
+    places : dict
+        As for `Builder`.
+
+    Attributes
+    ----------
+    predictors : dict
+        Executors that were made for `n_in` columns, by the activation of the outputs.
+    """
+
+    def __init__(self, layers, n_in, parameters, gradients, buffers, places):
+        self.layers, self.n_in = layers, n_in
+        self.parameters, self.gradients, self.buffers = parameters, gradients, buffers
+        self._places = places
+        self.clear()
+
+    def clear(self):
+        """Forget them all."""
+        self._made, self.predictors = {}, {}
+
+    def _get(self, key, make):
+        made = self._made  # where they are forgotten meanwhile, nobody finds what is made of them
+        try:
+            return made[key]
+        except KeyError:
+            made[key] = make()
+            return made[key]
+
+    def _lower(self, n_in, **options):
+        return lower(self.layers, n_in, places=self._places, **options)
+
+    def _compile(self, program):
+        return compile_program(plan(program), self.parameters, self.gradients, self.buffers)
+
+    def executor(self, n_in, activation=None):
+        """An executor for prediction from so many columns, with an activation of the outputs.
+
+        Raises
+        ------
+        ValueError
+            If `activation` is not one of those that a prediction may end with.
+        """
+        if activation is not None and activation not in list(ENDS):
+            raise ValueError(f"activation: expected one of {', '.join(ENDS)}, or None, got "
+                             f"{activation!r}")
+        predictors = self.predictors
+        executor = self._get(("predict", n_in, activation), lambda: self._compile(
+            self._lower(n_in, end=activation)).executor)
+        if n_in == self.n_in:
+            predictors[activation] = executor
+        return executor
+
+    def training(self, n_in):
+        """The `Compiled` program for training."""
+        return self._get(("train", n_in), lambda: self._compile(self._lower(n_in, training=True)))
+
+    def interpreter(self, n_in, training):
+        """An interpreter of its own for each caller."""
+        program = self._get(("interpret", n_in, training),
+                            lambda: self._lower(n_in, training=training))
+        return Interpreter(program, training)

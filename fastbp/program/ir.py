@@ -1,0 +1,133 @@
+"""What a program consists of: values, and the instructions that read and write them."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["Instruction", "Program", "Value"]
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """An array that instructions read and write.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"input", "output", "parameter", "gradient", "buffer", "temporary"}
+        Parameters, gradients and buffers are parts of the network's flat arrays; the input and
+        the output of a prediction are the caller's; temporaries lie in the arena.
+    rows : int or None
+        None for those of the minibatch.
+    columns : int
+    owner : tuple of Layer and str, or None
+        The layer, and the name there, of a parameter, gradient or buffer.
+    needs_gradient : bool
+        Whether a parameter has a part in it.
+    place, place_per_row : int
+        Where it starts in its array, in numbers: ``place + place_per_row · rows``, where the
+        rows are as many as the arena has room for.
+    """
+
+    name: str
+    kind: str
+    rows: int | None
+    columns: int
+    owner: tuple | None = None
+    needs_gradient: bool = False
+    place: int = 0
+    place_per_row: int = 0
+
+    @property
+    def shape(self):
+        """Its rows and columns for people, ``m`` being the rows of the minibatch."""
+        return f"({'m' if self.rows is None else self.rows}, {self.columns})"
+
+
+@dataclass(eq=False, slots=True)
+class Instruction:
+    """One operation of kernels/ops.def on values.
+
+    Attributes
+    ----------
+    op : str
+    reads, writes : tuple of Value
+    attributes : dict
+        The operation's numbers, by the names of ops.def, and `columns` where it picks some.
+    layer : Layer or None
+        Whose it is, where that matters when it runs: a layer of the user's own, or one that draws
+        random numbers.
+    where : str
+        The layer's place in the network.
+    relu : bool
+        Whether it applies a ReLU to its result: the planner's.
+    relu_mask : Value or None
+        What a ReLU returned whose gradient it applies to its result: the planner's.
+    barrier : bool
+        Whether all threads wait for each other after it.
+    """
+
+    op: str
+    reads: tuple
+    writes: tuple
+    attributes: dict = field(default_factory=dict)
+    layer: object = None
+    where: str = ""
+    relu: bool = False
+    relu_mask: Value | None = None
+    barrier: bool = True
+
+    def __str__(self):
+        inputs = [value.name for value in self.reads]
+        inputs += [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                   for name, value in self.attributes.items()]
+        if self.layer is not None:
+            inputs.append(f"layer={type(self.layer).__name__}")
+        text = f"{self.op}({', '.join(inputs)})"
+        if self.relu:
+            text = f"relu({text})"
+        if self.relu_mask is not None:
+            text = f"relu_backward({text}, {self.relu_mask.name})"
+        if not self.writes:
+            return text
+        return f"{', '.join(value.name for value in self.writes)} = {text}"
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """A network as data.
+
+    Attributes
+    ----------
+    x, z : Value
+        The input and the output.
+    dz, dx : Value or None
+        Their gradients, in a program for training; dx is None where it has no use.
+    forward, backward : list of Instruction
+    update : list of Instruction
+        What a step changes besides the parameters: buffers.
+    arena, arena_per_row : int
+        How many numbers the temporaries need, and how many more for each row: the planner's.
+    """
+
+    x: Value
+    z: Value
+    dz: Value | None = None
+    dx: Value | None = None
+    forward: list = field(default_factory=list)
+    backward: list = field(default_factory=list)
+    update: list = field(default_factory=list)
+    arena: int = 0
+    arena_per_row: int = 0
+
+    @property
+    def instructions(self):
+        """Those of all sections, in order."""
+        return [*self.forward, *self.backward, *self.update]
+
+    def values(self):
+        """Every value once, in the order of their first use."""
+        found = {self.x: None, self.z: None}
+        if self.dz is not None:
+            found[self.dz] = None
+        for each in self.instructions:
+            found |= dict.fromkeys((*each.reads, *each.writes))
+        return list(found)

@@ -1,0 +1,216 @@
+"""From what layers say to what runs: rewrites, one by one, then memory, then barriers.
+
+No rewrite changes a bit of what is computed.
+"""
+
+from collections import Counter
+
+from ..kernels import ops
+from . import gradients
+
+__all__ = ["plan"]
+
+# Numbers of a temporary start at a multiple of this: 64 bytes of float32, a cache line.
+ALIGNMENT = 16
+# Numbers between two temporaries, besides: arrays whose distance is a multiple of a page would
+# share sets of a cache, and a load would wait for stores that it has nothing to do with.
+SKEW = 5 * ALIGNMENT
+
+
+def plan(program):
+    """Rewrite a program, and say where its values are and where threads wait for each other.
+
+    Parameters
+    ----------
+    program : Program
+        As `lower` returns it; changed in place.
+
+    Returns
+    -------
+    Program
+        The same.
+    """
+    program.backward, program.dx = gradients.for_parameters(program), None
+    fuse_relu_forward(program)
+    fuse_relu_backward(program)
+    allocate(program)
+    place_barriers(program.forward)
+    place_barriers(program.backward)
+    return program
+
+
+def _readers(program):
+    """How many instructions read each value; the output is read by somebody else besides."""
+    readers = Counter(value for each in program.instructions for value in each.reads)
+    readers[program.z] += 1
+    return readers
+
+
+def fuse_relu_forward(program):
+    """A ReLU of what a dense layer returned becomes part of its product."""
+    readers = _readers(program)
+    made_by = {}
+    for each in list(program.forward):
+        before = made_by.get(each.reads[0]) if each.op == "relu" else None
+        if before is not None and not before.relu and readers[each.reads[0]] == 1:
+            before.writes, before.relu = each.writes, True
+            program.forward.remove(each)
+            made_by[each.writes[0]] = None
+        elif each.op == "dense":
+            made_by[each.writes[0]] = each
+
+
+def fuse_relu_backward(program):
+    """A ReLU's gradient, of what a dense layer passes back, becomes part of its product."""
+    readers = _readers(program)
+    made_by = {}
+    for each in list(program.backward):
+        before = made_by.get(each.reads[0]) if each.op == "relu_backward" else None
+        if before is not None and readers[each.reads[0]] == 1:
+            before.writes, before.relu_mask = each.writes, each.reads[1]
+            program.backward.remove(each)
+        elif each.op == "dense_backward_input":
+            made_by[each.writes[0]] = each
+
+
+class _Place:
+    """Values that share one place in the arena, and when it is in use."""
+
+    def __init__(self, value, first):
+        self.values, self.first, self.last = [value], first, first
+        self.size = -(-value.columns // ALIGNMENT) * ALIGNMENT
+        self.start = 0
+
+    @property
+    def stop(self):
+        return self.start + self.size
+
+
+def allocate(program):
+    """Give each temporary a place, that of one that is not read any more where possible."""
+    if program.dz is None and program.z is not program.x:
+        program.z.kind = "output"
+    # The loss comes between the ways forward and back, and the metric after all.
+    steps = [(each, (*each.reads, *filter(None, [each.relu_mask])), each.writes)
+             for each in program.forward]
+    if program.dz is not None:
+        steps.append((None, (program.z,), (program.dz,)))
+        steps += [(each, (*each.reads, *filter(None, [each.relu_mask])), each.writes)
+                  for each in (*program.backward, *program.update)]
+        steps.append((None, (program.z,), ()))
+    last = {value: i for i, (_, reads, _) in enumerate(steps) for value in reads}
+    _keep_for_the_next_products(steps, last)
+    places = {}
+    for i, (each, reads, writes) in enumerate(steps):
+        for j, value in enumerate(writes):
+            if value.kind not in ("temporary", "output"):
+                continue
+            source = reads[0] if reads else None
+            in_place = (
+                each is not None and j == 0 and ops.OPS[each.op].in_place
+                and source in places and last[source] == i and source.kind != "input"
+                and (source.rows, source.columns) == (value.rows, value.columns)
+            )
+            if in_place:
+                places[value] = places[source]
+                places[value].values.append(value)
+            else:
+                places[value] = _Place(value, i)
+            places[value].last = max(i, last.get(value, i))
+    _lay_out(program, list(dict.fromkeys(places.values())))
+
+
+def _keep_for_the_next_products(steps, last):
+    """What dW is made of stays until dX is, so that no thread need wait between the two."""
+    at = {}
+    for i, (each, reads, _) in enumerate(steps):
+        if each is None:
+            continue
+        if each.op == "dense_backward_weights":
+            at[reads[1]] = reads[0]
+        elif each.op == "dense_backward_input" and reads[0] in at:
+            X = at[reads[0]]
+            last[X] = max(last[X], i)
+
+
+def _lay_out(program, places):
+    """Where each place is: the first gap that is wide enough for as long as it is needed."""
+    for place in places:
+        if any(value.kind == "output" for value in place.values):
+            for value in place.values:
+                value.kind = "output"
+    fixed, per_row = [], []
+    for place in places:
+        value = place.values[0]
+        if value.kind == "output":
+            continue
+        if value.rows is not None:
+            fixed.append(value)
+            continue
+        neighbours = sorted((other for other in per_row
+                             if other.first <= place.last and place.first <= other.last),
+                            key=lambda other: other.start)
+        for other in neighbours:
+            if place.stop <= other.start:
+                break
+            place.start = max(place.start, other.stop)
+        per_row.append(place)
+    starts = sorted({place.start for place in per_row})
+    for place in per_row:
+        for value in place.values:
+            value.place_per_row, value.place = place.start, SKEW * starts.index(place.start)
+    program.arena = SKEW * len(starts)
+    program.arena_per_row = max((place.stop for place in per_row), default=0)
+    # Those of a number of rows come first; they are few and small.
+    before = 0
+    for value in fixed:
+        value.place = before
+        before += -(-value.rows * value.columns // ALIGNMENT) * ALIGNMENT
+    for place in per_row:
+        for value in place.values:
+            value.place += before
+    program.arena += before
+
+
+def place_barriers(instructions):
+    """A barrier where an instruction needs what other threads' parts of earlier ones do.
+
+    That is about temporaries alone: parameters are not written, nor gradients read, in between.
+    """
+    read, written, before = [], [], None
+    for each in instructions:
+        reads = _places_of(each.reads)
+        if each.relu_mask is not None:
+            reads += _places_of([each.relu_mask])
+        writes = _places_of(each.writes)
+        if before is not None:
+            before.barrier = (_overlap(written, reads) or _overlap(written, writes)
+                              or _overlap(read, writes))
+            if before.barrier:
+                read, written = [], []
+        read += reads
+        written += writes
+        before = each
+    if before is not None:
+        before.barrier = True
+
+
+def _places_of(values):
+    """Where temporaries and the output begin and end, as if in one array."""
+    places = []
+    for value in values:
+        if value.kind == "output":
+            places.append((-1, 0))
+        elif value.kind == "temporary" and value.rows is None:
+            places.append((value.place_per_row, value.place_per_row + value.columns))
+        elif value.kind == "temporary":  # of a number of rows: below 0
+            places.append((-2 - value.place, -1 - value.place))
+    return places
+
+
+def _overlap(some, others):
+    for start, stop in some:
+        for first, last in others:
+            if start < last and first < stop:
+                return True
+    return False
