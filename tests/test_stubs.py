@@ -16,8 +16,8 @@ fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 
 
 MODULES = [
-    "activations", "dense", "dispatch", "engine", "guards", "inference", "losses", "metrics",
-    "optimizers", "threads",
+    "activations", "dense", "dispatch", "embeddings", "engine", "guards", "inference", "losses",
+    "metrics", "normalization", "optimizers", "threads",
 ]
 
 
