@@ -48,36 +48,74 @@ static void inverse_sqrt(ptrdiff_t n, const real *X, real *Y, double epsilon)
 
 /* Rows */
 
-/* N holds x - mean until the root is known: with 0 past the last column, whatever the mean is. */
+/* Of a row, in lanes: its sum, its squared distances from a mean, its product with another.  Whole
+ * rounds of the lanes come first, so that they stay in registers. */
+INLINE real row_sum(ptrdiff_t n, const real *x)
+{
+    vec lanes[VECTORS];
+    clear(lanes);
+    ptrdiff_t j = 0;
+    for (; j + FBP_SUM_LANES <= n; j += FBP_SUM_LANES) {
+#pragma GCC unroll 16
+        for (int u = 0; u < VECTORS; u++) lanes[u] = lanes[u] + v_load(x + j + u * FBP_LANES);
+    }
+    for (; j < n; j += FBP_LANES) lanes[LANE(j)] = lanes[LANE(j)] + v_load_part(x + j, n - j, 0);
+    return add_lanes(lanes);
+}
+
+INLINE real row_squares(ptrdiff_t n, const real *x, vec mean)
+{
+    vec lanes[VECTORS];
+    clear(lanes);
+    ptrdiff_t j = 0;
+    for (; j + FBP_SUM_LANES <= n; j += FBP_SUM_LANES) {
+#pragma GCC unroll 16
+        for (int u = 0; u < VECTORS; u++) {
+            const vec d = v_load(x + j + u * FBP_LANES) - mean;
+            lanes[u] = v_fma(d, d, lanes[u]);
+        }
+    }
+    for (; j < n; j += FBP_LANES) {
+        /* Past the last column the distance is 0, whatever the mean is. */
+        real distances[FBP_LANES];
+        v_store(distances, v_load_part(x + j, n - j, 0) - mean);
+        const vec d = v_load_part(distances, n - j, 0);
+        lanes[LANE(j)] = v_fma(d, d, lanes[LANE(j)]);
+    }
+    return add_lanes(lanes);
+}
+
+INLINE real row_dot(ptrdiff_t n, const real *x, const real *y)
+{
+    vec lanes[VECTORS];
+    clear(lanes);
+    ptrdiff_t j = 0;
+    for (; j + FBP_SUM_LANES <= n; j += FBP_SUM_LANES) {
+#pragma GCC unroll 16
+        for (int u = 0; u < VECTORS; u++)
+            lanes[u] =
+                v_fma(v_load(x + j + u * FBP_LANES), v_load(y + j + u * FBP_LANES), lanes[u]);
+    }
+    for (; j < n; j += FBP_LANES) {
+        /* Past the last column -0 times 0 is added, which leaves even a lane of -0 as it is. */
+        const vec d = v_load_part(x + j, n - j, (real)-0.0);
+        lanes[LANE(j)] = v_fma(d, v_load_part(y + j, n - j, 0), lanes[LANE(j)]);
+    }
+    return add_lanes(lanes);
+}
+
 static void normalize_rows(ptrdiff_t m, ptrdiff_t n, const real *X, real *N, real *rstd,
                            double epsilon, int center)
 {
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *x = X + i * n;
         real *y = N + i * n;
-        vec lanes[VECTORS];
-        vec mean = v_splat(0);
-        if (center) {
-            clear(lanes);
-            for (ptrdiff_t j = 0; j < n; j += FBP_LANES)
-                lanes[LANE(j)] = lanes[LANE(j)] + v_load_part(x + j, n - j, 0);
-            mean = v_splat(add_lanes(lanes) / (real)n);
-        }
-        clear(lanes);
+        const vec mean = v_splat(center ? row_sum(n, x) / (real)n : 0);
+        const vec inverse = inverse_root(v_splat(row_squares(n, x, mean) / (real)n), epsilon);
         for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
-            vec d = v_load_part(x + j, n - j, 0);
-            if (center) {
-                d = d - mean;
-                v_store_part(y + j, n - j, d);
-                if (n - j < FBP_LANES) d = v_load_part(y + j, n - j, 0);
-            }
-            lanes[LANE(j)] = v_fma(d, d, lanes[LANE(j)]);
+            const vec d = v_load_part(x + j, n - j, 0) - mean;
+            v_store_part(y + j, n - j, v_zero_below(d * inverse, FBP_MIN_NORMAL));
         }
-        const vec inverse = inverse_root(v_splat(add_lanes(lanes) / (real)n), epsilon);
-        const real *from = center ? y : x;
-        for (ptrdiff_t j = 0; j < n; j += FBP_LANES)
-            v_store_part(y + j, n - j,
-                         v_zero_below(v_load_part(from + j, n - j, 0) * inverse, FBP_MIN_NORMAL));
         v_store_part(rstd + i, 1, inverse);
     }
 }
@@ -88,22 +126,12 @@ static void normalize_rows_backward(ptrdiff_t m, ptrdiff_t n, const real *dN, co
 {
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *dy = dN + i * n, *y = N + i * n;
-        real *dx = dX + i * n;
-        vec sums[VECTORS], dots[VECTORS];
-        clear(sums);
-        clear(dots);
-        for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
-            /* Past the last column -0 times 0 is added, which leaves even a lane of -0 as it is. */
-            const vec d = v_load_part(dy + j, n - j, (real)-0.0);
-            sums[LANE(j)] = sums[LANE(j)] + d;
-            dots[LANE(j)] = v_fma(d, v_load_part(y + j, n - j, 0), dots[LANE(j)]);
-        }
-        const vec mean = v_splat(center ? add_lanes(sums) / (real)n : 0);
-        const vec slope = v_splat(-(add_lanes(dots) / (real)n)), scale = v_splat(rstd[i]);
+        const vec mean = v_splat(center ? row_sum(n, dy) / (real)n : 0);
+        const vec slope = v_splat(-(row_dot(n, dy, y) / (real)n)), scale = v_splat(rstd[i]);
         for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
             const vec d = v_load_part(dy + j, n - j, 0) - mean;
             const vec r = scale * v_fma(v_load_part(y + j, n - j, 0), slope, d);
-            v_store_part(dx + j, n - j, v_zero_below(r, FBP_MIN_GRADIENT));
+            v_store_part(dX + i * n + j, n - j, v_zero_below(r, FBP_MIN_GRADIENT));
         }
     }
 }
