@@ -96,6 +96,8 @@ setup(
             kernel("dense"),
             kernel("activations"),
             kernel("losses"),
+            kernel("normalization"),
+            kernel("embeddings"),
             kernel("optimizers"),
             kernel("metrics"),
             kernel("gather"),

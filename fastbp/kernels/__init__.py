@@ -13,6 +13,7 @@ from .dense import (
     dense_backward_weights,
     dense_forward,
 )
+from .embeddings import embedding, embedding_backward
 from .losses import (
     huber,
     mean_absolute_error,
@@ -21,20 +22,50 @@ from .losses import (
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
+from .normalization import (
+    add,
+    column_dots,
+    column_moments,
+    inverse_sqrt,
+    normalize_columns,
+    normalize_columns_backward,
+    normalize_rows,
+    normalize_rows_backward,
+    prelu,
+    prelu_backward,
+    prelu_slope_gradient,
+    running_average,
+    scale_columns,
+)
 from .optimizers import adam_step, norm, penalize, sgd_step
 
 __all__ = [
     "adam_step",
+    "add",
+    "column_dots",
+    "column_moments",
     "dense_backward_bias",
     "dense_backward_input",
     "dense_backward_weights",
     "dense_forward",
+    "embedding",
+    "embedding_backward",
     "huber",
+    "inverse_sqrt",
     "mean_absolute_error",
     "mean_squared_error",
     "norm",
+    "normalize_columns",
+    "normalize_columns_backward",
+    "normalize_rows",
+    "normalize_rows_backward",
     "penalize",
     "poisson_deviance",
+    "prelu",
+    "prelu_backward",
+    "prelu_slope_gradient",
+    "running_average",
+    "scale_columns",
     "sgd_step",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",

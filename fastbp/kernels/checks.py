@@ -331,6 +331,10 @@ class Validated:
         super().__delattr__(name)
 
 
+class CodeError(ValueError):
+    """A code that an embedding has not."""
+
+
 def compiled_form(piece):
     """What compiled code is told to do in place of a loss, optimizer or metric class; None where
     it has to be called.

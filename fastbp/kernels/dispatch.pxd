@@ -70,6 +70,39 @@ cdef extern from "simd/dispatch.h" nogil:
                   const void *Z, const void *Y, const int64_t *labels, const void *weights,
                   double scale, double parameter, double cap, void *dZ,
                   double *row_losses) noexcept
+    void fbp_add(const fbp_tier *tier, Py_ssize_t n, const void *X, const void *Y, void *Z,
+                 bint gradient) noexcept
+    void fbp_normalize_rows(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
+                            void *N, void *rstd, double epsilon, bint center) noexcept
+    void fbp_normalize_rows_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                                     const void *dN, const void *N, const void *rstd, void *dX,
+                                     bint center) noexcept
+    void fbp_column_moments(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                            const void *X, void *mean, void *variance) noexcept
+    void fbp_inverse_sqrt(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,
+                          double epsilon) noexcept
+    void fbp_normalize_columns(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
+                               const void *mean, const void *rstd, void *N) noexcept
+    void fbp_normalize_columns_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                                        Py_ssize_t stride, const void *dN, const void *N,
+                                        const void *rstd, void *dX) noexcept
+    void fbp_scale(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
+                   const void *gamma, const void *beta, void *Y, bint gradient) noexcept
+    void fbp_column_dots(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                         const void *A, const void *B, void *out) noexcept
+    void fbp_prelu(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
+                   const void *slope, void *Y) noexcept
+    void fbp_prelu_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *dY,
+                            const void *X, const void *slope, void *dX) noexcept
+    void fbp_prelu_slope(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                         const void *dY, const void *X, void *dslope) noexcept
+    void fbp_running_average(const fbp_tier *tier, Py_ssize_t n, void *average, const void *X,
+                             double keep, double weight) noexcept
+    void fbp_embedding(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *codes,
+                       Py_ssize_t codes_stride, const void *table, void *Z) noexcept
+    void fbp_embedding_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                                Py_ssize_t stride, const void *codes, Py_ssize_t codes_stride,
+                                const void *dZ, Py_ssize_t n_categories, void *dtable) noexcept
     void fbp_penalize(const fbp_tier *tier, Py_ssize_t n, const void *parameters,
                       void *gradients, double strength) noexcept
     void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,

@@ -155,7 +155,13 @@ def sizes(op: Op, reads, writes=None, known=()) -> dict[str, int | None]:
         If there are more or fewer values, or a letter would be of two sizes.
     """
     found: dict[str, int | None] = {"m": None, "1": 1, **dict(known)}
-    both = ((op.reads, reads),) if writes is None else ((op.reads, reads), (op.writes, writes))
+    if op.reads[-1].columns == "*":  # values side by side
+        if not reads or any(rows is not None for rows, _ in reads):
+            raise ValueError(f"{op.name}: expected values with the rows of the minibatch")
+        found["n"] = sum(columns for _, columns in reads)
+        both = () if writes is None else ((op.writes, writes),)
+    else:
+        both = ((op.reads, reads),) if writes is None else ((op.reads, reads), (op.writes, writes))
     for operands, shapes in both:
         if len(operands) != len(shapes):
             raise ValueError(f"{op.name}: expected {len(operands)} values, got {len(shapes)}")

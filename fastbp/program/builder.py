@@ -117,6 +117,18 @@ class Builder:
         """A parameter of a layer, as a value to read."""
         return self._part("parameter", layer, name, layer.parameter_shapes[name])
 
+    def buffer(self, layer, name):
+        """A buffer of a layer, as a value to read, or to write in `update`."""
+        return self._part("buffer", layer, name, layer.buffer_shapes[name])
+
+    def after_step(self, name, *reads, **options):
+        """Add an instruction that a step of training ends with, as `op` adds one."""
+        instructions, self.instructions = self.instructions, self.update
+        try:
+            return self.op(name, *reads, **options)
+        finally:
+            self.instructions = instructions
+
     def gradient(self, parameter):
         """Where the gradient with respect to a parameter belongs."""
         return Value(f"d({parameter.name})", "gradient", parameter.rows, parameter.columns,

@@ -110,6 +110,65 @@ def _dropout(back, each, dY):
         back.add(X, back.op("dropout_backward", dY, layer=each.layer, **each.attributes))
 
 
+def _add(back, each, dZ):
+    for value in each.reads:
+        if value.needs_gradient:
+            back.add(value, dZ)
+
+
+def _scale(back, each, dY):
+    X, gamma, *beta = each.reads
+    back.write(gamma, "column_dots", dY, X)
+    for each_beta in beta:
+        back.write(each_beta, "dense_backward_bias", dY)
+    if X.needs_gradient:
+        back.add(X, back.op("scale", dY, gamma, gradient=1.0))
+
+
+def _normalize_rows(back, each, dN):
+    X, = each.reads
+    N, rstd = each.writes
+    if X.needs_gradient:
+        back.add(X, back.op("normalize_rows_backward", dN, N, rstd,
+                            center=each.attributes["center"]))
+
+
+def _normalize_columns(back, each, dN):
+    """The mean and the variance are X's own, and this the gradient through them as well."""
+    X, _, rstd = each.reads
+    if X.needs_gradient:
+        back.add(X, back.op("normalize_columns_backward", dN, each.writes[0], rstd))
+
+
+def _prelu(back, each, dY):
+    X, slope = each.reads
+    back.write(slope, "prelu_slope", dY, X)
+    if X.needs_gradient:
+        back.add(X, back.op("prelu_backward", dY, X, slope))
+
+
+def _embedding(back, each, dZ):
+    codes, table = each.reads
+    back.write(table, "embedding_backward", codes, dZ, sizes={"c": table.rows})
+
+
+def _take_columns(back, each, dY):
+    X, = each.reads
+    if X.needs_gradient:
+        back.add(X, back.op("take_columns_backward", dY, columns=each.attributes["columns"],
+                            sizes={"k": X.columns}))
+
+
+def _join(back, each, dZ):
+    start = 0
+    for part in each.reads:
+        columns = range(start, start + part.columns)
+        if part.needs_gradient:
+            back.add(part, back.op("take_columns", dZ, columns=columns,
+                                   sizes={"n": part.columns}))
+        start += part.columns
+
+
 def _python(back, each, dZ):
     X, = each.reads
     dX = back.op("python_backward", dZ, layer=each.layer, sizes={"k": X.columns})
@@ -117,6 +176,9 @@ def _python(back, each, dZ):
 
 
 RULES = {
-    "dense": _dense, "dropout": _dropout, "python": _python,
+    "dense": _dense, "dropout": _dropout, "python": _python, "add": _add, "scale": _scale,
+    "scale_shift": _scale, "normalize_rows": _normalize_rows,
+    "normalize_columns": _normalize_columns, "prelu": _prelu, "embedding": _embedding,
+    "take_columns": _take_columns, "join": _join,
     **dict.fromkeys(ops.ACTIVATIONS, _activation),
 }

@@ -21,6 +21,23 @@ KERNELS = {
     "dense_backward_bias": kernels.dense_backward_bias,
     "dense_backward_input": kernels.dense_backward_input,
     "softmax": kernels.softmax,
+    "add": lambda X, Y, gradient: kernels.add(X, Y, gradient=gradient != 0),
+    "scale": lambda X, gamma, gradient: kernels.scale_columns(X, gamma, gradient=gradient != 0),
+    "scale_shift": kernels.scale_columns,
+    "column_dots": kernels.column_dots,
+    "normalize_rows": lambda X, epsilon, center: kernels.normalize_rows(X, epsilon, center != 0),
+    "normalize_rows_backward": lambda dN, N, rstd, center: kernels.normalize_rows_backward(
+        dN, N, rstd, center != 0),
+    "column_moments": kernels.column_moments,
+    "inverse_sqrt": kernels.inverse_sqrt,
+    "normalize_columns": kernels.normalize_columns,
+    "normalize_columns_backward": kernels.normalize_columns_backward,
+    "prelu": kernels.prelu,
+    "prelu_backward": kernels.prelu_backward,
+    "prelu_slope": kernels.prelu_slope_gradient,
+    "embedding": lambda codes, table: kernels.embedding(codes[:, 0], table),
+    "take_columns": lambda X, columns: X[:, list(columns)],
+    "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},
     **{f"{name}_backward": getattr(kernels, f"{name}_backward") for name in ops.ACTIVATIONS},
 }
@@ -95,7 +112,10 @@ class Interpreter:
             self._for_parameters = for_parameters(program)
         for each in program.backward if input_gradient else self._for_parameters:
             self._carry_out(each)
-        return self.values[program.dx] if input_gradient else None
+        if not input_gradient:
+            return None
+        X = self.values[program.x]
+        return np.zeros_like(X) if program.dx is None else self.values[program.dx]
 
     def take_back_step(self):
         """Have layers that draw random numbers not count the last `forward`."""
@@ -116,12 +136,31 @@ class Interpreter:
             results = kernels.dropout(*reads, each.attributes["rate"], *mask)
         elif each.op == "dropout_backward":
             results = kernels.dropout(*reads, each.attributes["rate"], *self._masks[each.layer])
+        elif each.op in ("running_mean", "running_variance"):
+            results = self._average(each, *reads)
+        elif each.op == "embedding_backward":
+            results = kernels.embedding_backward(reads[0][:, 0], reads[1], each.writes[0].rows)
+        elif each.op == "take_columns_backward":
+            results = np.zeros((len(reads[0]), each.writes[0].columns), reads[0].dtype)
+            for column, dY in zip(each.attributes["columns"], reads[0].T, strict=True):
+                results[:, column] += dY
         else:
             results = KERNELS[each.op](*reads, **each.attributes)
         if type(results) is not tuple:
             results = (results,) * len(each.writes)
         for value, result in zip(each.writes, results, strict=True):
             self._write(value, result)
+
+    def _average(self, each, X):
+        """A running mean, or variance: of the population that the rows are drawn from."""
+        average, rows = self._read(each.writes[0]), len(self.values[self.program.x])
+        momentum = weight = each.attributes["momentum"]
+        if each.op == "running_variance":
+            if rows == 1:  # which says nothing of it
+                return average
+            weight = momentum * rows / (rows - 1)
+        kernels.running_average(average, X, 1 - momentum, weight)
+        return average
 
     def _read(self, value):
         if value.owner is None:
@@ -131,6 +170,8 @@ class Interpreter:
         return getattr(layer, name)
 
     def _write(self, value, result):
+        if value.kind == "buffer":
+            return  # which was changed in place
         if value.kind == "gradient":
             layer, name = value.owner
             layer.restore_views()

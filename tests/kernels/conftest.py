@@ -26,11 +26,15 @@ def same_bits():
     return check
 
 
+CATEGORIES = 7
+
+
 @dataclass(frozen=True)
 class Call:
     """One way to call a kernel.
 
-    Sizes are letters: ``arrays={"X": "mk"}`` says that X has m rows and k columns.
+    Sizes are letters: ``arrays={"X": "mk"}`` says that X has m rows and k columns.  A digit is
+    itself.
     """
 
     kernel: str
@@ -40,13 +44,18 @@ class Call:
     changed: tuple = ()  # arguments that are written
     gradient: bool = False  # whether the result is one, with the larger least number
     options: dict = field(default_factory=dict)
+    not_empty: str = ""  # sizes that must not be 0
+
+    @staticmethod
+    def shape(letters, **sizes):
+        return tuple(sizes[letter] if letter in sizes else int(letter) for letter in letters)
 
     def make(self, dtype, m=3, k=4, n=5, seed=0, exponents=(-1, 2)):
         """Random arguments, their sizes scattered over 2**low ... 2**high."""
         rng = np.random.default_rng(seed)
         arrays = {}
         for name, letters in self.arrays.items():
-            shape = tuple({"m": m, "k": k, "n": n}[letter] for letter in letters)
+            shape = self.shape(letters, m=m, k=k, n=n)
             with np.errstate(over="ignore"):
                 values = np.ldexp(rng.normal(size=shape), rng.integers(*exponents, size=shape))
             values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
@@ -56,6 +65,8 @@ class Call:
                 if len(letters) == 1:
                     arrays[name] = rng.integers(max(n, 1), size=shape)
                     continue
+            if name == "codes":
+                values = rng.integers(CATEGORIES, size=shape)
             if name in ("v", "sample_weight"):
                 values = abs(values)
             arrays[name] = values.astype(dtype)
@@ -67,7 +78,9 @@ class Call:
         if self.changed:
             changed = [arrays[name] for name in self.changed]
             return changed if result is None else [*changed, np.float64(result)]
-        if isinstance(result, tuple):
+        if isinstance(result, tuple):  # what `out` is for comes last
+            if isinstance(result[0], np.ndarray):
+                return list(reversed(result))
             return [np.float64(result[0]), result[1]]
         return [np.asarray(result)]
 
@@ -75,6 +88,49 @@ class Call:
 class Table(dict):
     def __repr__(self):
         return f"{len(self)} calls"
+
+
+def _add_normalization(table):
+    """What normalization.pyx and embeddings.pyx have."""
+    for gradient in (False, True):
+        end, options = " gradient" * gradient, {"gradient": gradient}
+        table["add" + end] = Call("add", {"X": "mn", "Y": "mn"}, "mn", ("X", "Y"), (), gradient,
+                                  options)
+        table["scale_columns" + end] = Call(
+            "scale_columns", {"X": "mn", "gamma": "n", "beta": "n"}, "mn", ("X",), (), gradient,
+            options)
+        table["scale_columns without beta" + end] = Call(
+            "scale_columns", {"X": "mn", "gamma": "n"}, "mn", ("X",), (), gradient, options)
+    for center in (True, False):
+        end, options = " around 0" * (not center), {"center": center}
+        table["normalize_rows" + end] = Call("normalize_rows", {"X": "mn"}, "mn", ("X",),
+                                             options=options, not_empty="n")
+        table["normalize_rows_backward" + end] = Call(
+            "normalize_rows_backward", {"dN": "mn", "N": "mn", "rstd": "m"}, "mn", ("dN", "N"),
+            gradient=True, options=options, not_empty="n")
+    table |= {
+        "column_moments": Call("column_moments", {"X": "mn"}, not_empty="m"),
+        "inverse_sqrt": Call("inverse_sqrt", {"X": "mn"}, "mn", ("X",),
+                             options={"epsilon": 1e-5}),
+        "normalize_columns": Call("normalize_columns", {"X": "mn", "mean": "n", "rstd": "n"},
+                                  "mn", ("X",)),
+        "normalize_columns_backward": Call(
+            "normalize_columns_backward", {"dN": "mn", "N": "mn", "rstd": "n"}, "mn", ("dN", "N"),
+            gradient=True),
+        "column_dots": Call("column_dots", {"A": "mn", "B": "mn"}, "n", gradient=True),
+        "column_dots sums": Call("column_dots", {"A": "mn"}, "n", gradient=True),
+        "prelu": Call("prelu", {"X": "mn", "slope": "n"}, "mn", ("X",)),
+        "prelu_backward": Call("prelu_backward", {"dY": "mn", "X": "mn", "slope": "n"}, "mn",
+                               ("dY", "X"), gradient=True),
+        "prelu_slope_gradient": Call("prelu_slope_gradient", {"dY": "mn", "X": "mn"}, "n",
+                                     gradient=True),
+        "running_average": Call("running_average", {"average": "n", "X": "n"},
+                                changed=("average",), options={"keep": 0.9}),
+        "embedding": Call("embedding", {"table": f"{CATEGORIES}n", "codes": "m"}, "mn"),
+        "embedding_backward": Call("embedding_backward", {"dZ": "mn", "codes": "m"},
+                                   f"{CATEGORIES}n", gradient=True,
+                                   options={"n_categories": CATEGORIES}),
+    }
 
 
 def _table():
@@ -87,7 +143,7 @@ def _table():
         "dense_backward_input": Call(
             "dense_backward_input", {"dZ": "mn", "W": "kn"}, "mk", gradient=True
         ),
-        "softmax": Call("softmax", {"Z": "mn"}, "mn", ("Z",)),
+        "softmax": Call("softmax", {"Z": "mn"}, "mn", ("Z",), not_empty="n"),
         "dropout": Call(
             "dropout", {"X": "mn"}, "mn", ("X",), options={"rate": 0.3, "key": 1, "step": 2}
         ),
@@ -103,14 +159,15 @@ def _table():
         table[name] = Call(name, {"X": "mn"}, "mn", ("X",))
     for name in ops.LOSSES:
         arrays = {"Z": "mn", "y": "mn", "sample_weight": "m"}
-        table[name] = Call(name, arrays, "mn", ("Z",), gradient=True)
+        table[name] = Call(name, arrays, "mn", ("Z",), gradient=True, not_empty="mn")
         table[f"{name} unweighted"] = Call(name, {"Z": "mn", "y": "mn"}, "mn", ("Z",),
-                                           gradient=True)
+                                           gradient=True, not_empty="mn")
     for smoothing in (0.0, 0.1):
         table[f"softmax_cross_entropy labels {smoothing}"] = Call(
             "softmax_cross_entropy", {"Z": "mn", "y": "m"}, "mn", ("Z",), gradient=True,
-            options={"label_smoothing": smoothing},
+            options={"label_smoothing": smoothing}, not_empty="mn",
         )
+    _add_normalization(table)
     flat = {"parameters": "n", "gradients": "n"}
     table["sgd_step plain"] = Call(
         "sgd_step", flat, changed=("parameters",),

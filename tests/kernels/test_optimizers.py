@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp.kernels import adam_step, dispatch, norm, penalize, sgd_step
+from fastbp.kernels import (
+    adam_step,
+    dispatch,
+    norm,
+    ops,
+    optimizers,
+    penalize,
+    sgd_step,
+)
 
 SIZES = [1, 2, 7, 16, 17, 64, 101, 1000]
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
@@ -419,6 +427,116 @@ def test_booleans_of_numpy(dtype, same_bits):
             function(p, g, m, learning_rate=0.1, **more, **{name: value})
             found.append(p)
         same_bits(*found)
+
+
+class TestScheduleFree:
+    """A. Defazio et al., NeurIPS 2024: as its authors' program has it, where x is not kept."""
+
+    NUMBERS = {"weight_decay": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}
+
+    @staticmethod
+    def step(p, g, state, step, average, learning_rate=0.01, **numbers):
+        optimizers.update_step(
+            "schedule_free_adamw", p, g, state, learning_rate=learning_rate, step=step,
+            attributes=TestScheduleFree.NUMBERS | numbers | {"average": average})
+
+    @staticmethod
+    def start(p):
+        return {"z": p.copy(), "v": np.zeros_like(p), "x": p.copy()}
+
+    @pytest.mark.parametrize("n", SIZES)
+    @pytest.mark.parametrize("numbers", [{}, {"weight_decay": 0.0}, {"beta1": 0.5, "epsilon": 0.1}],
+                             ids=lambda numbers: "-".join(numbers) or "plain")
+    def test_several_steps(self, n, numbers, dtype):
+        p, gradients = example(n, dtype)
+        o = self.NUMBERS | numbers
+        state = self.start(p)
+        y = p.astype(np.float64)
+        z, v, total = y.copy(), np.zeros(n), 0.0
+        for step, gradient in enumerate(gradients, start=1):
+            rate = 0.01 * min(1, step / 4)  # a warm-up
+            total += rate**2
+            c = rate**2 / total
+            self.step(p, gradient, state, step, c, rate, **numbers)
+
+            g = gradient.astype(np.float64)
+            v += (1 - o["beta2"]) * (g * g - v)
+            d = g / (np.sqrt(v / (1 - o["beta2"] ** step)) + o["epsilon"]) + o["weight_decay"] * y
+            y += c * (z - y) + rate * (o["beta1"] * (1 - c) - 1) * d
+            z -= rate * d
+        x = z + (y - z) / o["beta1"]
+        check(dtype, (p, y), (state["z"], z), (state["v"], v), (state["x"], x))
+
+    def test_x_is_the_mean_of_all_z(self, dtype):
+        p, gradients = example(50, dtype)
+        state, seen = self.start(p), []
+        for step, gradient in enumerate(gradients, start=1):
+            self.step(p, gradient, state, step, 1 / step)
+            seen.append(state["z"].astype(np.float64))
+            check(dtype, (state["x"], np.mean(seen, axis=0)),
+                  (p, 0.1 * state["z"].astype(float) + 0.9 * state["x"]))
+
+    def test_first_step_by_hand(self, dtype, same_bits):
+        # v̂ = g², so that z moves by rate · (g / (|g| + epsilon) + decay · p); x and y follow it.
+        p = np.array([1.0, 1.0, 1.0, 3.0], dtype)
+        g = np.array([1.0, -3.0, 0.0, 0.0], dtype)
+        state = self.start(p)
+        state["x"][:] = 7
+        self.step(p, g, state, 1, 1.0, 0.5, beta2=0.75, epsilon=1.0, weight_decay=0.25)
+        moved = [0.5 + 0.25, -0.75 + 0.25, 0.25, 0.75]
+        np.testing.assert_allclose(p, [1, 1, 1, 3] - 0.5 * np.array(moved),
+                                   rtol=4 * np.finfo(dtype).eps)
+        assert state["v"].tolist() == [0.25, 2.25, 0, 0]
+        same_bits(state["x"], state["z"])
+        same_bits(p, state["z"])
+
+    def test_a_weight_without_gradient_does_not_move(self, dtype, same_bits):
+        p, _ = example(50, dtype)
+        kept, state = p.copy(), self.start(p)
+        for step in range(1, 100):
+            self.step(p, np.zeros_like(p), state, step, 1 / step, weight_decay=0.0)
+        for array in (p, state["z"], state["x"]):
+            same_bits(array, kept)
+
+    def test_every_tier_has_the_same_bits(self, dtype, same_bits):
+        used, found = dispatch.isa(), []
+        try:
+            for isa in dispatch.available():
+                dispatch.use(isa)
+                for n in SIZES:
+                    p, gradients = example(n, dtype)
+                    gradients *= np.ldexp(1.0, np.random.default_rng(n).integers(-90, 30, n))
+                    state = self.start(p)
+                    for step, gradient in enumerate(gradients, start=1):
+                        self.step(p, gradient, state, step, 1 / step)
+                    found.append((n, np.stack([p, *state.values()])))
+        finally:
+            dispatch.use(used)
+        for n, got in found:
+            same_bits(got, dict(found[: len(SIZES)])[n], f"{n}")
+
+    def test_tiny_results_become_zero(self, dtype):
+        least = float(np.finfo(dtype).smallest_normal)
+        p = np.array([1.5, -1.5, 2.0, -2.0], dtype) * dtype.type(least)
+        state = self.start(p)
+        state["v"][:] = abs(p)
+        self.step(p, np.zeros_like(p), state, 1, 1.0, 0.5, weight_decay=1.0, beta2=0.5)
+        for array in (p, state["z"], state["x"]):
+            assert array.tolist() == [0, 0, least, -least]
+        assert state["v"].tolist() == [0, 0, least, least]
+
+    def test_nan_stays_where_it_is(self, dtype):
+        p, g = np.ones((2, 20), dtype)
+        g[7] = np.nan
+        state = self.start(p)
+        self.step(p, g, state, 1, 1.0)
+        for array in (p, *state.values()):
+            assert np.isnan(array).nonzero()[0].tolist() == [7]
+
+    def test_names_of_the_table(self):
+        op = ops.UPDATES["schedule_free_adamw"]
+        assert op.state == ("z", "v", "x")
+        assert op.attributes == ("weight_decay", "beta1", "beta2", "epsilon", "average")
 
 
 class TestPenalize:

@@ -5,7 +5,8 @@
  * that were compiled in and says which of them this machine can run.
  *
  * Arrays are C-contiguous unless strides are given; strides and sizes count
- * elements.  No kernel allocates, and none can fail.
+ * elements.  No kernel allocates, and none can fail.  A `stride` is what lies between rows of
+ * which a kernel handles some columns only: its pointers are to the first of these.
  */
 #ifndef FBP_DISPATCH_H
 #define FBP_DISPATCH_H
@@ -105,36 +106,74 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
     if (p->relu_mask) p->relu_mask = (const char *)p->relu_mask + first * bytes;
 }
 
-#define FBP_DECLARE_TABLE(real, dtype)                                                          \
-    typedef struct {                                                                            \
-        /* workspace may be NULL, which makes a large product slower */                         \
-        void (*matmul)(const fbp_gemm *product, real *workspace);                               \
-        void (*unary[FBP_UNARIES])(ptrdiff_t n, const real *X, real *Y, real parameter);        \
-        /* dZ from dA and what ops.def says is saved: Z or A */                                 \
-        void (*unary_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *saved, \
-                                                real *dZ, real parameter);                      \
-        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of     \
-         * the generator's sequence, a multiple of 4 */                                         \
-        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,         \
-                        uint64_t step, ptrdiff_t first);                                        \
-        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                      \
-        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not       \
-         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,    \
-         * of which a row (softmax) or an element (the others) counts `cap` at most.            \
-         * weights (m,) may be NULL: all 1. */                                                  \
-        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,        \
-                                 const int64_t *labels, const real *weights, double scale,      \
-                                 real parameter, real cap, real *dZ, double *row_losses);       \
-        /* gradients += strength * parameters */                                                \
-        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);  \
-        /* One step, the first being 1; attributes and state arrays in the order of ops.def. */ \
-        void (*update[FBP_UPDATES])(ptrdiff_t n, real *parameters, const real *gradients,       \
-                                    real *const *state, double learning_rate, int64_t step,     \
-                                    const double *attributes);                                  \
-        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                   \
-        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */        \
-        /* floating-point operations made in some chains of this length: peak.h */              \
-        double (*fma_chains)(ptrdiff_t length);                                                 \
+#define FBP_DECLARE_TABLE(real, dtype)                                                             \
+    typedef struct {                                                                               \
+        /* workspace may be NULL, which makes a large product slower */                            \
+        void (*matmul)(const fbp_gemm *product, real *workspace);                                  \
+        void (*unary[FBP_UNARIES])(ptrdiff_t n, const real *X, real *Y, real parameter);           \
+        /* dZ from dA and what ops.def says is saved: Z or A */                                    \
+        void (*unary_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *saved,    \
+                                                real *dZ, real parameter);                         \
+        /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of        \
+         * the generator's sequence, a multiple of 4 */                                            \
+        void (*dropout)(ptrdiff_t n, const real *X, real *Y, double rate, uint64_t key,            \
+                        uint64_t step, ptrdiff_t first);                                           \
+        void (*softmax)(ptrdiff_t m, ptrdiff_t n, const real *Z, real *P);                         \
+        /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not          \
+         * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,       \
+         * of which a row (softmax) or an element (the others) counts `cap` at most.               \
+         * weights (m,) may be NULL: all 1. */                                                     \
+        void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,           \
+                                 const int64_t *labels, const real *weights, double scale,         \
+                                 real parameter, real cap, real *dZ, double *row_losses);          \
+        /* Z = X + Y; like Y of scale, a gradient where it is said to be one: see vectors.h */     \
+        void (*add)(ptrdiff_t n, const real *X, const real *Y, real *Z, int gradient);             \
+        /* rstd[i] = 1 / sqrt(variance + epsilon) of row i, about 0 where not `center`, and        \
+         * N = (X - mean) * rstd; N may be X, and dX may be dN */                                  \
+        void (*normalize_rows)(ptrdiff_t m, ptrdiff_t n, const real *X, real *N, real *rstd,       \
+                               double epsilon, int center);                                        \
+        void (*normalize_rows_backward)(ptrdiff_t m, ptrdiff_t n, const real *dN, const real *N,   \
+                                        const real *rstd, real *dX, int center);                   \
+        void (*column_moments)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *X,          \
+                               real *mean, real *variance);                                        \
+        void (*inverse_sqrt)(ptrdiff_t n, const real *X, real *Y, double epsilon);                 \
+        void (*normalize_columns)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *mean,       \
+                                  const real *rstd, real *N);                                      \
+        void (*normalize_columns_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,             \
+                                           const real *dN, const real *N, const real *rstd,        \
+                                           real *dX);                                              \
+        /* Y = X * gamma + beta by columns; beta may be NULL, and Y may be X */                    \
+        void (*scale)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *gamma,                  \
+                      const real *beta, real *Y, int gradient);                                    \
+        /* the column sums of A * B, or of A where B is NULL */                                    \
+        void (*column_dots)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *A,             \
+                            const real *B, real *out);                                             \
+        /* Y = X where X > 0, slope * X by columns elsewhere; dX may be dY */                      \
+        void (*prelu)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *slope, real *Y);        \
+        void (*prelu_backward)(ptrdiff_t m, ptrdiff_t n, const real *dY, const real *X,            \
+                               const real *slope, real *dX);                                       \
+        void (*prelu_slope)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,            \
+                            const real *X, real *dslope);                                          \
+        /* average = keep * average + (1 - keep) * X */                                            \
+        void (*running_average)(ptrdiff_t n, real *average, const real *X, double keep,            \
+                                double weight);                                                    \
+        /* Z[i] = table[codes[i * codes_stride]]; codes are whole numbers that were checked */     \
+        void (*embedding)(ptrdiff_t m, ptrdiff_t n, const real *codes, ptrdiff_t codes_stride,     \
+                          const real *table, real *Z);                                             \
+        /* of n columns of a table; `stride` is that of dZ and of dtable */                        \
+        void (*embedding_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *codes,  \
+                                   ptrdiff_t codes_stride, const real *dZ, ptrdiff_t n_categories, \
+                                   real *dtable);                                                  \
+        /* gradients += strength * parameters */                                                   \
+        void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);     \
+        /* One step, the first being 1; attributes and state arrays in the order of ops.def. */    \
+        void (*update[FBP_UPDATES])(ptrdiff_t n, real *parameters, const real *gradients,          \
+                                    real *const *state, double learning_rate, int64_t step,        \
+                                    const double *attributes);                                     \
+        double (*sum_of_squares)(ptrdiff_t n, const real *X);                                      \
+        double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */           \
+        /* floating-point operations made in some chains of this length: peak.h */                 \
+        double (*fma_chains)(ptrdiff_t length);                                                    \
     } fbp_table_##dtype
 
 FBP_DECLARE_TABLE(float, f32);
@@ -163,6 +202,31 @@ typedef struct {
 #define fbp_dropout(tier, n, X, ...) FBP_OF(tier, X)->dropout(n, X, __VA_ARGS__)
 #define fbp_softmax(tier, m, n, Z, P) FBP_OF(tier, Z)->softmax(m, n, Z, P)
 #define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)
+#define fbp_add(tier, n, X, ...) FBP_OF(tier, X)->add(n, X, __VA_ARGS__)
+#define fbp_normalize_rows(tier, m, n, X, ...) FBP_OF(tier, X)->normalize_rows(m, n, X, __VA_ARGS__)
+#define fbp_normalize_rows_backward(tier, m, n, dN, ...) \
+    FBP_OF(tier, dN)->normalize_rows_backward(m, n, dN, __VA_ARGS__)
+#define fbp_column_moments(tier, m, n, stride, X, ...) \
+    FBP_OF(tier, X)->column_moments(m, n, stride, X, __VA_ARGS__)
+#define fbp_inverse_sqrt(tier, n, X, ...) FBP_OF(tier, X)->inverse_sqrt(n, X, __VA_ARGS__)
+#define fbp_normalize_columns(tier, m, n, X, ...) \
+    FBP_OF(tier, X)->normalize_columns(m, n, X, __VA_ARGS__)
+#define fbp_normalize_columns_backward(tier, m, n, stride, dN, ...) \
+    FBP_OF(tier, dN)->normalize_columns_backward(m, n, stride, dN, __VA_ARGS__)
+#define fbp_scale(tier, m, n, X, ...) FBP_OF(tier, X)->scale(m, n, X, __VA_ARGS__)
+#define fbp_column_dots(tier, m, n, stride, A, ...) \
+    FBP_OF(tier, A)->column_dots(m, n, stride, A, __VA_ARGS__)
+#define fbp_prelu(tier, m, n, X, ...) FBP_OF(tier, X)->prelu(m, n, X, __VA_ARGS__)
+#define fbp_prelu_backward(tier, m, n, dY, ...) \
+    FBP_OF(tier, dY)->prelu_backward(m, n, dY, __VA_ARGS__)
+#define fbp_prelu_slope(tier, m, n, stride, dY, ...) \
+    FBP_OF(tier, dY)->prelu_slope(m, n, stride, dY, __VA_ARGS__)
+#define fbp_running_average(tier, n, average, ...) \
+    FBP_OF(tier, average)->running_average(n, average, __VA_ARGS__)
+#define fbp_embedding(tier, m, n, codes, ...) \
+    FBP_OF(tier, codes)->embedding(m, n, codes, __VA_ARGS__)
+#define fbp_embedding_backward(tier, m, n, stride, codes, ...) \
+    FBP_OF(tier, codes)->embedding_backward(m, n, stride, codes, __VA_ARGS__)
 #define fbp_penalize(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \

@@ -1,23 +1,5 @@
 /* Losses: each row's value and its gradient in the same pass. */
 
-#define VECTORS (FBP_SUM_LANES / FBP_LANES) /* that make up the lanes of a row's sum */
-
-static inline void clear(vec lanes[VECTORS])
-{
-    for (int u = 0; u < VECTORS; u++) lanes[u] = v_splat(0);
-}
-
-/* The tree: l + (l + 8), then 4, 2, 1; vectors are added while there is more than one. */
-static inline real add_lanes(vec lanes[VECTORS])
-{
-    for (int count = VECTORS / 2; count > 0; count /= 2)
-        for (int u = 0; u < count; u++) lanes[u] = lanes[u] + lanes[u + count];
-    return v_fold(lanes[0], v_add);
-}
-
-/* The lane that column j belongs to, as an index of its vector. */
-#define LANE(j) (((j) / FBP_LANES) % VECTORS)
-
 /* Of a row with a NaN, whose loss is NaN, it does not matter which. */
 static inline real row_max(ptrdiff_t n, const real *z)
 {
@@ -221,5 +203,3 @@ ROW_MEAN_LOSS(huber, huber_element, 0)
 ROW_MEAN_LOSS(poisson_deviance, poisson_element, -10000)
 
 #undef ROW_MEAN_LOSS
-#undef LANE
-#undef VECTORS

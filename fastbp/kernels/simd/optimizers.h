@@ -137,6 +137,50 @@ static void update_lion(ptrdiff_t n, real *parameters, const real *gradients, re
     (void)step;
 }
 
+/* d = gradient / (sqrt(v / (1 - beta2^step)) + epsilon) + weight_decay * parameter
+ * z = z - rate d
+ * x = x + average (z - x)
+ * parameter = z + beta1 (x - z)
+ * with v as in Adam.  Gradients are taken at the parameters; x, the weighted mean of all z, is what
+ * the training is for.  Before the first step z and x are the parameters, and v is 0.
+ *
+ * `average` is the last step's share in the mean, rate^2 / (the sum of rate^2 over the steps),
+ * which the caller keeps: 1 at the first step, where x becomes z, and 1 / step while the rate stays
+ * as it is.  Differences are scaled, and not x and z each, so that a weight whose gradient is
+ * always 0 does not move.
+ *
+ * A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled, A. Cutkosky, "The road less scheduled",
+ * NeurIPS 2024, algorithm 1. */
+static void update_schedule_free_adamw(ptrdiff_t n, real *parameters, const real *gradients,
+                                       real *const *state, double learning_rate, int64_t step,
+                                       const double *attributes)
+{
+    const vec decay = v_splat((real)attributes[0]), beta1 = v_splat((real)attributes[1]);
+    const vec beta2 = v_splat((real)attributes[2]), rest2 = v_splat((real)(1.0 - attributes[2]));
+    const vec correction = v_splat((real)(1.0 / sqrt(1.0 - power(attributes[2], step))));
+    const real eps = (real)attributes[3];
+    const vec epsilon = v_splat(eps < FBP_MIN_NORMAL ? FBP_MIN_NORMAL : eps);
+    const vec average = v_splat((real)attributes[4]), rate = v_splat((real)learning_rate);
+    const ivec is_first = v_isplat(attributes[4] == 1 ? -1 : 0);
+    real *z = state[0], *v = state[1], *x = state[2];
+    for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
+        const vec y = v_load_part(parameters + i, n - i, 0);
+        const vec g = v_zero_below(v_load_part(gradients + i, n - i, 0), FBP_MIN_ROOT);
+        const vec before = v_load_part(x + i, n - i, 0);
+        const vec v_new = v_fma(beta2, v_load_part(v + i, n - i, 0), rest2 * (g * g));
+        const vec d = v_fma(decay, y, g / v_fma(correction, v_sqrt(v_new), epsilon));
+        const vec z_new =
+            v_zero_below(v_fma(-rate, d, v_load_part(z + i, n - i, 0)), FBP_MIN_NORMAL);
+        const vec mean = v_select(is_first, z_new, v_fma(average, z_new - before, before));
+        const vec x_new = v_zero_below(mean, FBP_MIN_NORMAL);
+        const vec y_new = v_fma(beta1, x_new - z_new, z_new);
+        v_store_part(z + i, n - i, z_new);
+        v_store_part(v + i, n - i, v_zero_below(v_new, FBP_MIN_NORMAL));
+        v_store_part(x + i, n - i, x_new);
+        v_store_part(parameters + i, n - i, v_zero_below(y_new, FBP_MIN_NORMAL));
+    }
+}
+
 /* In float64 whatever the dtype, in the lanes of a row's sum. */
 static double sum_of_squares(ptrdiff_t n, const real *X)
 {

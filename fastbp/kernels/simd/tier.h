@@ -21,7 +21,10 @@
 #include "random.h"
 #include "elementwise.h"
 #include "matmul.h"
+#include "lanes.h"
 #include "losses.h"
+#include "normalization.h"
+#include "embedding.h"
 #include "optimizers.h"
 #include "peak.h"
 
@@ -52,6 +55,21 @@ const table FBP_TABLE = {
 #define FBP_LOSS(name, ...) [FBP_LOSS_##name] = name,
 #include "../ops.def"
         },
+    .add = add,
+    .normalize_rows = normalize_rows,
+    .normalize_rows_backward = normalize_rows_backward,
+    .column_moments = column_moments,
+    .inverse_sqrt = inverse_sqrt,
+    .normalize_columns = normalize_columns,
+    .normalize_columns_backward = normalize_columns_backward,
+    .scale = scale_columns,
+    .column_dots = column_dots,
+    .prelu = prelu,
+    .prelu_backward = prelu_backward,
+    .prelu_slope = prelu_slope,
+    .running_average = running_average,
+    .embedding = embedding,
+    .embedding_backward = embedding_backward,
     .penalize = penalize,
     .update =
         {
