@@ -120,13 +120,13 @@ class EarlyStopping(checks.Validated, Callback):
         if improved or (np.isnan(self.best) and not np.isnan(value)) or self.best_epoch is None:
             self.best, self.best_epoch = value, training.epoch
             if self.restore_best:
-                self._best_parameters = training.network.parameters.copy()
+                self._best_parameters = training.network.get_state()
         elif training.epoch - self.best_epoch >= self.patience:
             training.stop(f"{self.monitor} has not improved for {self.patience} epochs")
 
     def on_train_end(self, training):
         if self._best_parameters is not None:
-            training.network.parameters[...] = self._best_parameters
+            training.network.set_state(self._best_parameters)
             self._best_parameters = None
 
 
@@ -188,7 +188,7 @@ class Plateau(checks.Validated, Callback):
             raise ValueError("Plateau(factor=...): expected an optimizer whose learning_rate is "
                              "a number, got a schedule, which says itself when to change")
         if self.keep_best and self._best_parameters is None:
-            self._best_parameters = training.network.parameters.copy()
+            self._best_parameters = training.network.get_state()
 
     def on_epoch_end(self, training):
         value = self._sign * training.history[self.monitor][-1]
@@ -197,7 +197,7 @@ class Plateau(checks.Validated, Callback):
         if value > best:
             self.best = self._sign * value
             if self.keep_best:
-                self._best_parameters = training.network.parameters.copy()
+                self._best_parameters = training.network.get_state()
         if self.count > self.patience:
             self.count = 0 if self.turn_down(training) else self.count
 
@@ -216,7 +216,7 @@ class Plateau(checks.Validated, Callback):
     def restore(self, network):
         """Set the parameters to the best ones, if any epoch gave some."""
         if self._best_parameters is not None:
-            network.parameters[...] = self._best_parameters
+            network.set_state(self._best_parameters)
 
 
 def _check_recorded(callback, training):
@@ -236,4 +236,5 @@ def _check_best(values, network):
         raise TypeError(f"best: expected a number, got {type(best).__name__}")
     float(best)  # raises OverflowError for a whole number that is too large
     if parameters is not None:
-        checks.exactly("_best_parameters", parameters, network.parameters.shape, network.dtype)
+        size = network.parameters.size + network.buffers.size
+        checks.exactly("_best_parameters", parameters, (size,), network.dtype)

@@ -253,6 +253,8 @@ def _state(run, rng, callbacks):
     network, optimizer = run.network, run.optimizer
     optimizer.start(network.parameters)
     arrays = {"parameters": network.parameters}
+    if network.buffers.size:
+        arrays["buffers"] = network.buffers
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state.items()}
     kept = [{name: getattr(callback, name) for name in callback.kept} for callback in callbacks]
     for i, values in enumerate(kept):
@@ -270,11 +272,16 @@ def _state(run, rng, callbacks):
         "rng": rng.bit_generator.state, "history": dict(run.history),
         "stopped": run.history.stopped if run.stopping else None,
         "steps": optimizer.steps, "learning_rate": None if callable(rate) else rate,
-        "layer_steps": [layer.step for layer in network.layers], "callbacks": kept,
+        "layer_steps": [layer.step for _, layer in network.leaves], "callbacks": kept,
         "batch_size": run.batch_size, "l2": run.l2, "arrays": sorted(arrays),
-        "settings": [_settings(piece) for piece in (optimizer, *network.layers)],
+        "settings": [_settings(piece) for piece in _pieces(optimizer, network)],
     }
     return state, arrays
+
+
+def _pieces(optimizer, network):
+    """What has settings of its own."""
+    return [optimizer, *(layer for _, layer in network.leaves)]
 
 
 def _settings(piece):
@@ -295,18 +302,20 @@ def _check(state, arrays, epoch, network, optimizer, callbacks, history):
     """
     _expect("the names of its arrays", state.get("arrays", sorted(arrays)), sorted(arrays))
     if "settings" in state:  # older versions did not keep them
-        _list("settings", state["settings"], 1 + len(network.layers))
-        for piece, settings in zip((optimizer, *network.layers), state["settings"], strict=True):
+        _list("settings", state["settings"], 1 + len(network.leaves))
+        for piece, settings in zip(_pieces(optimizer, network), state["settings"], strict=True):
             _check_settings(piece, settings)
         optimizer = copy.copy(optimizer)  # which state it has depends on its settings
         vars(optimizer).update(state["settings"][0])
     for name in ("parameters", *(f"optimizer.{name}" for name in optimizer.state_names)):
         checks.exactly(name, arrays.get(name), network.parameters.shape, network.dtype)
+    if network.buffers.size:
+        checks.exactly("buffers", arrays.get("buffers"), network.buffers.shape, network.dtype)
     for name in ("steps", "reseeded"):
         _count(name, state[name])
     _require("entropy", _is_whole(state["entropy"]) and state["entropy"] >= 0,
              "a whole number of at least 0", state["entropy"])
-    _list("layer_steps", state["layer_steps"], len(network.layers), _count)
+    _list("layer_steps", state["layer_steps"], len(network.leaves), _count)
     if state["learning_rate"] is not None:
         _not_negative("learning_rate", state["learning_rate"])
     if "batch_size" in state:  # older versions did not keep these two
@@ -377,8 +386,10 @@ def _restore(run, rng, callbacks, state, arrays):
     """Set a training to what `_state` made, once `_check` has seen it."""
     network, optimizer = run.network, run.optimizer
     network.parameters[...] = arrays["parameters"]
+    if network.buffers.size:
+        network.buffers[...] = arrays["buffers"]
     if "settings" in state:
-        for piece, settings in zip((optimizer, *network.layers), state["settings"], strict=True):
+        for piece, settings in zip(_pieces(optimizer, network), state["settings"], strict=True):
             for name, value in settings.items():
                 setattr(piece, name, value)
     moments = {name: arrays[f"optimizer.{name}"] for name in optimizer.state_names}
@@ -388,7 +399,7 @@ def _restore(run, rng, callbacks, state, arrays):
     for name in ("batch_size", "l2"):
         if name in state:
             setattr(run, name, state[name])
-    for layer, step in zip(network.layers, state["layer_steps"], strict=True):
+    for (_, layer), step in zip(network.leaves, state["layer_steps"], strict=True):
         layer.step = step
     for i, callback in enumerate(callbacks):
         for name, value in _kept(i, state["callbacks"][i], arrays).items():

@@ -92,10 +92,12 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
     data = Dataset(net, X, y, loss, sample_weight)
     X, y, weights = data.batch(slice(None))
     X = X.copy()
-    steps = [layer.step for layer in net.layers]
+    steps = [layer.step for _, layer in net.leaves]
+    buffers = net.buffers.copy()
 
     def value_and_gradient():
-        for layer, step in zip(net.layers, steps, strict=True):
+        net.buffers[...] = buffers
+        for (_, layer), step in zip(net.leaves, steps, strict=True):
             layer.step = step  # so that the random numbers are the same each time
         return compute_loss(loss, net.forward(X), y, weights)
 
@@ -104,16 +106,21 @@ def gradcheck(net, X, y, *, loss, sample_weight=None, samples=200):
 
     dX = net.backward(value_and_gradient()[1])
     arrays = {("input", "X"): (X, dX)}
-    for i, layer in enumerate(net.layers):
+    for where, layer in net.leaves:
         for name in layer.parameter_shapes:
-            key = f"{i} {type(layer).__name__}", name
+            key = f"{where} {type(layer).__name__}", name
             arrays[key] = getattr(layer, name), getattr(layer, "d" + name).copy()
 
     worst, by_parameter, checked = None, {}, 0
     for (layer, name), (array, analytic) in arrays.items():
         floor = max(1e-3 * float(np.abs(analytic).max(initial=0.0)), 1e-12)
         flat = array.reshape(-1)  # a view: writing to it moves the network
-        indices = np.unique(np.linspace(0, flat.size - 1, min(samples, flat.size)).astype(int))
+        places = np.arange(flat.size)
+        if layer == "input":  # codes have no gradient
+            codes = [column for column, *_ in net.codes(X.shape[1])]
+            places = places[~np.isin(places % X.shape[1], codes)]
+        chosen = np.linspace(0, places.size - 1, min(samples, places.size)).astype(int)
+        indices = places[np.unique(chosen)]
         for i in indices:
             numeric = _difference(value, flat, i, floor)
             a = float(analytic.reshape(-1)[i])

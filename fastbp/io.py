@@ -112,28 +112,41 @@ def write(path, layers, dtype):
     from safetensors.numpy import save
 
     path = checked_path("path", path)
+    leaves = built_in.leaves(layers)
     described = []
     for i, layer in enumerate(layers):
-        layer.restore_views()
         name = type(layer).__name__
         try:
-            config = layer.config()
-            json.dumps(config, allow_nan=False)
+            description = _described(layer)
+            json.dumps(description, allow_nan=False)
         except (AttributeError, TypeError, ValueError) as error:
             raise TypeError(f"layer {i} ({name}): its config() cannot be written ({error}); "
                             f"keep each of the constructor's arguments in an attribute of the "
                             f"same name, or define a config() of plain numbers and "
                             f"strings") from None
-        described.append({"type": name, "config": config})
+        described.append(description)
     # One entry: of several, safetensors changes the order from file to file.
     architecture = {"version": VERSION, "dtype": str(dtype), "layers": described}
     metadata = {FORMAT: json.dumps(architecture)}
+    for _, layer in leaves:
+        layer.restore_views()
     tensors = {
-        f"layers.{i}.{name}": getattr(layer, name)
-        for i, layer in enumerate(layers)
-        for name in layer.parameter_shapes
+        f"layers.{where}.{name}": getattr(layer, name)
+        for where, layer in leaves
+        for name in layer.array_shapes
     }
     replace_file(path, save(tensors, metadata))
+
+
+def _described(value):
+    """A layer as its type and configuration, and what is in that likewise."""
+    if isinstance(value, built_in.Layer):
+        return {"type": type(value).__name__, "config": _described(value.config())}
+    if isinstance(value, dict):
+        return {key: _described(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(each) for each in value]
+    return value
 
 
 def replace_file(path, content):
@@ -242,13 +255,13 @@ def read(path, layer_types=()):
         with safe_open(path, framework="numpy") as file:
             layers, dtype = _describe(path, file.metadata() or {}, known)
             expected = {
-                f"layers.{i}.{name}": (layer, name)
-                for i, layer in enumerate(layers)
-                for name in layer.parameter_shapes
+                f"layers.{where}.{name}": (layer, name)
+                for where, layer in built_in.leaves(layers)
+                for name in layer.array_shapes
             }
             _compare_names(path, set(file.keys()), set(expected))
             for key, (layer, name) in expected.items():
-                header, shape = file.get_slice(key), list(layer.parameter_shapes[name])
+                header, shape = file.get_slice(key), list(layer.array_shapes[name])
                 if header.get_shape() != shape or header.get_dtype() != CODES[dtype]:
                     raise damaged(path, f"{key} is {header.get_dtype()} of shape "
                                          f"{header.get_shape()}, expected {CODES[dtype]} of "
@@ -298,16 +311,31 @@ def _describe(path, metadata, known):
                          f"reads version {VERSION}")
     if not isinstance(dtype, str) or dtype not in CODES:
         raise damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
-    layers = []
-    for i, (name, config) in enumerate(described):
-        if name not in known:
-            raise ValueError(f"path: {path!r} has a layer {name!r} at {i}, which fastbp does not "
-                             f"know; pass its class as load(path, layer_types=[{name}])")
-        try:
-            layers.append(known[name](**config))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise damaged(path, f"layer {i}: {name}: {error}") from None
-    return layers, dtype
+    return [_made(path, str(i), name, config, known)
+            for i, (name, config) in enumerate(described)], dtype
+
+
+def _made(path, where, name, config, known):
+    """A layer of this type and configuration, in which there may be descriptions of others."""
+    if name not in known:
+        raise ValueError(f"path: {path!r} has a layer {name!r} at {where}, which fastbp does not "
+                         f"know; pass its class as load(path, layer_types=[{name}])")
+
+    def layers_of(value, where):
+        if isinstance(value, dict) and set(value) == {"type", "config"}:
+            if not isinstance(value["config"], dict):
+                raise damaged(path, f"layer {where}: its configuration is no object")
+            return _made(path, where, str(value["type"]), value["config"], known)
+        if isinstance(value, list):
+            return [layers_of(each, f"{where}.{i}") for i, each in enumerate(value)]
+        return value
+
+    try:
+        return known[name](**{key: layers_of(value, where) for key, value in config.items()})
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        if str(error).startswith("path: "):
+            raise
+        raise damaged(path, f"layer {where}: {name}: {error}") from None
 
 
 def _compare_names(path, got, expected):

@@ -20,7 +20,18 @@ import numpy as np
 from . import initializers, program
 from .kernels import checks, ops
 
-__all__ = ["Dense", "Dropout", "Layer"]
+__all__ = [
+    "BatchNorm",
+    "Columns",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Layer",
+    "LayerNorm",
+    "PReLU",
+    "RMSNorm",
+    "Residual",
+]
 
 if TYPE_CHECKING:  # a stub that setup.py writes from the table of operations
     from . import activation_types
@@ -91,7 +102,7 @@ class Layer(checks.Validated):
             name: tuple(checks.integer(name, size, 0) for size in shape)
             for name, shape in parameter_shapes.items()
         }
-        vars(self).update(n_in=n_in, n_out=n_out, _parameter_shapes=shapes)
+        vars(self).update(n_in=n_in, n_out=n_out, _parameter_shapes=shapes, _buffer_shapes={})
 
     def _check_name(self, name, others):
         """Raise unless a parameter of this name and its gradient can be attributes."""
@@ -109,6 +120,35 @@ class Layer(checks.Validated):
     def parameter_shapes(self):
         """The shape of each parameter, by name."""
         return MappingProxyType(self._parameter_shapes)
+
+    def add_buffers(self, **shapes):
+        """Have arrays besides the parameters that are kept and saved, but not trained.
+
+        To be called by a constructor, after ``super().__init__``.
+
+        Parameters
+        ----------
+        **shapes : tuple of int
+            The shape of each, by name; it becomes an attribute, as that of a parameter does.
+        """
+        for name in shapes:
+            self._check_name(name, self.parameter_shapes)
+        self._buffer_shapes.update(shapes)
+
+    @property
+    def buffer_shapes(self):
+        """The shape of each buffer, by name."""
+        return MappingProxyType(vars(self).get("_buffer_shapes", {}))
+
+    @property
+    def array_shapes(self):
+        """The shape of each parameter and buffer, by name."""
+        return {**self.parameter_shapes, **self.buffer_shapes}
+
+    @property
+    def children(self):
+        """The layers that this one consists of, each with its place; none in most."""
+        return ()
 
     def initialize(self, rng):
         """Fill the parameters; `rng` is a `numpy.random.Generator`."""
@@ -201,23 +241,28 @@ class Layer(checks.Validated):
     @property
     def initialized(self):
         """Whether the parameters have values: in a network, or in a copy from one."""
-        return any(name in self.__dict__ for name in self.parameter_shapes)
+        return any(name in self.__dict__ for name in self.array_shapes)
 
     @property
     def n_parameters(self):
         """How many numbers the parameters are."""
         return sum(math.prod(shape) for shape in self.parameter_shapes.values())
 
+    @property
+    def n_buffers(self):
+        """How many numbers the buffers are."""
+        return sum(math.prod(shape) for shape in self.buffer_shapes.values())
+
     def allocate(self, dtype):
-        """Parameters of its own, zeros, until it is bound to a network's."""
+        """Parameters and buffers of its own, zeros, until it is bound to a network's."""
         self._check_unbound("allocate")
-        for name, shape in self.parameter_shapes.items():
+        for name, shape in self.array_shapes.items():
             self.__dict__[name] = np.zeros(shape, dtype)
 
     def clear(self):
         """Forget the parameters it has of its own."""
         self._check_unbound("clear")
-        for name in self.parameter_shapes:
+        for name in self.array_shapes:
             self.__dict__.pop(name, None)
 
     def _check_unbound(self, method):
@@ -228,22 +273,29 @@ class Layer(checks.Validated):
     def check_values(self):
         """Raise unless the parameters it has of its own can be copied into a network's."""
         self.restore_views()
-        for name, shape in self.parameter_shapes.items():
+        for name, shape in self.array_shapes.items():
             if name in self.__dict__:
                 values = checks.real_numbers(name, self.__dict__[name])
                 if values.ndim > 0:
                     checks.shape(name, values, shape, "as parameter_shapes says")
 
-    def views_into(self, parameters, gradients):
-        """Views of these flat arrays for each parameter, with its values, and its gradient."""
+    def views_into(self, parameters, gradients, buffers):
+        """Views of these flat arrays for each parameter, with its values, and its gradient, and
+        for each buffer."""
         views, start = {}, 0
         for name, shape in self.parameter_shapes.items():
             stop = start + math.prod(shape)
             views[name] = parameters[start:stop].reshape(shape)
             views["d" + name] = gradients[start:stop].reshape(shape)
+            start = stop
+        start = 0
+        for name, shape in self.buffer_shapes.items():
+            stop = start + math.prod(shape)
+            views[name] = buffers[start:stop].reshape(shape)
+            start = stop
+        for name in self.array_shapes:
             if name in self.__dict__:
                 views[name][...] = self.__dict__[name]
-            start = stop
         return views
 
     def bind(self, views, programs):
@@ -340,7 +392,8 @@ class Layer(checks.Validated):
 
 READ_ONLY = {"n_in", "n_out", "parameter_shapes"}
 # What no parameter can be named after: it would hide, or be hidden by, what a layer has.
-TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_own_views", "_parameter_shapes", "_programs"}
+TAKEN = {*READ_ONLY, *dir(Layer), "_views", "_own_views", "_parameter_shapes",
+         "_buffer_shapes", "_programs"}
 
 
 class Dense(Layer):
@@ -399,7 +452,7 @@ class Dropout(Layer):
     than kept.
     """
 
-    validators = {
+    validators = Layer.validators | {
         "rate": checks.fraction,
         "key": lambda name, value: checks.integer(name, value, 0, 2**64 - 1),
         "step": lambda name, value: checks.integer(name, value, 0, 2**62),
@@ -411,6 +464,479 @@ class Dropout(Layer):
 
     def lower(self, builder, x):
         return builder.op("dropout", x, layer=self, rate=self.rate) if builder.training else x
+
+
+class LayerNorm(Layer):
+    """Normalise each row, then scale and shift the columns: ``Z = N·gamma + beta``.
+
+    ``N = (X - mean) / √(variance + epsilon)``, with the mean and the variance of the row.
+
+    Parameters
+    ----------
+    n : int
+        Columns.
+    epsilon : float above 0, default 1e-5
+
+    Attributes
+    ----------
+    gamma, dgamma : ndarray of shape (n,)
+        1 in the beginning.
+    beta, dbeta : ndarray of shape (n,)
+        0 in the beginning.
+
+    References
+    ----------
+    J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", arXiv:1607.06450.
+    """
+
+    validators = Layer.validators | {"epsilon": checks.positive}
+
+    def __init__(self, n, epsilon=1e-5):
+        n = checks.integer("n", n, 1)
+        super().__init__(n, gamma=(n,), beta=(n,))
+        self.epsilon = epsilon
+
+    @property
+    def n(self):
+        """Columns."""
+        return self.n_in
+
+    def initialize(self, rng):
+        self.gamma = 1
+
+    def lower(self, builder, x):
+        normal, _ = builder.op("normalize_rows", x, epsilon=self.epsilon, center=1.0)
+        return builder.op("scale_shift", normal, builder.parameter(self, "gamma"),
+                          builder.parameter(self, "beta"))
+
+
+class RMSNorm(Layer):
+    """Divide each row by its root mean square, then scale the columns: ``Z = N·gamma``.
+
+    ``N = X / √(mean(X²) + epsilon)``.
+
+    Parameters
+    ----------
+    n : int
+        Columns.
+    epsilon : float above 0, default 1e-5
+
+    Attributes
+    ----------
+    gamma, dgamma : ndarray of shape (n,)
+        1 in the beginning.
+
+    References
+    ----------
+    B. Zhang, R. Sennrich, "Root mean square layer normalization", NeurIPS 2019.
+    """
+
+    validators = Layer.validators | {"epsilon": checks.positive}
+
+    def __init__(self, n, epsilon=1e-5):
+        n = checks.integer("n", n, 1)
+        super().__init__(n, gamma=(n,))
+        self.epsilon = epsilon
+
+    @property
+    def n(self):
+        """Columns."""
+        return self.n_in
+
+    def initialize(self, rng):
+        self.gamma = 1
+
+    def lower(self, builder, x):
+        normal, _ = builder.op("normalize_rows", x, epsilon=self.epsilon, center=0.0)
+        return builder.op("scale", normal, builder.parameter(self, "gamma"), gradient=0.0)
+
+
+class BatchNorm(Layer):
+    """Normalise each column over the minibatch, then scale and shift it: ``Z = N·gamma + beta``.
+
+    ``N = (X - mean) / √(variance + epsilon)``.  In training these are the minibatch's, and move
+    running ones towards them; prediction goes by those, so a row's output does not depend on the
+    rows around it.
+
+    Parameters
+    ----------
+    n : int
+        Columns.
+    momentum : float in [0, 1], default 0.1
+        How much of a minibatch goes into the running statistics:
+        ``running = (1 - momentum)·running + momentum·minibatch``.  The variance is that of the
+        population (a sum divided by rows - 1) there; a minibatch of one row leaves it alone.
+    epsilon : float above 0, default 1e-5
+
+    Attributes
+    ----------
+    gamma, dgamma : ndarray of shape (n,)
+        1 in the beginning.
+    beta, dbeta : ndarray of shape (n,)
+        0 in the beginning.
+    mean, variance : ndarray of shape (n,)
+        The running statistics, buffers: saved, but not trained.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by reducing
+    internal covariate shift", ICML 2015.
+    """
+
+    validators = Layer.validators | {
+        "epsilon": checks.positive,
+        "momentum": lambda name, value: checks.number(name, value, 0, 1),
+    }
+
+    def __init__(self, n, momentum=0.1, epsilon=1e-5):
+        n = checks.integer("n", n, 1)
+        super().__init__(n, gamma=(n,), beta=(n,))
+        self.add_buffers(mean=(n,), variance=(n,))
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    @property
+    def n(self):
+        """Columns."""
+        return self.n_in
+
+    def initialize(self, rng):
+        self.gamma = 1
+        self.variance = 1
+
+    def lower(self, builder, x):
+        running = [builder.buffer(self, name) for name in ("mean", "variance")]
+        mean, variance = builder.op("column_moments", x) if builder.training else running
+        rstd = builder.op("inverse_sqrt", variance, epsilon=self.epsilon)
+        normal = builder.op("normalize_columns", x, mean, rstd)
+        if builder.training:
+            for value, average in zip((mean, variance), running, strict=True):
+                builder.after_step(f"running_{average.owner[1]}", value, out=average,
+                                   momentum=self.momentum)
+        return builder.op("scale_shift", normal, builder.parameter(self, "gamma"),
+                          builder.parameter(self, "beta"))
+
+
+class PReLU(Layer):
+    """Leaky ReLU whose slope for negative input is learned, a slope for each column.
+
+    ``A = Z`` where Z > 0, ``slope·Z`` elsewhere.
+
+    Parameters
+    ----------
+    n : int
+        Columns.
+    initial_slope : float, default 0.25
+
+    Attributes
+    ----------
+    slope, dslope : ndarray of shape (n,)
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level
+    performance on ImageNet classification", ICCV 2015.
+    """
+
+    validators = Layer.validators | {"initial_slope": checks.number}
+
+    def __init__(self, n, initial_slope=0.25):
+        n = checks.integer("n", n, 1)
+        super().__init__(n, slope=(n,))
+        self.initial_slope = initial_slope
+
+    @property
+    def n(self):
+        """Columns."""
+        return self.n_in
+
+    def initialize(self, rng):
+        self.slope = self.initial_slope
+
+    def lower(self, builder, x):
+        return builder.op("prelu", x, builder.parameter(self, "slope"))
+
+
+class Embedding(Layer):
+    """A row of a table for each code: a learned vector in place of a category.
+
+    Parameters
+    ----------
+    n_categories : int
+        Codes are whole numbers from 0 to ``n_categories - 1``, in one column.
+    n_out : int
+        Columns of the table.
+    init : str or callable, default "normal"
+        Initial table: ``"normal"``, of standard deviation 1, or a callable
+        ``(rng, n_categories, n_out) -> (n_categories, n_out) array``.
+
+    Attributes
+    ----------
+    table, dtable : ndarray of shape (n_categories, n_out)
+    """
+
+    def __init__(self, n_categories, n_out, init="normal"):
+        n_categories = checks.integer("n_categories", n_categories, 1)
+        n_out = checks.integer("n_out", n_out, 1)
+        super().__init__(1, n_out, table=(n_categories, n_out))
+        if init != "normal" and not callable(init):
+            raise ValueError(f'init: expected "normal" or a callable, got {init!r}')
+        self.init = init
+
+    @property
+    def n_categories(self):
+        """How many codes there are."""
+        return self.parameter_shapes["table"][0]
+
+    def initialize(self, rng):
+        shape = self.parameter_shapes["table"]
+        table = rng.standard_normal(shape) if self.init == "normal" else self.init(rng, *shape)
+        table = checks.data("init", table)
+        checks.shape("init", table, shape, "from the callable")
+        self.table = table
+
+    def lower(self, builder, x):
+        return builder.op("embedding", x, builder.parameter(self, "table"))
+
+    def config(self):
+        """As `Layer.config`; a callable `init` has done its work and is left out."""
+        config = super().config()
+        if callable(self.init):
+            del config["init"]
+        return config
+
+
+class LayerSequence:
+    """What consists of layers, `layers`, one after the other: a network."""
+
+
+class Container(Layer):
+    """Base class of layers that consist of layers."""
+
+    @property
+    def parts(self):
+        """The layers, in lists that each go one after the other."""
+        raise NotImplementedError
+
+    @property
+    def children(self):
+        """The layers, each with its place."""
+        if len(self.parts) == 1:
+            return [(str(i), layer) for i, layer in enumerate(self.parts[0])]
+        return [(f"{i}.{j}", layer) for i, part in enumerate(self.parts)
+                for j, layer in enumerate(part)]
+
+    @property
+    def n_parameters(self):
+        """How many numbers the parameters of its layers are."""
+        return sum(layer.n_parameters for _, layer in self.children)
+
+    @property
+    def bound(self):
+        """Whether its layers are in a network."""
+        return any(layer.bound for _, layer in self.children)
+
+
+class Residual(Container):
+    """What some layers make of X, added to X: ``Z = X + F(X)``.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        They return as many columns as they take.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016.
+    """
+
+    def __init__(self, layers):
+        layers = checked_layers(layers)
+        n_in, n_out = chain(layers)
+        if n_in != n_out:
+            raise ValueError(f"layers: expected layers that return as many columns as they take, "
+                             f"got {n_in} to {n_out}")
+        super().__init__(n_in)
+        vars(self)["_layers"] = layers
+
+    @property
+    def layers(self):
+        """The layers, a tuple."""
+        return self._layers
+
+    @property
+    def parts(self):
+        """One list of layers."""
+        return [self._layers]
+
+    def lower(self, builder, x):
+        z = x
+        for i, layer in enumerate(self._layers):
+            z = builder.layer(i, layer, z)
+        return builder.op("add", x, z, gradient=0.0)
+
+
+class Columns(Container):
+    """Parts of the input's columns, each through its own layers, side by side.
+
+    Parameters
+    ----------
+    parts : sequence of tuple (columns, layers)
+        Columns are a whole number, a slice with a start and a stop, or a sequence of whole
+        numbers; layers are one or a sequence, or none, for columns that are taken as they are.
+    n_in : int, optional
+        Columns of the input; by default as many as the highest that is named needs.
+
+    Examples
+    --------
+    A number and two categories, of 7 and 12 codes::
+
+        Columns([(0, []), (1, Embedding(7, 4)), (2, Embedding(12, 6))])
+    """
+
+    def __init__(self, parts, n_in=None):
+        try:
+            parts = [(columns, layers) for columns, layers in parts]
+        except (TypeError, ValueError):
+            raise TypeError(f"parts: expected pairs (columns, layers), got {parts!r}") from None
+        if not parts:
+            raise ValueError("parts: expected at least one, got none")
+        columns = [_columns(f"parts[{i}]", part) for i, (part, _) in enumerate(parts)]
+        n_named = 1 + max(max(part) for part in columns)
+        n_in = n_named if n_in is None else checks.integer("n_in", n_in, n_named)
+        sequences, n_out = [], 0
+        for i, (part, (_, layers)) in enumerate(zip(columns, parts, strict=True)):
+            layers = [layers] if isinstance(layers, Layer | LayerSequence) else layers
+            layers = checked_layers(layers, name=f"parts[{i}]") if layers or not isinstance(
+                layers, list | tuple) else ()
+            takes, returns = chain(layers) if layers else (None, None)
+            if takes not in (None, len(part)):
+                raise ValueError(f"parts[{i}]: expected layers that take {len(part)} columns, got "
+                                 f"{takes}")
+            sequences.append(layers)
+            n_out += returns or len(part)
+        _check_each_once([layer for layers in sequences for layer in layers])
+        super().__init__(n_in, n_out)
+        vars(self).update(_columns=columns, _sequences=sequences)
+
+    @property
+    def parts(self):
+        """The layers of each part."""
+        return self._sequences
+
+    @property
+    def children(self):
+        """The layers, each with its place: the part's, and that in it."""
+        return [(f"{i}.{j}", layer) for i, part in enumerate(self._sequences)
+                for j, layer in enumerate(part)]
+
+    def lower(self, builder, x):
+        results = []
+        for i, (columns, layers) in enumerate(zip(self._columns, self._sequences, strict=True)):
+            z = builder.op("take_columns", x, columns=columns, sizes={"n": len(columns)})
+            for j, layer in enumerate(layers):
+                z = builder.layer(f"{i}.{j}", layer, z)
+            results.append(z)
+        return builder.op("join", *results)
+
+    def config(self):
+        """The constructor's arguments, with layers among them."""
+        parts = [[list(columns), list(layers)]
+                 for columns, layers in zip(self._columns, self._sequences, strict=True)]
+        return {"parts": parts, "n_in": self.n_in}
+
+
+def _columns(name, columns):
+    """The numbers of some columns."""
+    if isinstance(columns, slice):
+        if columns.start is None or columns.stop is None or columns.step not in (None, 1):
+            raise ValueError(f"{name}: expected a slice with a start and a stop, got {columns}")
+        columns = range(columns.start, columns.stop)
+    elif not isinstance(columns, str) and np.ndim(columns) == 0:
+        columns = [columns]
+    columns = [checks.integer(f"{name}: a column", column, 0) for column in columns]
+    if not columns:
+        raise ValueError(f"{name}: expected at least one column, got none")
+    return columns
+
+
+def leaves(layers, where=""):
+    """The layers that consist of no others, in order, each with its place, such as ``"2.0"``."""
+    found = []
+    for i, layer in layers if where else [(str(i), layer) for i, layer in enumerate(layers)]:
+        place = f"{where}{i}"
+        children = layer.children
+        found += leaves(children, f"{place}.") if isinstance(layer, Container) else [
+            (place, layer)]
+    return found
+
+
+def checked_layers(sequence, own=(), name="layers"):
+    """A tuple of layers that can be put into a network, or a layer, whose layers are `own`.
+
+    A network among them stands for copies of its layers, with their weights.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of layers.
+    ValueError
+        If there are none, one comes twice, or one is in another network.
+    """
+    if isinstance(sequence, Layer):
+        raise TypeError(f"{name}: expected a sequence of layers, got {sequence!r} alone; "
+                        f"put it in a list")
+    try:
+        sequence = list(sequence)
+    except TypeError:
+        raise TypeError(f"{name}: expected a sequence of layers, got {sequence!r}") from None
+    if not sequence:
+        raise ValueError(f"{name}: expected at least one layer, got none")
+    found = []
+    for i, layer in enumerate(sequence):
+        if isinstance(layer, type) and issubclass(layer, Layer):
+            raise TypeError(f"{name}: expected a layer at {i}, got the class {layer.__name__}; "
+                            f"make one: {layer.__name__}(...)")
+        if isinstance(layer, LayerSequence):
+            found += [copy.deepcopy(each) for each in layer.layers]
+            continue
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{name}: expected a layer at {i}, got {layer!r} "
+                            f"({type(layer).__name__})")
+        if not hasattr(layer, "parameter_shapes"):
+            raise TypeError(f"{name}: layer {i} ({type(layer).__name__}) was not set up; its "
+                            f"__init__ has to call super().__init__()")
+        if layer.bound and not any(layer is each for each in own):
+            raise ValueError(f"{name}: layer {i} ({layer!r}) is in another network already; "
+                             f"use copy.deepcopy(layer), which brings its weights along")
+        found.append(layer)
+    _check_each_once(found, name)
+    return tuple(found)
+
+
+def _check_each_once(sequence, name="layers"):
+    first = {}
+    for where, layer in leaves(sequence):
+        if first.setdefault(id(layer), where) != where:
+            raise ValueError(f"{name}: layer {where} is the same object as layer "
+                             f"{first[id(layer)]}; make another {type(layer).__name__}")
+
+
+def chain(sequence):
+    """Columns of the input and the output, if each layer takes what the last returns."""
+    n_in = width = source = None
+    for i, layer in enumerate(sequence):
+        if layer.n_in is None:
+            continue
+        if width is None:
+            n_in = layer.n_in
+        elif layer.n_in != width:
+            raise ValueError(
+                f"layers: layer {i} ({layer!r}) takes {layer.n_in} columns, but layer "
+                f"{source} ({sequence[source]!r}) returns {width}"
+            )
+        width, source = layer.n_out, i
+    return n_in, width
 
 
 class Activation(Layer):
@@ -444,7 +970,10 @@ def _activation(op):
 
 # By the names of their functions, as `mlp` takes them.
 ACTIVATIONS = {op.name: _activation(op) for op in ops.ACTIVATIONS.values()}
-BUILT_IN = {layer.__name__: layer for layer in (Dense, Dropout, *ACTIVATIONS.values())}
+BUILT_IN = {layer.__name__: layer for layer in (
+    Dense, Dropout, LayerNorm, RMSNorm, BatchNorm, PReLU, Embedding, Residual, Columns,
+    *ACTIVATIONS.values(),
+)}
 if not TYPE_CHECKING:
     for _layer in ACTIVATIONS.values():
         globals()[_layer.__name__] = _layer

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import io, layers, losses, program, training
 from .kernels import checks, memory, threads
+from .layers import chain, checked_layers
 
 __all__ = ["Sequential", "load", "mlp"]
 
@@ -17,7 +18,7 @@ CHUNK_ROWS = 1024
 CHUNK_SIZE = 1 << 24
 
 
-class Sequential:
+class Sequential(layers.LayerSequence):
     """A network: each layer takes what the one before it returns.
 
     Parameters
@@ -64,12 +65,12 @@ class Sequential:
     (2, 3)
     """
 
-    _layers = ()
+    _layers = _leaves = ()
     _assigned = 0  # how often other layers took the place of the first ones
     _interpreter = None  # of the last forward, with what backward needs
 
     def __init__(self, layers, dtype="float32", seed=None):
-        sequence = self._checked_layers(layers)
+        sequence = checked_layers(layers)
         self._dtype = _checked_dtype(dtype)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
@@ -98,7 +99,7 @@ class Sequential:
     def layers(self, layers):
         used = training.exclusive_use("network", self)
         try:
-            self._place(self._checked_layers(layers), (2, self._assigned))
+            self._place(checked_layers(layers, self._layers), (2, self._assigned))
             self._assigned += 1
         finally:
             used.release()
@@ -136,42 +137,40 @@ class Sequential:
             raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
                                  f"layers and the dtype; assign other layers, or use astype")
 
-    def _checked_layers(self, layers):
-        return _checked_layers(layers, self._layers)
-
     def _place(self, sequence, stream):
         """Put these layers into the network, whole or not at all.
 
         Weights that are not there yet are drawn, for each place from a stream of its own.
         """
-        n_in, n_out = _chain(sequence)
-        fresh = [layer for layer in sequence if not (layer.bound or layer.initialized)]
-        self._check_size(sequence, fresh)
+        n_in, n_out = chain(sequence)
+        leaves = tuple(layers.leaves(sequence))
+        fresh = [layer for _, layer in leaves if not (layer.bound or layer.initialized)]
+        self._check_size(leaves, fresh)
         new = {id(layer) for layer in fresh}
         try:
-            for i, layer in enumerate(sequence):
+            for i, (where, layer) in enumerate(leaves):
                 if id(layer) in new:
                     layer.allocate(self.dtype)
                     layer.initialize(np.random.default_rng(self._stream(*stream, i)))
                 try:
                     layer.check_values()
                 except (TypeError, ValueError) as error:
-                    raise type(error)(f"layers: layer {i} ({layer!r}): {error}") from None
-            arrays = self._new_arrays(sequence)
+                    raise type(error)(f"layers: layer {where} ({layer!r}): {error}") from None
+            arrays = self._new_arrays(leaves)
         except BaseException:
             for layer in fresh:
                 layer.clear()
             raise
-        stays = {id(layer) for layer in sequence}
-        for layer in self._layers:
+        stays = {id(layer) for _, layer in leaves}
+        for _, layer in self._leaves:
             if id(layer) not in stays:
                 layer.unbind()
         self._n_in, self._n_out = n_in, n_out
-        self._bind(sequence, *arrays)
+        self._bind(sequence, leaves, *arrays)
 
-    def _check_size(self, sequence, fresh):
+    def _check_size(self, leaves, fresh):
         """Raise MemoryError where the parameters and gradients are more than there is memory."""
-        n = sum(layer.n_parameters for layer in sequence)
+        n = sum(layer.n_parameters for _, layer in leaves)
         n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
         memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
                      2 * n * self.dtype.itemsize + 8 * n_fresh)
@@ -179,32 +178,36 @@ class Sequential:
     def _stream(self, *spawn_key):
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
-    def _new_arrays(self, sequence):
-        """Flat arrays for the parameters of these layers, with their values, and for the
-        gradients; and the layers' views into both."""
-        n = sum(layer.n_parameters for layer in sequence)
-        parameters, gradients = (memory.aligned(n, self.dtype) for _ in range(2))
-        views, start = [], 0
+    def _new_arrays(self, leaves):
+        """Flat arrays for the parameters of these layers, with their values, for the gradients and
+        for the buffers; and the layers' views into them."""
+        n = sum(layer.n_parameters for _, layer in leaves)
+        n_buffers = sum(layer.n_buffers for _, layer in leaves)
+        parameters, gradients, buffers = (memory.aligned(size, self.dtype)
+                                          for size in (n, n, n_buffers))
+        views, start, first = [], 0, 0
         with np.errstate(over="ignore"):  # of float64 weights that are beyond float32
-            for layer in sequence:
-                part = slice(start, start + layer.n_parameters)
-                views.append(layer.views_into(parameters[part], gradients[part]))
-                start = part.stop
-        return parameters, gradients, views
+            for _, layer in leaves:
+                stop, last = start + layer.n_parameters, first + layer.n_buffers
+                views.append(layer.views_into(parameters[start:stop], gradients[start:stop],
+                                              buffers[first:last]))
+                start, first = stop, last
+        return parameters, gradients, buffers, views
 
-    def _bind(self, sequence, parameters, gradients, views):
+    def _bind(self, sequence, leaves, parameters, gradients, buffers, views):
         """Make these the layers and the flat arrays."""
-        places, start = {}, 0
-        for layer in sequence:
-            for name, shape in layer.parameter_shapes.items():
-                places[id(layer), name] = start
-                start += math.prod(shape)
-        buffers = np.zeros(0, self.dtype)
+        places = {}
+        for kind in ("parameter_shapes", "buffer_shapes"):
+            start = 0
+            for _, layer in leaves:
+                for name, shape in getattr(layer, kind).items():
+                    places[id(layer), name] = start
+                    start += math.prod(shape)
         programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
-        for layer, its_views in zip(sequence, views, strict=True):
+        for (_, layer), its_views in zip(leaves, views, strict=True):
             layer.bind(its_views, programs)
-        self._parameters, self._gradients = parameters, gradients
-        self._layers, self.programs = sequence, programs
+        self._parameters, self._gradients, self._buffers = parameters, gradients, buffers
+        self._layers, self._leaves, self.programs = sequence, leaves, programs
         self._interpreter = None
 
     @property
@@ -216,6 +219,33 @@ class Sequential:
     def gradients(self):
         """All gradients, flat, in the order of the parameters."""
         return self._gradients.view()
+
+    @property
+    def buffers(self):
+        """All buffers, flat: what is kept and saved but not trained, such as running means."""
+        return self._buffers.view()
+
+    @property
+    def leaves(self):
+        """The layers that consist of no others, in order: tuples of a place, such as ``"2.0"``,
+        and the layer."""
+        return self._leaves
+
+    def get_state(self):
+        """The parameters and, after them, the buffers: a copy that `set_state` takes."""
+        return np.concatenate([self._parameters, self._buffers])
+
+    def set_state(self, state):
+        """Set the parameters and the buffers.
+
+        Parameters
+        ----------
+        state : ndarray of shape (n_parameters + n_buffers,)
+            As `get_state` returned it.
+        """
+        n = self._parameters.size
+        checks.exactly("state", state, (n + self._buffers.size,), self.dtype)
+        self._parameters[...], self._buffers[...] = state[:n], state[n:]
 
     def forward(self, X, training=True):
         """The network's output for one batch, keeping what `backward` needs.
@@ -318,7 +348,11 @@ class Sequential:
         programs = self.programs  # those of the whole call, whatever it comes upon
         executor = self._predictor(programs, activation)
         if executor is not None:
-            Z = executor(X, out)
+            try:
+                Z = executor(X, out)
+            except checks.CodeError:
+                program.check_codes("X", X, programs.codes(X.shape[1]))
+                raise
             if Z is not None:
                 return Z
         X = self._rows("X", X)
@@ -326,8 +360,19 @@ class Sequential:
                           parameters=self._parameters, **checks.memory("X", X))
         executor = programs.executor(X.shape[1], activation)
         for start, chunk in self._chunks(X):
-            executor(chunk, Z[start : start + len(chunk)])
+            try:
+                executor(chunk, Z[start : start + len(chunk)])
+            except checks.CodeError:
+                program.check_codes("X", chunk, programs.codes(X.shape[1]), start)
+                raise
         return Z
+
+    def codes(self, n_in):
+        """The columns of the input that are codes: see `fastbp.program.code_columns`."""
+        programs = self.programs
+        if not any(isinstance(layer, layers.Embedding) for _, layer in self._leaves):
+            return []
+        return programs.codes(n_in)
 
     def _predictor(self, programs, activation):
         """The compiled way through the network; None where its columns follow from X."""
@@ -565,10 +610,10 @@ class Sequential:
     def _streams(self, seed):
         """The next streams, not used up yet: one for shuffling, and one for each layer."""
         root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
-        return root.spawn(1 + len(self.layers))
+        return root.spawn(1 + len(self.leaves))
 
     def _reseed(self, streams):
-        for layer, stream in zip(self.layers, streams[1:], strict=True):
+        for (_, layer), stream in zip(self.leaves, streams[1:], strict=True):
             layer.key = int(stream.generate_state(1, np.uint64)[0])
             layer.step = 0
         self._reseeded += 1
@@ -607,13 +652,15 @@ class Sequential:
     def __getstate__(self):
         """The layers carry the parameters; the flat arrays are made anew from them."""
         state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "programs", "_interpreter", "_claim"):
+        for name in ("_parameters", "_gradients", "_buffers", "_leaves", "programs", "_interpreter",
+                     "_claim"):
             state.pop(name, None)
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._bind(self._layers, *self._new_arrays(self._layers))
+        leaves = tuple(layers.leaves(self._layers))
+        self._bind(self._layers, leaves, *self._new_arrays(leaves))
 
 
 def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
@@ -714,37 +761,6 @@ def _chunk_rows(X):
     return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, X.shape[1])))
 
 
-def _checked_layers(sequence, own=()):
-    """A tuple of layers that a network whose layers are `own` can have."""
-    if isinstance(sequence, layers.Layer):
-        raise TypeError(f"layers: expected a sequence of layers, got {sequence!r} alone; "
-                        f"put it in a list")
-    try:
-        sequence = tuple(sequence)
-    except TypeError:
-        raise TypeError(f"layers: expected a sequence of layers, got {sequence!r}") from None
-    if not sequence:
-        raise ValueError("layers: expected at least one layer, got none")
-    first = {}
-    for i, layer in enumerate(sequence):
-        if isinstance(layer, type) and issubclass(layer, layers.Layer):
-            raise TypeError(f"layers: expected a layer at {i}, got the class {layer.__name__}; "
-                            f"make one: {layer.__name__}(...)")
-        if not isinstance(layer, layers.Layer):
-            raise TypeError(f"layers: expected a layer at {i}, got {layer!r} "
-                            f"({type(layer).__name__})")
-        if not hasattr(layer, "parameter_shapes"):
-            raise TypeError(f"layers: layer {i} ({type(layer).__name__}) was not set up; its "
-                            f"__init__ has to call super().__init__()")
-        if first.setdefault(id(layer), i) != i:
-            raise ValueError(f"layers: layer {i} is the same object as layer "
-                             f"{first[id(layer)]}; make another {type(layer).__name__}")
-        if layer.bound and not any(layer is each for each in own):
-            raise ValueError(f"layers: layer {i} ({layer!r}) is in another network already; "
-                             f"use copy.deepcopy(layer), which brings its weights along")
-    return sequence
-
-
 def _checked_dtype(dtype):
     try:
         result = np.dtype(dtype)
@@ -753,20 +769,3 @@ def _checked_dtype(dtype):
     if dtype is None or result not in checks.FLOATS:  # None would be float64 to NumPy
         raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
     return result
-
-
-def _chain(sequence):
-    """Columns of the input and the output, if each layer takes what the last returns."""
-    n_in = width = source = None
-    for i, layer in enumerate(sequence):
-        if layer.n_in is None:
-            continue
-        if width is None:
-            n_in = layer.n_in
-        elif layer.n_in != width:
-            raise ValueError(
-                f"layers: layer {i} ({layer!r}) takes {layer.n_in} columns, but layer "
-                f"{source} ({sequence[source]!r}) returns {width}"
-            )
-        width, source = layer.n_out, i
-    return n_in, width

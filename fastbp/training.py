@@ -24,6 +24,7 @@ from .checkpoints import describe as describe_fit
 from .kernels import checks, gather
 from .kernels.guards import Borrowed
 from .kernels.steps import Steps
+from .program import check_codes
 
 __all__ = ["History", "Training", "fit", "lbfgs"]
 
@@ -76,6 +77,7 @@ class Dataset:
                              f"got shape {self.X.shape}")
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
+        self._codes = network.codes(self.X.shape[1])
         self._given, self.n_out = y, network.n_out or self.X.shape[1]
         self.sample_weight = self._borrowed = None
         self.use(loss, self.targets(loss))
@@ -143,10 +145,15 @@ class Dataset:
 
     def _check_finite(self, name):
         if checks.is_sparse(self.X):
+            if self._codes:
+                check_codes(name, checks.dense(self.X[:, [each[0] for each in self._codes]],
+                                               self.dtype),
+                            [(i, *each[1:]) for i, each in enumerate(self._codes)])
             return
         for start in range(0, self.X.shape[0], CHECK_ROWS):
             rows = self.X[start : start + CHECK_ROWS]
             checks.finite(name, rows, first_row=start)
+            check_codes(name, rows, self._codes, first_row=start)
             if rows.dtype.kind == "f" and rows.dtype.itemsize > self.dtype.itemsize:
                 with np.errstate(over="ignore"):
                     rows = rows.astype(self.dtype)
@@ -516,12 +523,12 @@ class Training:
         step_stats, rates = np.zeros((1, 3)), np.zeros(1)
         self._prepare()
         self._turns.begin(np.arange(n), rates, None)
-        steps = [layer.step for layer in self._network.layers]
+        steps = [layer.step for _, layer in self._network.leaves]
         self._compiled.run(
             self._data.row_indices(np.arange(n)), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, self._l2,
             0, self._random_state(), step_stats, None, None, None,
         )
-        for layer, step in zip(self._network.layers, steps, strict=True):
+        for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
                 layer.step = step  # an evaluation is no step
         return step_stats[0, :2]
@@ -669,7 +676,7 @@ def parts(network):
         Where each starts, and how many numbers it is.
     """
     weights, layers, start = [], [], 0
-    for layer in network.layers:
+    for _, layer in network.leaves:
         first = start
         for shape in layer.parameter_shapes.values():
             size = math.prod(shape)
@@ -747,8 +754,8 @@ def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, val
         keys += ["val_" + key for key in keys]
     keys += ["learning_rate", "seconds"] + ["gradient_norms"] * gradient_norms
     names = [
-        f"{i} {type(layer).__name__}"
-        for i, layer in enumerate(network.layers) if layer.n_parameters
+        f"{where} {type(layer).__name__}"
+        for where, layer in network.leaves if layer.n_parameters
     ]
     history = History(keys, names)
     checkpoints.begin(network, optimizer, callbacks, history)
@@ -870,7 +877,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     max_iter = checks.integer("max_iter", max_iter, 1)
     max_evaluations = checks.integer("max_evaluations", max_evaluations, 1)
     tol = checks.not_negative("tol", tol)
-    if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for layer in network.layers):
+    if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for _, layer in network.leaves):
         raise ValueError("network: expected one without dropout, whose loss would be another in "
                          "each evaluation; use fit")
     data = Dataset(network, X, y, loss, sample_weight)
@@ -878,7 +885,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     # Weights before biases, as in scikit-learn, so that SciPy's sums round alike.
     order = np.argsort([
         len(shape) != 2
-        for layer in network.layers
+        for _, layer in network.leaves
         for shape in layer.parameter_shapes.values()
         for _ in range(math.prod(shape))
     ], kind="stable")

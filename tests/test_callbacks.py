@@ -26,6 +26,16 @@ def a_fit(callbacks, epochs=3, **options):
     return net, history
 
 
+def network_of(values):
+    """What callbacks that keep the best parameters need of a network."""
+    parameters = np.array(values, float)
+
+    def set_state(state):
+        parameters[:] = state
+
+    return SimpleNamespace(parameters=parameters, get_state=parameters.copy, set_state=set_state)
+
+
 class Diary(fb.Callback):
     def __init__(self, name, diary):
         self.name, self.diary = name, diary
@@ -174,7 +184,7 @@ class Series:
 
     def __init__(self, values, **options):
         self.callback = fb.EarlyStopping(**options)
-        self.network = SimpleNamespace(parameters=np.zeros(1))
+        self.network = network_of([0])
         self.history, self.stopped_at = {"val_loss": []}, None
         self.callback.on_train_begin(self)
         for self.epoch, value in enumerate(values):
@@ -245,7 +255,7 @@ class Told:
     """A training whose values and learning rate a callback watches, epoch by epoch."""
 
     def __init__(self, callback, values, learning_rate=1.0):
-        self.network = SimpleNamespace(parameters=np.zeros(1))
+        self.network = network_of([0])
         self.history, self.stopping, self.stopped = {callback.monitor: []}, False, None
         self.optimizer = fb.SGD(learning_rate)
         self.counts, self.rates = [], []
@@ -325,7 +335,7 @@ def test_a_plateau_is_that_of_scikit_learn(first, second, monitor, patience, tol
         assert training.stopping == (bool(counts) and counts[-1] > patience)
         rate = rates[-1] if rates else rate
         restored = restored if model.best_epoch is None else model.best_epoch
-        network = SimpleNamespace(parameters=np.full(1, -1.0))
+        network = network_of([-1])
         callback.restore(network)
         if restored is not None:
             assert network.parameters.tolist() == [restored]
@@ -439,7 +449,7 @@ def test_bad_settings_of_a_plateau(options, error, message):
 # What a checkpoint kept
 
 
-NET = SimpleNamespace(parameters=np.zeros(7, "f4"), dtype=np.dtype("f4"))
+NET = SimpleNamespace(parameters=np.zeros(7, "f4"), buffers=np.zeros(0, "f4"), dtype=np.dtype("f4"))
 GOOD = {
     fb.EarlyStopping: {"best": 0.5, "best_epoch": 3, "_best_parameters": np.ones(7, "f4")},
     Plateau: {"best": 0.5, "count": 2, "_best_parameters": np.ones(7, "f4")},

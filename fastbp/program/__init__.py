@@ -7,10 +7,14 @@ with the same bits, does `reference`.
 
 from .builder import Builder, lower, lower_layer, runs_in_python
 from .cache import Programs
+from .codes import check_codes, code_columns
 from .compiler import Compiled, compile_program
 from .ir import Instruction, Program, Value
 from .planner import plan
 from .reference import Interpreter
 
-__all__ = ["Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
-           "compile_program", "lower", "lower_layer", "plan", "runs_in_python"]
+__all__ = [
+    "Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
+    "check_codes", "code_columns", "compile_program", "lower", "lower_layer", "plan",
+    "runs_in_python",
+]

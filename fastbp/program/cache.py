@@ -1,6 +1,7 @@
 """The programs of one network, made when they are first wanted."""
 
 from .builder import lower
+from .codes import code_columns
 from .compiler import compile_program
 from .planner import plan
 from .reference import Interpreter
@@ -74,6 +75,10 @@ class Programs:
         if n_in == self.n_in:
             predictors[activation] = executor
         return executor
+
+    def codes(self, n_in):
+        """The columns of the input that are codes, as `code_columns` returns them."""
+        return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))
 
     def training(self, n_in):
         """The `Compiled` program for training."""

@@ -7,6 +7,8 @@ backpropagation goes.
 """
 
 
+import numpy as np
+
 from .. import kernels
 from ..kernels import checks, ops
 from .gradients import for_parameters

@@ -1,0 +1,54 @@
+"""Which columns of the input are codes, for embeddings."""
+
+import numpy as np
+
+__all__ = ["check_codes", "code_columns"]
+
+
+def code_columns(program):
+    """The columns that an embedding takes as they are.
+
+    Parameters
+    ----------
+    program : Program
+
+    Returns
+    -------
+    list of tuple
+        A column, how many codes it may hold, and where the embedding is in the network.
+    """
+    columns = {program.x: range(program.x.columns)}
+    found = []
+    for each in program.forward:
+        source = columns.get(each.reads[0])
+        if source is None:
+            continue
+        if each.op == "take_columns":
+            columns[each.writes[0]] = [source[j] for j in each.attributes["columns"]]
+        elif each.op == "embedding":
+            found.append((source[0], each.reads[1].rows, each.where))
+    return found
+
+
+def check_codes(name, X, codes, first_row=0):
+    """Raise ValueError unless the codes in some rows of X are such as their embeddings have.
+
+    Parameters
+    ----------
+    name : str
+    X : ndarray of shape (rows, columns)
+    codes : list of tuple
+        As `code_columns` returns them.
+    first_row : int, default 0
+        The number of X's first row, for the message.
+    """
+    for column, n_categories, where in codes:
+        values = X[:, column]
+        # Written so that NaN is wrong too.
+        right = (values >= 0) & (values < n_categories) & (values == np.floor(values))
+        if not right.all():
+            i = int(np.argmin(right))
+            raise ValueError(
+                f"{name}: expected whole numbers from 0 to {n_categories - 1} in column {column}, "
+                f"the codes of layer {where} (Embedding), got {values[i]} in row {first_row + i}"
+            )
