@@ -51,7 +51,7 @@ from .losses import (
     SoftmaxCrossEntropy,
 )
 from .network import Sequential, load, mlp
-from .optimizers import SGD, Adam, AdamW, Lion, Optimizer
+from .optimizers import SGD, Adam, AdamW, Group, Lion, Optimizer, ScheduleFreeAdamW
 from .training import History
 from .version import __version__
 
@@ -61,6 +61,7 @@ __all__ = [
     "AdamW",
     "Callback",
     "EarlyStopping",
+    "Group",
     "History",
     "Huber",
     "Lion",
@@ -69,6 +70,7 @@ __all__ = [
     "MeanSquaredError",
     "Optimizer",
     "PoissonDeviance",
+    "ScheduleFreeAdamW",
     "Sequential",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",

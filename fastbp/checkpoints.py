@@ -255,6 +255,8 @@ def _state(run, rng, callbacks):
     arrays = {"parameters": network.parameters}
     if network.buffers.size:
         arrays["buffers"] = network.buffers
+    if run.trained is not None:
+        arrays["trained"] = run.trained
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state.items()}
     kept = [{name: getattr(callback, name) for name in callback.kept} for callback in callbacks]
     for i, values in enumerate(kept):
@@ -311,6 +313,8 @@ def _check(state, arrays, epoch, network, optimizer, callbacks, history):
         checks.exactly(name, arrays.get(name), network.parameters.shape, network.dtype)
     if network.buffers.size:
         checks.exactly("buffers", arrays.get("buffers"), network.buffers.shape, network.dtype)
+    if "trained" in arrays:
+        checks.exactly("trained", arrays["trained"], network.parameters.shape, network.dtype)
     for name in ("steps", "reseeded"):
         _count(name, state[name])
     _require("entropy", _is_whole(state["entropy"]) and state["entropy"] >= 0,
@@ -394,6 +398,7 @@ def _restore(run, rng, callbacks, state, arrays):
                 setattr(piece, name, value)
     moments = {name: arrays[f"optimizer.{name}"] for name in optimizer.state_names}
     optimizer.resume(network.parameters, moments, state["steps"])
+    run.go_on(arrays.get("trained"))
     if state["learning_rate"] is not None:
         optimizer.learning_rate = state["learning_rate"]
     for name in ("batch_size", "l2"):

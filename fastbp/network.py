@@ -429,7 +429,7 @@ class Sequential(layers.LayerSequence):
     def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
             l2=0.0, validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
             gradient_norms=False, seed=None, n_threads=None, verbose=0, checkpoint=None,
-            checkpoint_every=1, resume=False):
+            checkpoint_every=1, resume=False, ema=None):
         """Train on minibatches.
 
         Parameters
@@ -494,6 +494,11 @@ class Sequential(layers.LayerSequence):
             training that made the checkpoint, by checksums, and so are the arguments; functions
             and what callbacks were made with are not.
 
+        ema : float in [0, 1), optional
+            Keep an exponential moving average of the parameters: each step makes it
+            ``ema·average + (1 - ema)·parameters``, 0.999 say.  It is what validation and callbacks
+            at the end of an epoch see, and what the network has in the end.
+
         Returns
         -------
         History
@@ -526,7 +531,7 @@ class Sequential(layers.LayerSequence):
                     validation_data=validation_data, validation_fraction=validation_fraction,
                     callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
                     seed=seed, verbose=verbose, checkpoint=checkpoint,
-                    checkpoint_every=checkpoint_every, resume=resume,
+                    checkpoint_every=checkpoint_every, resume=resume, ema=ema,
                 )
         finally:
             used.release()

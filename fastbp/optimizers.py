@@ -6,6 +6,7 @@ By hand::
     optimizer.step(net.parameters, net.gradients)
 """
 
+import math
 import reprlib
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from . import kernels
 from .kernels import checks, memory, ops
 
-__all__ = ["SGD", "Adam", "AdamW", "Lion", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Group", "Lion", "Optimizer", "ScheduleFreeAdamW"]
 
 
 def _rate(name, value):
@@ -39,6 +40,64 @@ def _steps(name, value):
     return checks.integer(name, value, 0, 2**62)
 
 
+def _own_rate(name, value):
+    return None if value is None else _rate(name, value)
+
+
+def _own_decay(name, value):
+    return None if value is None else checks.not_negative(name, value)
+
+
+class Group(checks.Validated):
+    """Parameters with a learning rate or a weight decay of their own.
+
+    Parameters
+    ----------
+    parameters : str, type or callable
+        Which: those of this name, such as ``"b"``, in all layers; those of layers of this class,
+        such as `Embedding`; or those for which ``parameters(layer, name)`` is true.
+    learning_rate : float or callable, optional
+        A number or a schedule, in place of the optimizer's.
+    weight_decay : float, optional
+        In place of the optimizer's.
+
+    Examples
+    --------
+    No decay for biases, and a higher rate for embeddings::
+
+        AdamW(1e-3, groups=[Group("b", weight_decay=0),
+                            Group(Embedding, learning_rate=1e-2)])
+    """
+
+    validators = {"learning_rate": _own_rate, "weight_decay": _own_decay}
+
+    def __init__(self, parameters, learning_rate=None, weight_decay=None):
+        if not (isinstance(parameters, str) or callable(parameters)):
+            raise TypeError(f"parameters: expected a name, a class of layers or a function, got "
+                            f"{parameters!r}")
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+
+    def includes(self, layer, name):
+        """Whether a parameter of a layer is in it."""
+        if isinstance(self.parameters, str):
+            return name == self.parameters
+        if isinstance(self.parameters, type):
+            return isinstance(layer, self.parameters)
+        return bool(self.parameters(layer, name))
+
+    def __repr__(self):
+        own = {name: value for name, value in vars(self).items() if value is not None}
+        return f"Group({', '.join(f'{name}={value!r}' for name, value in own.items())})"
+
+
+def _groups(name, value):
+    if isinstance(value, Group) or not all(isinstance(group, Group) for group in value):
+        raise TypeError(f"{name}: expected a list of Group, got {value!r}")
+    return tuple(value)
+
+
 class Optimizer(checks.Validated):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
@@ -53,6 +112,9 @@ class Optimizer(checks.Validated):
         Strength of the pull towards 0, on all parameters.
     clip_norm : float, optional
         Gradients whose global norm is above this are scaled down to it.
+    groups : sequence of Group, optional
+        Parameters with a learning rate or a decay of their own; one that is in several is in the
+        first of them.  `fit` finds out which they are; by hand, call `assign`.
 
     Attributes
     ----------
@@ -69,17 +131,62 @@ class Optimizer(checks.Validated):
 
     validators = {
         "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
-        "state": _state, "steps": _steps,
+        "state": _state, "steps": _steps, "_groups": _groups,
     }
     name = None  # of the update in kernels/ops.def; fastbp's own have one
+    # State arrays that start as the parameters, in place of zeros; and the one, if any, that holds
+    # the weights to evaluate and to end with.
+    copies = ()
+    averaged = None
 
-    def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None):
+    def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None, groups=()):
         self.learning_rate = self._first_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
         self.state = {}
         self.steps = 0
         self._parameters = None
+        self._groups, self._parts = groups, None
+
+    @property
+    def groups(self):
+        """Parameters with a learning rate or a decay of their own."""
+        return self._groups
+
+    def assign(self, network):
+        """Find out which of a network's parameters are in which of the groups.
+
+        Parameters
+        ----------
+        network : Sequential
+        """
+        parts, start = [], 0
+        for _, layer in network.leaves:
+            for name, shape in layer.parameter_shapes.items():
+                group = next((group for group in self._groups if group.includes(layer, name)),
+                             None)
+                size = math.prod(shape)
+                if parts and parts[-1][2] is group:
+                    start, before, _ = parts.pop()
+                    size += before
+                parts.append((start, size, group))
+                start += size
+        self._parts = parts
+
+    def group_parts(self, n):
+        """Where the parameters of each group start, how many they are, and the group or None.
+
+        Parameters
+        ----------
+        n : int
+            How many parameters there are.
+        """
+        if not self._groups:
+            return [(0, n, None)]
+        if self._parts is None or sum(size for _, size, _ in self._parts) != n:
+            raise RuntimeError("groups: expected to know which parameters are in which; call "
+                               "optimizer.assign(network) first")
+        return self._parts
 
     @property
     def state_names(self):
@@ -94,9 +201,27 @@ class Optimizer(checks.Validated):
     @property
     def attributes(self):
         """The update's numbers, in the order of ops.def."""
+        return self.attributes_of(None)
+
+    def attributes_of(self, group):
+        """The same, for a group of parameters."""
         if self.name is None:
             return np.empty(0)
-        return np.array([getattr(self, key) for key in ops.UPDATES[self.name].attributes], float)
+        own = {} if group is None or group.weight_decay is None else {
+            "weight_decay": group.weight_decay}
+        return np.array([own[key] if key in own else getattr(self, key)
+                         for key in ops.UPDATES[self.name].attributes], float)
+
+    @property
+    def largest_decay(self):
+        """Of all groups."""
+        return max([self.weight_decay, *(group.weight_decay or 0.0 for group in self._groups)])
+
+    def group_rates(self, epoch, n):
+        """The learning rate of each group at a time in epochs, in the order of `group_parts`."""
+        rate = self.rate(epoch)
+        return [rate if group is None or group.learning_rate is None
+                else _rate_at(group.learning_rate, epoch) for _, _, group in self.group_parts(n)]
 
     def rate(self, epoch):
         """The learning rate at a time in epochs.
@@ -106,10 +231,7 @@ class Optimizer(checks.Validated):
         ValueError
             If a schedule gives a negative number, NaN or infinity.
         """
-        if not callable(self.learning_rate):
-            return self.learning_rate
-        epoch = checks.not_negative("epoch", epoch)
-        return checks.number(f"learning_rate at epoch {epoch:g}", self.learning_rate(epoch), 0)
+        return _rate_at(self.learning_rate, epoch)
 
     def step(self, parameters, gradients, epoch=0.0):
         """Change `parameters` in place; the state starts afresh when they are others.
@@ -127,10 +249,10 @@ class Optimizer(checks.Validated):
         TypeError, ValueError
             If the arrays are none or do not fit each other; nothing is changed then.
         """
-        self.step_at(parameters, gradients, self.rate(epoch))
+        self.step_at(parameters, gradients, self.group_rates(epoch, np.size(parameters)))
 
-    def step_at(self, parameters, gradients, rate):
-        """As `step`, with the learning rate given."""
+    def step_at(self, parameters, gradients, rates):
+        """As `step`, with the learning rate of each group given."""
         _check_parameters(parameters)
         gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
         checks.shape("gradients", gradients, parameters.shape, "like parameters")
@@ -141,8 +263,15 @@ class Optimizer(checks.Validated):
                 out = gradients if gradients.flags.writeable else None
                 scale = gradients.dtype.type(self.clip_norm / norm)
                 gradients = np.multiply(gradients, scale, out=out)
+        parts = self.group_parts(parameters.size)
         self.steps += 1
-        self.update(parameters, gradients, rate)
+        if len(parts) == 1 and parts[0][2] is None:
+            self.update(parameters, gradients, float(rates[0]))
+            return
+        for (start, size, group), rate in zip(parts, rates, strict=True):
+            part = slice(start, start + size)
+            self._update(parameters[part], gradients[part], float(rate),
+                         {key: array[part] for key, array in self.state.items()}, group)
 
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
@@ -158,6 +287,8 @@ class Optimizer(checks.Validated):
         for name in self.state_names:
             if name not in self.state:
                 self.state[name] = memory.aligned(parameters.shape, parameters.dtype)
+                if name in self.copies:
+                    self.state[name][...] = parameters
             array = self.state[name]
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
@@ -190,11 +321,17 @@ class Optimizer(checks.Validated):
             raise NotImplementedError(
                 f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
             )
+        self._update(parameters, gradients, learning_rate, self.state, None)
+
+    def _update(self, parameters, gradients, learning_rate, state, group):
+        if self.name is None:
+            raise NotImplementedError(f"{type(self).__name__}: an optimizer of your own has no "
+                                      f"groups")
         op = ops.UPDATES[self.name]
         kernels.optimizers.update_step(
-            op.name, parameters, gradients, {key: self.state[key] for key in op.state},
+            op.name, parameters, gradients, {key: state[key] for key in op.state},
             learning_rate=learning_rate, step=self.steps,
-            attributes={key: getattr(self, key) for key in op.attributes},
+            attributes=dict(zip(op.attributes, self.attributes_of(group), strict=True)),
         )
 
     def __getstate__(self):
@@ -209,7 +346,16 @@ class Optimizer(checks.Validated):
             for name, value in vars(self).items()
             if name != "state" and name != "steps" and not name.startswith("_")
         )
+        if self._groups:
+            arguments += f", groups={list(self._groups)!r}"
         return f"{type(self).__name__}({arguments})"
+
+
+def _rate_at(learning_rate, epoch):
+    if not callable(learning_rate):
+        return learning_rate
+    epoch = checks.not_negative("epoch", epoch)
+    return checks.number(f"learning_rate at epoch {epoch:g}", learning_rate(epoch), 0)
 
 
 def _check_parameters(parameters):
@@ -231,13 +377,15 @@ class SGD(Optimizer):
     weight_decay : float, default 0.0
         ``weight_decay · parameters`` is added to the gradients.
     clip_norm : float, optional
+    groups : sequence of Group, optional
+        See `Optimizer`, here and below.
     """
 
     validators = Optimizer.validators | {"momentum": _momentum, "nesterov": checks.boolean}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
-                 clip_norm=None):
-        super().__init__(learning_rate, weight_decay, clip_norm)
+                 clip_norm=None, *, groups=()):
+        super().__init__(learning_rate, weight_decay, clip_norm, groups)
         self.momentum = momentum
         self.nesterov = nesterov
 
@@ -272,8 +420,8 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.0, clip_norm=None, epsilon_hat=False):
-        super().__init__(learning_rate, weight_decay, clip_norm)
+                 weight_decay=0.0, clip_norm=None, epsilon_hat=False, *, groups=()):
+        super().__init__(learning_rate, weight_decay, clip_norm, groups)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
@@ -297,9 +445,9 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.01, clip_norm=None, epsilon_hat=False):
+                 weight_decay=0.01, clip_norm=None, epsilon_hat=False, *, groups=()):
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm,
-                         epsilon_hat)
+                         epsilon_hat, groups=groups)
 
 
 class Lion(Optimizer):
@@ -325,7 +473,50 @@ class Lion(Optimizer):
     name = "lion"
 
     def __init__(self, learning_rate=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0,
-                 clip_norm=None):
-        super().__init__(learning_rate, weight_decay, clip_norm)
+                 clip_norm=None, *, groups=()):
+        super().__init__(learning_rate, weight_decay, clip_norm, groups)
         self.beta1 = beta1
         self.beta2 = beta2
+
+
+class ScheduleFreeAdamW(Optimizer):
+    """AdamW that needs no schedule: it averages the weights in place of turning down the rate.
+
+    Gradients are taken at ``Y = (1 - beta1)·Z + beta1·X``, which is what the parameters are while
+    it trains; a step of AdamW with its second moment alone moves Z, and X is the mean of all Z.
+    X is what `fit` evaluates on validation data, and what it leaves as the parameters.  By hand, X
+    is ``state["x"]``.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.0025
+        A constant, or a schedule that only warms up.
+    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
+    epsilon : float above 0, default 1e-8
+    weight_decay : float, default 0.0
+    clip_norm : float, optional
+    groups : sequence of Group, optional
+
+    References
+    ----------
+    A. Defazio et al., "The road less scheduled", NeurIPS 2024.
+    """
+
+    validators = Optimizer.validators | {
+        "beta1": checks.fraction, "beta2": checks.fraction, "epsilon": checks.positive,
+    }
+    name = "schedule_free_adamw"
+    copies, averaged = ("z", "x"), "x"
+    average = 0.0  # the mean of all steps: see kernels/ops.def
+
+    def __init__(self, learning_rate=0.0025, beta1=0.9, beta2=0.999, epsilon=1e-8,
+                 weight_decay=0.0, clip_norm=None, *, groups=()):
+        super().__init__(learning_rate, weight_decay, clip_norm, groups)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+
+    def trained(self):
+        """Where gradients are taken: Y, from Z and X."""
+        z, x = self.state["z"], self.state["x"]
+        return z + z.dtype.type(self.beta1) * (x - z)

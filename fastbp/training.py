@@ -316,9 +316,10 @@ class Training:
 
     # No attribute but these: to set another, or one that has no setter below, is an error.
     __slots__ = (
-        "__weakref__", "_batch_size", "_compiled", "_compiled_from", "_counted", "_data", "_epoch",
-        "_epochs", "_history", "_in_epoch", "_l2", "_layers", "_network", "_optimizer", "_random",
-        "_steps", "_stopping", "_sums", "_turns", "_updates_counted", "_validation", "_weights",
+        "__weakref__", "_aside", "_average", "_average_keep", "_batch_size", "_compiled",
+        "_compiled_from", "_counted", "_data", "_epoch", "_epochs", "_history", "_in_epoch",
+        "_l2", "_layers", "_network", "_optimizer", "_random", "_steps", "_stopping", "_sums",
+        "_turns", "_updates_counted", "_validation", "_weights",
     )
 
     network, optimizer, history, epoch, epochs, stopping, sums, compiled = (
@@ -328,7 +329,7 @@ class Training:
     )
 
     def __init__(self, network, data, optimizer, epochs, batch_size, history, l2=0.0,
-                 validation=None):
+                 validation=None, ema=None):
         self._network = network
         self._data, self._validation = data, validation
         self._optimizer = optimizer
@@ -341,6 +342,9 @@ class Training:
         self._random = []
         self._weights, self._layers = parts(network)
         self._turns = Turns(self)
+        # The average of the parameters over the steps, and the parameters that are being trained
+        # while the network has the average.
+        self._average_keep, self._average, self._aside = ema, None, None
         self.batch_size, self.l2 = batch_size, l2
 
     def _check_between_epochs(self, name):
@@ -417,7 +421,9 @@ class Training:
         self._data.check_unchanged()
         self._in_epoch = True
         try:
+            self.use_trained()
             row = self._run_steps(order, interrupts, progress)
+            self.use_average()
             if self._validation is not None:
                 scores = self._network._evaluate(self._validation)
                 row |= {"val_" + key: value for key, value in scores.items()}
@@ -442,7 +448,8 @@ class Training:
             i += made
             progress.update(made, self._sums)
         self._steps += n_steps
-        row = {"loss": self._sums.loss, "learning_rate": float(rates[-1])}
+        last = self._optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
+        row = {"loss": self._sums.loss, "learning_rate": float(last)}
         if self._sums.metric is not None:
             row[self._sums.metric.name] = self._sums.metric.result()
         if self._sums.norms is not None:
@@ -450,26 +457,74 @@ class Training:
         return row
 
     def _rates(self, n):
-        """The learning rate of each of the epoch's steps."""
+        """The learning rates of each of the epoch's steps, one for each group of parameters."""
         optimizer = self._optimizer
-        if not callable(optimizer.learning_rate):
-            return np.full(n, optimizer.learning_rate)
-        return np.array([optimizer.rate(self._epoch + i / n) for i in range(n)])
+        if not callable(optimizer.learning_rate) and not optimizer.groups:
+            return np.full((n, 1), optimizer.learning_rate)
+        size = self._network.parameters.size
+        return np.array([optimizer.group_rates(self._epoch + i / n, size) for i in range(n)])
+
+    def average(self):
+        """The weights to evaluate, if these are not the trained ones; None without."""
+        if self._average_keep is not None:
+            if self._average is None:
+                self._average = self._network.parameters.copy()
+            return self._average
+        if self._optimizer is None or self._optimizer.averaged is None:
+            return None
+        return self._optimizer.state.get(self._optimizer.averaged)
+
+    def use_average(self):
+        """Give the network the average of the parameters, if there is one."""
+        average = self.average()
+        if average is not None and self._aside is None:
+            self._aside = self._network.parameters.copy()
+            self._network.parameters[...] = average
+
+    def use_trained(self):
+        """Give the network the parameters that are being trained."""
+        if self._aside is not None:
+            self._network.parameters[...], self._aside = self._aside, None
+
+    @property
+    def trained(self):
+        """The parameters that are being trained, while the network has their average; or None."""
+        return self._aside
+
+    def go_on(self, trained=None):
+        """Take up a training that a network with averaged parameters is the result of.
+
+        Parameters
+        ----------
+        trained : ndarray of shape (n,), optional
+            As `trained` was; without it, what the optimizer says.
+        """
+        network, optimizer = self._network, self._optimizer
+        if trained is None and optimizer.averaged is not None:
+            optimizer.start(network.parameters)
+            trained = optimizer.trained() if optimizer.steps > 0 else None
+        if trained is not None:
+            self._aside = trained.copy()
+            self.average()
 
     def _prepare(self):
         """Make the compiled steps, unless they are there and nothing was changed since."""
         network, data, optimizer = self._network, self._data, self._optimizer
-        update, state, metric = None, [], None
+        update, state, metric, groups, average = None, [], None, [], None
         loss = checks.compiled_form(data.loss)
         if optimizer is not None:
             optimizer.start(network.parameters)
+            groups = optimizer.group_parts(network.parameters.size)
             update = checks.compiled_form(optimizer) or "python"
             if update != "python":
                 state = [optimizer.state[name] for name in optimizer.state_names]
             if data.loss.metric is not None:
                 metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
         program = network.programs.training(data.X.shape[1])
-        made_from = [program, loss, metric, update, self._batch_size, id(data.y), *map(id, state)]
+        if self._average_keep is not None:
+            average = self.average()
+        made_from = [program, loss, metric, update, groups, self._batch_size,
+                     *map(id, (data.y, average, *state))]
         if made_from == self._compiled_from:
             return
         self._compiled = new_steps(
@@ -479,7 +534,7 @@ class Training:
             y=None if loss is None else data.y, sample_weight=data.sample_weight,
             n_rows=data.X.shape[0], batch_size=min(self._batch_size, len(data)), loss=loss,
             metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
-            turns=self._turns,
+            groups=[part[:2] for part in groups], average=average, turns=self._turns,
         )
         self._random = program.random
         self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0
@@ -488,13 +543,22 @@ class Training:
         """Steps i to n_steps, or some of them; how many."""
         sums, metric, optimizer = self._sums, self._sums.metric, self._optimizer
         made = self._compiled.run(
-            rows, i, n_steps, rates, optimizer.attributes, optimizer.weight_decay,
-            optimizer.clip_norm or 0.0, self._l2, optimizer.steps, self._random_state(),
+            rows, i, n_steps, rates, self._attributes(), self._average_keep or 0.0,
+            optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
+            self._random_state(),
             sums.step_stats, *((None, None) if metric is None else (metric.sums, metric.mean)),
             sums.norms,
         )
         interrupts.call(self.count_steps)
         return made
+
+    def _attributes(self):
+        """The optimizer's attributes, of each group of parameters."""
+        optimizer = self._optimizer
+        if not optimizer.groups:
+            return optimizer.attributes[None]
+        return np.array([optimizer.attributes_of(group) for _, _, group
+                         in optimizer.group_parts(self._network.parameters.size)])
 
     def _random_state(self):
         """The keys of the layers that draw random numbers, and the steps they have counted."""
@@ -520,13 +584,13 @@ class Training:
         """The loss of all rows together, and the penalty; the gradients go to the network."""
         self._data.check_unchanged()
         n = len(self._data)
-        step_stats, rates = np.zeros((1, 3)), np.zeros(1)
+        step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))
         self._prepare()
         self._turns.begin(np.arange(n), rates, None)
         steps = [layer.step for _, layer in self._network.leaves]
         self._compiled.run(
-            self._data.row_indices(np.arange(n)), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, self._l2,
-            0, self._random_state(), step_stats, None, None, None,
+            self._data.row_indices(np.arange(n)), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
+            self._l2, 0, self._random_state(), step_stats, None, None, None,
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
@@ -540,7 +604,7 @@ def new_steps(programs, n_in, **arguments):
 
 
 NO_RANDOM = np.empty((2, 0), np.uint64)
-NO_ATTRIBUTES = np.empty(0)
+NO_ATTRIBUTES = np.empty((0, 0))
 
 
 class Turns:
@@ -595,28 +659,28 @@ class Turns:
         That takes an enormous gradient, weight or learning rate; only then is there a
         copy to go back to.
         """
-        network, rate = self._run.network, float(self._rates[step])
+        network, rates = self._run.network, self._rates[step]
         if not np.isfinite(loss + penalty):
             self._diverged(step, f"the loss is {loss + penalty}")
         gradient_norm = kernels.norm(network.gradients)
         if not np.isfinite(gradient_norm):
             self._diverged(step, "the gradients are not finite")
-        self._interrupts.call(self._update, step, rate, gradient_norm)
+        self._interrupts.call(self._update, step, rates, gradient_norm)
 
-    def _update(self, step, rate, gradient_norm):
+    def _update(self, step, rates, gradient_norm):
         network, optimizer = self._run.network, self._run.optimizer
         self._run.count_steps()
-        decay = optimizer.weight_decay
+        rate, decay = max(rates), optimizer.largest_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
         safe = float(np.finfo(network.dtype).max) ** 0.5
         if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
-            optimizer.step_at(network.parameters, network.gradients, rate)
+            optimizer.step_at(network.parameters, network.gradients, rates)
             return
         optimizer.start(network.parameters)
         changed = [network.parameters, *optimizer.state.values()]
         before, steps = [array.copy() for array in changed], optimizer.steps
-        optimizer.step_at(network.parameters, network.gradients, rate)
+        optimizer.step_at(network.parameters, network.gradients, rates)
         if not all(np.isfinite(array).all() for array in changed):
             for array, values in zip(changed, before, strict=True):
                 array[...] = values
@@ -690,7 +754,7 @@ def parts(network):
 
 def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2,
         validation_data, validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
-        checkpoint, checkpoint_every, resume):
+        checkpoint, checkpoint_every, resume, ema):
     """Train a network; `Sequential.fit` has the description."""
     epochs = checks.integer("epochs", epochs, 1)
     batch_size = checks.integer("batch_size", batch_size, 1)
@@ -709,7 +773,14 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
     resume = checks.boolean("resume", resume)
     if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 3:
         raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
-    optimizer.rate(0.0)
+    if optimizer.groups:
+        optimizer.assign(network)
+    optimizer.group_rates(0.0, network.parameters.size)
+    if ema is not None:
+        ema = checks.fraction("ema", ema)
+        if optimizer.averaged is not None:
+            raise ValueError(f"ema: expected None with {type(optimizer).__name__}, which averages "
+                             f"the weights itself")
     callbacks = _checked_callbacks(callbacks)
     checkpoint_every = checks.integer("checkpoint_every", checkpoint_every, 1)
     if checkpoint is None and resume:
@@ -733,6 +804,8 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
         batch_size=batch_size, shuffle=shuffle, gradient_norms=gradient_norms,
         seed=seed, dtype=str(network.dtype), validation_fraction=validation_fraction,
         callbacks=[type(callback).__name__ for callback in callbacks],
+        **({} if ema is None else {"ema": ema}),
+        **({"groups": [repr(group) for group in optimizer.groups]} if optimizer.groups else {}),
     )
     used = exclusive_use("optimizer", optimizer)
     try:
@@ -740,13 +813,13 @@ def fit(network, X, y, *, loss, optimizer, epochs, batch_size, sample_weight, l2
                          optimizer._first_rate) as checkpoints:
             return _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2,
                         validation_fraction, callbacks, shuffle, gradient_norms, seed, verbose,
-                        checkpoints)
+                        checkpoints, ema)
     finally:
         used.release()
 
 
 def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, validation_fraction,
-         callbacks, shuffle, gradient_norms, seed, verbose, checkpoints):
+         callbacks, shuffle, gradient_norms, seed, verbose, checkpoints, ema):
     """As `fit`, with everything checked."""
     metric = [] if loss.metric is None else [loss.metric.name]
     keys = ["loss", *metric]
@@ -763,7 +836,8 @@ def _fit(network, data, validation, loss, optimizer, epochs, batch_size, l2, val
     rng = np.random.default_rng(streams[0])
     if validation_fraction > 0:
         data, validation = data.split(data.n_validation(validation_fraction), rng)
-    run = Training(network, data, optimizer, epochs, batch_size, history, l2, validation)
+    run = Training(network, data, optimizer, epochs, batch_size, history, l2, validation, ema)
+    run.go_on()
     for callback in callbacks:
         callback.on_train_begin(run)
     network._reseed(streams)
@@ -803,6 +877,7 @@ def _run_epochs(run, n_rows, shuffle, rng, callbacks, checkpoints, verbose):
                 checkpoints.after_epoch(run, rng, callbacks)
         finally:
             interrupts.call(run.count_steps)
+            interrupts.call(run.use_average)
 
 
 def _checked_shuffle(shuffle):

@@ -382,3 +382,138 @@ def test_a_step_on_arrays_that_do_not_fit(make, parameters, gradients, error, me
     with pytest.raises(error, match=message):
         make().step(parameters, gradients)
     assert np.array_equal(parameters, before)
+
+
+# Groups of parameters, and averages of them
+
+
+def a_training(optimizer, dtype="float64", **options):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 5)), np.arange(90) % 3
+    net = fb.Sequential([fb.Dense(5, 8), fb.LayerNorm(8), fb.Tanh(), fb.Dense(8, 3)], dtype, seed=0)
+    history = net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=3,
+                      batch_size=20, seed=0, **options)
+    return net, history, X, y
+
+
+def test_a_group_that_says_nothing_changes_no_bit():
+    plain, *_ = a_training(fb.Adam(0.01, weight_decay=0.1))
+    grouped, *_ = a_training(fb.Adam(0.01, weight_decay=0.1, groups=[
+        fb.Group("b"), fb.Group(fb.LayerNorm, learning_rate=0.01, weight_decay=0.1)]))
+    assert grouped.parameters.tobytes() == plain.parameters.tobytes()
+
+
+def test_groups_have_rates_and_decays_of_their_own():
+    """Each parameter goes as in a training where all have its settings, for the first step."""
+    X, y = np.eye(5), np.arange(5) % 3
+
+    def step(**options):
+        net = fb.Sequential([fb.Dense(5, 8), fb.LayerNorm(8), fb.Dense(8, 3)], "float64", seed=0)
+        net.parameters[...] += 0.1
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.AdamW(**options), epochs=1,
+                batch_size=5, seed=0)
+        return net.layers
+
+    grouped = step(learning_rate=0.01, weight_decay=0.1, groups=[
+        fb.Group("b", weight_decay=0), fb.Group(fb.LayerNorm, learning_rate=lambda epoch: 0.5),
+        fb.Group(lambda layer, name: layer.n_in == 8 and name == "W", learning_rate=0.0)])
+    usual, undecayed = step(learning_rate=0.01, weight_decay=0.1), step(learning_rate=0.01,
+                                                                        weight_decay=0)
+    fast = step(learning_rate=0.5, weight_decay=0.1)
+    start = fb.Sequential([fb.Dense(5, 8), fb.LayerNorm(8), fb.Dense(8, 3)], "float64", seed=0)
+    np.testing.assert_array_equal(grouped[0].W, usual[0].W)
+    np.testing.assert_array_equal(grouped[0].b, undecayed[0].b)
+    np.testing.assert_array_equal(grouped[1].gamma, fast[1].gamma)
+    np.testing.assert_array_equal(grouped[2].W, start.layers[2].W + 0.1)
+    assert not np.array_equal(grouped[0].b, usual[0].b)
+
+
+def test_groups_by_hand():
+    net, *_ = a_training(fb.SGD(0.1))
+    optimizer = fb.SGD(0.1, momentum=0.9, groups=[fb.Group("b", learning_rate=0.0)])
+    with pytest.raises(RuntimeError, match=r"optimizer\.assign\(network\)"):
+        optimizer.step(net.parameters, net.gradients)
+    optimizer.assign(net)
+    before = net.parameters.copy()
+    biases, weights = net.layers[0].b.copy(), net.layers[0].W.copy()
+    net.gradients[:] = 1
+    optimizer.step(net.parameters, net.gradients)
+    np.testing.assert_array_equal(net.layers[0].b, biases)
+    np.testing.assert_allclose(net.layers[0].W, weights - 0.1)
+    assert (net.parameters != before).any()
+    assert "groups=[Group(parameters='b', learning_rate=0.0)]" in repr(optimizer)
+
+
+@pytest.mark.parametrize(("make", "error"), [
+    (lambda: fb.Group(3), TypeError), (lambda: fb.Group("b", learning_rate=-1), ValueError),
+    (lambda: fb.Group("b", weight_decay="x"), TypeError),
+    (lambda: fb.Adam(groups=[3]), TypeError), (lambda: fb.Adam(groups=fb.Group("b")), TypeError),
+])
+def test_groups_that_are_none(make, error):
+    with pytest.raises(error, match="expected"):
+        make()
+
+
+def test_an_exponential_moving_average_of_the_weights():
+    seen = []
+
+    class Watch(fb.SGD):
+        def update(self, parameters, gradients, learning_rate):
+            super().update(parameters, gradients, learning_rate)
+            seen.append(parameters.copy())
+
+    start = fb.Sequential([fb.Dense(5, 8), fb.LayerNorm(8), fb.Tanh(), fb.Dense(8, 3)], "float64",
+                          seed=0).parameters.copy()
+    watched, *_ = a_training(Watch(0.1), ema=0.8, validation_data=(np.eye(5), np.zeros(5)))
+    average = start
+    for parameters in seen:
+        average = 0.8 * average + 0.2 * parameters
+    np.testing.assert_allclose(watched.parameters, average, rtol=1e-12)
+    net, history, *_ = a_training(fb.SGD(0.1), ema=0.8,
+                                  validation_data=(np.eye(5), np.zeros(5)))
+    assert net.parameters.tobytes() == watched.parameters.tobytes()
+    scores = net.evaluate(np.eye(5), np.zeros(5), loss=fb.SoftmaxCrossEntropy())
+    assert history["val_loss"][-1] == scores["loss"]  # of the average
+
+
+def test_no_average_changes_how_a_training_goes():
+    """It is kept beside the parameters, which go on from where they were."""
+    losses = [a_training(fb.Adam(0.01), **options)[1]["loss"] for options in ({}, {"ema": 0.9})]
+    assert losses[0] == losses[1]
+
+
+def test_schedule_free_evaluates_and_ends_with_the_mean():
+    optimizer = fb.ScheduleFreeAdamW(0.01, weight_decay=0.01)
+    net, history, X, y = a_training(optimizer, validation_data=(np.eye(5), np.zeros(5)))
+    np.testing.assert_array_equal(net.parameters, optimizer.state["x"])
+    scores = net.evaluate(np.eye(5), np.zeros(5), loss=fb.SoftmaxCrossEntropy())
+    assert history["val_loss"][-1] == scores["loss"]
+    # It goes on from where gradients were taken.
+    again = net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=20, seed=1)
+    assert again["loss"][-1] < history["loss"][-1]
+    with pytest.raises(ValueError, match=r"^ema: expected None with ScheduleFreeAdamW"):
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer, ema=0.9)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: {"optimizer": fb.Adam(0.01), "ema": 0.9},
+    lambda: {"optimizer": fb.ScheduleFreeAdamW(0.01)},
+    lambda: {"optimizer": fb.Lion(1e-3, groups=[fb.Group("b", weight_decay=0.1)])},
+])
+def test_a_training_with_averages_or_groups_is_resumed(make, tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 5)), np.arange(90) % 3
+
+    def fit(epochs, folder=None, **more):
+        net = fb.mlp([5, 8, 3], seed=0)
+        options = make() | more
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=epochs, seed=0, checkpoint=folder,
+                **options)
+        return net.parameters.tobytes(), options["optimizer"].state
+
+    whole, state = fit(5)
+    fit(2, tmp_path)
+    resumed, resumed_state = fit(5, tmp_path, resume=True)
+    assert resumed == whole
+    for name, array in state.items():
+        assert array.tobytes() == resumed_state[name].tobytes(), name

@@ -354,12 +354,13 @@ def make(X=X, y=y, metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), bat
     return steps.Steps(executor.Executor(**described_program), **parts | dict(
         X=X, y=y, sample_weight=None, n_rows=n_rows, batch_size=batch_size, loss=loss,
         metric=metric, update="sgd", state=[], weights=list(weights), layers=list(layers),
-        turns=Turns()) | changes)
+        groups=[(0, 212)], average=None, turns=Turns()) | changes)
 make()
 refused(ValueError, "those that the executor has", make, parameters=np.zeros(212, "f4"))
 refused(ValueError, "a program for training", steps.Steps,
         executor.Executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
-        y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [], None)
+        y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [],
+        [], None, None)
 refused(ValueError, "X: expected", make, X=X[:, :7].copy())
 refused(ValueError, "X: expected", make, X=X[:299])
 refused(ValueError, "batch_size", make, batch_size=0)
@@ -370,17 +371,22 @@ refused(ValueError, "y: expected", make, y=None)
 refused(ValueError, "weights: expected", make, weights=((0, 213),))
 refused(ValueError, "layers: expected", make, layers=((100, 100), (0, 100)))
 
-rows, rates = np.arange(300), np.zeros(10)
-def run_steps(made, rows=rows, first=0, stop=10, rates=rates, attributes=np.zeros(1), stats=(10, 3),
+rows, rates = np.arange(300), np.zeros((10, 1))
+def run_steps(made, rows=rows, first=0, stop=10, rates=rates, attributes=np.zeros((1, 1)),
+              stats=(10, 3),
               sums=None, mean=None, norms=None, random=np.empty((2, 0), np.uint64)):
-    return made.run(rows, first, stop, rates, attributes, 0.0, 0.0, 0.0, 0, random,
+    return made.run(rows, first, stop, rates, attributes, 0.0, 0.0, 0.0, 0.0, 0, random,
                     np.zeros(stats), sums, mean, norms)
 assert run_steps(make()) == 10
 for options in ({"stop": 11}, {"rates": rates[:9]}, {"stats": (9, 3)}, {"stats": (10, 2)},
                 {"rows": rows[:0]}, {"rows": rows[:64]}, {"first": -1}, {"first": 7, "stop": 6}):
     refused(ValueError, "stop: expected", run_steps, make(), **options)
 refused(ValueError, "layer_norms: expected 2", run_steps, make(), norms=np.zeros(1))
-refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros(2))
+refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((1, 2)))
+refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((2, 1)))
+refused(ValueError, "rates: expected 2", run_steps, make(groups=[(0, 100), (100, 112)]))
+refused(ValueError, "groups: expected", make, groups=[(0, 100), (50, 112)])
+refused(ValueError, "state", make, average=np.zeros(211, "f4"))
 refused(ValueError, "random: expected", run_steps, make(), random=np.empty((1, 0), np.uint64))
 squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
 refused(ValueError, "metric_sums: expected", run_steps, squares, sums=np.zeros(2),
@@ -404,8 +410,9 @@ def test_what_was_not_made_whole_does_not_run():
     run("""
 from fastbp.kernels import executor, gather, guards, steps
 unmade = steps.Steps.__new__(steps.Steps)
-refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros(1), np.zeros(1), 0.0,
-        0.0, 0.0, 0, np.empty((2, 0), np.uint64), np.zeros((1, 3)), None, None, None)
+refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros((1, 1)),
+        np.zeros((1, 1)), 0.0, 0.0, 0.0, 0.0, 0, np.empty((2, 0), np.uint64),
+        np.zeros((1, 3)), None, None, None)
 unmade = executor.Executor.__new__(executor.Executor)
 assert unmade(X) is None and not unmade.accepts(X)
 refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
@@ -419,7 +426,7 @@ refused(RuntimeError, "made already", borrowed.__init__, "X", X[:3])
 rows = gather.Rows(X, np.dtype("f4"))
 refused(RuntimeError, "made already", rows.__init__, X[:3], np.dtype("f4"))
 def change(training):
-    refused(RuntimeError, "made already", training.compiled.__init__, made, *[None] * 14)
+    refused(RuntimeError, "made already", training.compiled.__init__, made, *[None] * 16)
 fit(change)
 same_as_layers(net)
 """)

@@ -34,6 +34,8 @@ class Steps:
         state: list[_Array],
         weights: list[tuple[int, int]],
         layers: list[tuple[int, int]],
+        groups: list[tuple[int, int]],
+        average: _Array | None,
         turns: Any,
     ) -> None: ...
     def run(
@@ -43,6 +45,7 @@ class Steps:
         stop: int,
         rates: _Doubles,
         attributes: _Doubles,
+        average_keep: float,
         weight_decay: float,
         clip_norm: float,
         l2: float,
@@ -65,4 +68,5 @@ def check_fit(
     y: _Array | None,
     sample_weight: _Array | None,
     n_rows: int,
+    n_more: int = 0,
 ) -> None: ...

@@ -19,7 +19,9 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy as np
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
-from fastbp.kernels.dispatch cimport fbp_largest, fbp_unary, int64_t, real, tier, uint64_t
+from fastbp.kernels.dispatch cimport (
+    fbp_largest, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
+)
 from fastbp.kernels.executor cimport Code, Executor, Frame, execute, resolve
 from fastbp.kernels.gather cimport Rows, Source, read_rows
 from fastbp.kernels.guards cimport Borrowed, apart
@@ -89,7 +91,9 @@ cdef struct Plan:
 
     const Part *weights         # those that the penalty is on
     const Part *layers          # the parameters of each layer that has some
-    int n_weights, n_layers
+    const Part *groups          # those that have a learning rate and attributes of their own
+    int n_weights, n_layers, n_groups
+    void *average               # of the parameters over the steps, or NULL
 
     int loss, metric
     double loss_parameter, loss_cap, value_scale, gradient_scale
@@ -120,8 +124,10 @@ cdef struct Run:
     Frame frame
     const int64_t *rows
     Py_ssize_t n_rows, first, stop
-    const double *rates
-    const double *attributes    # of the update
+    const double *rates         # of each step, one for each group
+    const double *attributes    # of the update, likewise
+    int n_attributes
+    double average_keep
     double weight_decay, clip_norm, l2
     double *step_stats
     double *metric_sums
@@ -173,6 +179,11 @@ cdef class Steps:
         Where the parameters that a penalty is on start, and how many numbers they are.
     layers : list of tuple of int
         The same of each layer that has parameters, for their norms.
+    groups : list of tuple of int
+        The same of the parameters that have a learning rate and attributes of their own; together
+        they are all.
+    average : ndarray of shape (n,) or None
+        The exponential moving average of the parameters, changed with each step.
     turns : object
         What Python does, by a step's number in the epoch: ``gather(step)`` returns rows of X,
         ``compute_loss(step, Z)`` a loss and dZ, ``update(step, loss, penalty)`` makes an update or
@@ -201,7 +212,8 @@ cdef class Steps:
     cdef readonly int threads          # that a run may have
 
     def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
-                 n_rows, batch_size, loss, metric, update, state, weights, layers, turns):
+                 n_rows, batch_size, loss, metric, update, state, weights, layers, groups, average,
+                 turns):
         if self.arrays is not None:
             raise RuntimeError("Steps: this one is made already; make another")
         self.arrays, self.borrowed = [], []
@@ -215,8 +227,9 @@ cdef class Steps:
             raise ValueError("parameters, gradients: expected those that the executor has")
         if executor.code.dz < 0:
             raise ValueError("executor: expected one of a program for training")
-        check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight,
-                  n_rows)
+        others = state if average is None else [*state, average]
+        check_fit(dtype, parameters, gradients, loss, metric, update, others, y, sample_weight,
+                  n_rows, len(others) - len(state))
         self.is_double = dtype == np.float64
         self.flat = parameters
         plan.forward, plan.backward = executor.code.forward, executor.code.backward
@@ -256,6 +269,9 @@ cdef class Steps:
             plan.state[i] = self._borrow(f"state[{i}]", array)
         plan.weights, plan.n_weights = self._parts("weights", weights), len(weights)
         plan.layers, plan.n_layers = self._parts("layers", layers), len(layers)
+        plan.groups, plan.n_groups = self._parts("groups", groups), len(groups)
+        if average is not None:
+            plan.average = self._borrow("average", average)
 
         self.work = <double>plan.batch_size * executor.work_per_row_of_a_step
         self.threads = threads_for(self.work)
@@ -338,8 +354,8 @@ cdef class Steps:
         return 0
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
-            const double[::1] rates, const double[::1] attributes, double weight_decay,
-            double clip_norm, double l2, long steps_before, const uint64_t[:, ::1] random,
+            const double[:, ::1] rates, const double[:, ::1] attributes, double average_keep,
+            double weight_decay, double clip_norm, double l2, long steps_before, const uint64_t[:, ::1] random,
             double[:, ::1] step_stats, double[::1] metric_sums, const double[::1] metric_mean,
             double[::1] layer_norms):
         """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
@@ -350,12 +366,14 @@ cdef class Steps:
             The epoch's order: a row of X, y and the weights for each place.
         first, stop : int
             The steps, counted from the start of the epoch.
-        rates : memoryview of float64
-            The learning rate of each of the epoch's steps.
-        attributes : memoryview of float64
+        rates : memoryview of float64, of shape (steps, groups)
+            The learning rates of each of the epoch's steps.
+        attributes : memoryview of float64, of shape (groups, attributes)
             Of the update, in the order of ops.def.
+        average_keep : float
+            How much of the average of the parameters each step keeps.
         weight_decay : float
-            The optimizer's.
+            The optimizer's, the largest of all groups.
         clip_norm : float
             0 where gradients are not clipped.
         l2 : float
@@ -391,9 +409,14 @@ cdef class Steps:
         if layer_norms is not None and layer_norms.shape[0] != plan.n_layers:
             raise ValueError(f"layer_norms: expected {plan.n_layers} numbers, one for each layer "
                              f"with parameters, got {layer_norms.shape[0]}")
-        if plan.update >= 0 and attributes.shape[0] != N_ATTRIBUTES[plan.update]:
-            raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers, got "
-                             f"{attributes.shape[0]}")
+        if rates.shape[1] < max(1, plan.n_groups) and plan.update != NONE:
+            raise ValueError(f"rates: expected {plan.n_groups} for each step, one for each group, "
+                             f"got {rates.shape[1]}")
+        if plan.update >= 0 and (attributes.shape[0] != plan.n_groups
+                                 or attributes.shape[1] != N_ATTRIBUTES[plan.update]):
+            raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers for each "
+                             f"of {plan.n_groups} groups, got shape "
+                             f"{(attributes.shape[0], attributes.shape[1])}")
         if random.shape[0] != 2 or random.shape[1] < self.executor.n_random:
             raise ValueError(f"random: expected a key and a step for each of "
                              f"{self.executor.n_random} layers, got {random.shape[1]}")
@@ -407,8 +430,11 @@ cdef class Steps:
         run.frame.bad_code = False
         run.rows, run.n_rows = &rows[0], rows.shape[0]
         run.first, run.stop = first, stop
-        run.rates = &rates[0]
-        run.attributes = &attributes[0] if attributes.shape[0] > 0 else NULL
+        run.rates = &rates[0, 0] if rates.shape[1] > 0 else NULL
+        run.attributes, run.n_attributes = NULL, <int>attributes.shape[1]
+        if attributes.shape[0] > 0 and attributes.shape[1] > 0:
+            run.attributes = &attributes[0, 0]
+        run.average_keep = average_keep
         run.weight_decay, run.clip_norm, run.l2 = weight_decay, clip_norm, l2
         run.steps_before = steps_before
         run.step_stats = &step_stats[0, 0]
@@ -495,7 +521,8 @@ cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
     return 0
 
 
-def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight, n_rows):
+def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight, n_rows,
+              n_more=0):
     """Raise unless the arrays are what the compiled code, which cannot ask, takes them for."""
     size = parameters.shape
     flat = {"parameters": (parameters, size), "gradients": (gradients, size)}
@@ -522,7 +549,7 @@ def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, samp
         for other, another in written[:i]:
             if not apart(array, another):
                 raise ValueError(f"{name} overlaps {other}; give each memory of its own")
-    n_state = 0 if update in (None, "python") else len(ops.UPDATES[update].state)
+    n_state = n_more + (0 if update in (None, "python") else len(ops.UPDATES[update].state))
     if len(state) != n_state or n_state > FBP_MOST_STATE:
         raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")
 
@@ -557,8 +584,9 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
     """
     cdef const Plan *plan = run.plan
     cdef bint leads = me.part == 0, done = run.done
-    cdef double size = 0, decay_size = 0, rate
-    cdef Py_ssize_t m, step = run.step
+    cdef double size = 0, decay_size = 0
+    cdef const double *rates
+    cdef Py_ssize_t m, first, stop, step = run.step
     cdef int stage = run.stage, i = run.i
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *Z = <real *>run.frame.at[plan.z]
@@ -568,7 +596,6 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         decay_size *= run.weight_decay
     while True:
         m = min(plan.batch_size, run.n_rows - step * plan.batch_size)
-        rate = run.rates[step]
         if stage == GATHER:
             if not plan.gathers and not done:
                 leave(run, me, stage, i, step)
@@ -613,13 +640,20 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                     return
         elif stage == UPDATE:
             if not done:
-                if plan.update < 0 or not is_safe(run, rate, size, decay_size, parameters):
+                rates = run.rates + step * plan.n_groups
+                if plan.update < 0 or not is_safe(run, rates, size, decay_size, parameters):
                     leave(run, me, stage, i, step)
                     return
-                update(run, me, rate, size, run.steps_before + (step - run.first) + 1, parameters,
+                update(run, me, rates, size, run.steps_before + (step - run.first) + 1, parameters,
                        gradients)
                 if leads:
                     run.updates += 1
+            if plan.average is not NULL:
+                if not fbp_barrier(me):  # groups are shared out otherwise
+                    return
+                fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
+                fbp_running_average(tier, stop - first, <real *>plan.average + first,
+                                    parameters + first, run.average_keep, 1 - run.average_keep)
             if execute(&run.frame, plan.backward, plan.update_section, me,
                        workspace) < plan.update_section:
                 return
@@ -643,12 +677,16 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         done = False
 
 
-cdef bint is_safe(const Run *run, double rate, double size, double decay_size,
+cdef bint is_safe(const Run *run, const double *rates, double size, double decay_size,
                   const real *parameters) noexcept nogil:
     """Whether loss and gradients are finite, and no weight can become infinite by the update."""
     # Below the square root of the largest number nothing that is multiplied overflows.
     cdef double limit = (sqrt(<double>3.4028234663852886e38) if real is float
                          else sqrt(1.7976931348623157e308))
+    cdef double rate = 0
+    cdef int i
+    for i in range(run.plan.n_groups):
+        rate = max(rate, rates[i])
     if run.clip_norm == 0:  # then the size is the largest gradient's, and not the norm
         limit /= sqrt(<double>max(1, run.plan.n_parameters))
     # Where weight decay more than undoes a weight, weights can grow without a gradient.
@@ -781,14 +819,24 @@ cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) n
     return True
 
 
-cdef void update(const Run *run, const fbp_worker *me, double rate, double norm, long step,
+cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
                  real *parameters, real *gradients) noexcept nogil:
-    """Clip, and one step of the optimizer."""
+    """Clip, and one step of the optimizer, a group of parameters after the other."""
+    cdef int i
+    for i in range(run.plan.n_groups):
+        update_group(run, me, run.plan.groups[i], rates[i],
+                     run.attributes + i * run.n_attributes, norm, step, parameters, gradients)
+
+
+cdef void update_group(const Run *run, const fbp_worker *me, Part group, double rate,
+                       const double *attributes, double norm, long step, real *parameters,
+                       real *gradients) noexcept nogil:
     cdef const Plan *plan = run.plan
     cdef real *state[FBP_MOST_STATE]
     cdef real factor
     cdef Py_ssize_t i, first, stop
-    fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
+    fbp_partition(me, group.size, GRAIN, &first, &stop)
+    first, stop = first + group.start, stop + group.start
     if run.clip_norm > 0 and norm > run.clip_norm:
         factor = <real>(run.clip_norm / norm)
         for i in range(first, stop):
@@ -796,7 +844,7 @@ cdef void update(const Run *run, const fbp_worker *me, double rate, double norm,
     for i in range(plan.n_state):
         state[i] = <real *>plan.state[i] + first
     fbp_update(tier, plan.update, stop - first, parameters + first, gradients + first, state,
-               rate, step, run.attributes)
+               rate, step, attributes)
 
 
 cdef void add_layer_norms(const Plan *plan, const real *gradients,

@@ -189,34 +189,34 @@ class Steps:
     ----------
     interpreter : Interpreter
         Of a program for training.
-    batch_size, weights, layers, update, metric, turns, parameters, gradients
+    batch_size, weights, layers, update, metric, average, turns, parameters, gradients
         As `fastbp.kernels.steps.Steps` has them; the rest it asks `turns` for.
     """
 
     in_python = "gather", "layers", "loss", "update", "metric"
 
     def __init__(self, interpreter, *, parameters, gradients, batch_size, update, metric, weights,
-                 layers, turns, **rest):
+                 layers, average, turns, **rest):
         self.interpreter = interpreter
         self.parameters, self.gradients, self.batch_size = parameters, gradients, batch_size
         self.update, self.metric, self.turns = update, metric, turns
-        self.weights, self.layers = weights, layers
+        self.weights, self.layers, self.average = weights, layers, average
         self.made = self.updates = 0
         self.threads = 1
 
-    def run(self, rows, first, stop, rates, attributes, weight_decay, clip_norm, l2, steps_before,
-            random, step_stats, metric_sums, metric_mean, layer_norms):
+    def run(self, rows, first, stop, rates, attributes, average_keep, weight_decay, clip_norm, l2,
+            steps_before, random, step_stats, metric_sums, metric_mean, layer_norms):
         """As `fastbp.kernels.steps.Steps.run`; all steps at once."""
         for step in range(first, stop):
             try:
-                loss, penalty, weight = self._make(step, l2, layer_norms)
+                loss, penalty, weight = self._make(step, l2, average_keep, layer_norms)
             except BaseException:
                 self.interpreter.take_back_step()
                 raise
             step_stats[step] = loss, penalty, weight
         return stop - first
 
-    def _make(self, step, l2, layer_norms):
+    def _make(self, step, l2, average_keep, layer_norms):
         turns = self.turns
         weight = turns.weight(step)
         Z = self.interpreter.forward(turns.gather(step))
@@ -228,6 +228,8 @@ class Steps:
                             for start, size in self.layers]
         if self.update is not None:
             turns.update(step, loss, penalty)
+        if self.average is not None:
+            kernels.running_average(self.average, self.parameters, average_keep)
         if self.metric is not None:
             turns.count(step, Z)
         return loss, penalty, weight

@@ -160,8 +160,9 @@ static void update_schedule_free_adamw(ptrdiff_t n, real *parameters, const real
     const vec correction = v_splat((real)(1.0 / sqrt(1.0 - power(attributes[2], step))));
     const real eps = (real)attributes[3];
     const vec epsilon = v_splat(eps < FBP_MIN_NORMAL ? FBP_MIN_NORMAL : eps);
-    const vec average = v_splat((real)attributes[4]), rate = v_splat((real)learning_rate);
-    const ivec is_first = v_isplat(attributes[4] == 1 ? -1 : 0);
+    const double weight = attributes[4] > 0 ? attributes[4] : 1.0 / (double)step;
+    const vec average = v_splat((real)weight), rate = v_splat((real)learning_rate);
+    const ivec is_first = v_isplat(weight == 1 ? -1 : 0);
     real *z = state[0], *v = state[1], *x = state[2];
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec y = v_load_part(parameters + i, n - i, 0);
