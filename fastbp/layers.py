@@ -157,6 +157,12 @@ class Layer(checks.Validated):
                 f"{type(self).__name__} has parameters and needs a method initialize(rng)"
             )
 
+    @property
+    def signature(self):
+        """What `lower` goes by, so that equal ones mean equal instructions; None where it may go
+        by anything, and where an instruction asks the layer itself."""
+        return None
+
     def lower(self, builder, x):
         """Say what the layer does, as instructions of a program.
 
@@ -419,6 +425,10 @@ class Dense(Layer):
         super().__init__(n_in, n_out, W=(n_in, n_out), b=(n_out,))
         initializers.get(init)
         self.init = init
+
+    @property
+    def signature(self):
+        return ("Dense", *self.parameter_shapes.values()) if type(self) is Dense else None
 
     def lower(self, builder, x):
         return builder.op("dense", x, builder.parameter(self, "W"), builder.parameter(self, "b"))
@@ -949,6 +959,12 @@ class Activation(Layer):
 
     def __init__(self):
         super().__init__()
+
+    @property
+    def signature(self):
+        if ACTIVATIONS.get(self.function) is not type(self):
+            return None
+        return self.function, getattr(self, "alpha", None)
 
     def lower(self, builder, x):
         alpha = {name: getattr(self, name) for name in ops.OPS[self.function].attributes}

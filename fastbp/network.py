@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import io, layers, losses, program, training
+from . import io, layers, losses, optimizers, program, training
 from .kernels import checks, memory, threads
 from .layers import chain, checked_layers
 
@@ -646,6 +646,48 @@ class Sequential(layers.LayerSequence):
         lines.insert(1, "─" * len(lines[0]))
         lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}")
         return "\n".join(lines)
+
+    def program(self, *, batch_size=None, loss=None, optimizer=None):
+        """What is carried out, instruction by instruction, as text.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            For how many rows the size of the workspace is given.
+        loss : Loss, optional
+            Without it, the program is that of `predict`; with it, that of a step of training.
+        optimizer : Optimizer, optional
+
+        Returns
+        -------
+        str
+            Whatever runs in Python is marked as such.
+
+        Raises
+        ------
+        TypeError
+            If `loss` or `optimizer` is something else.
+        ValueError
+            If no layer says how many columns the input has.
+
+        Examples
+        --------
+        >>> print(Sequential([layers.Dense(3, 4), layers.ReLU(), layers.Dense(4, 2)]).program())
+        FORWARD
+            A2 = relu(dense(X, 0.W, 0.b))
+            Z3 = dense(A2, 2.W, 2.b)
+        arena: 80 numbers, and 16 for each row
+        """
+        if loss is not None:
+            losses.checked_loss(loss)
+        if optimizer is not None and not isinstance(optimizer, optimizers.Optimizer):
+            raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got {optimizer!r}")
+        if batch_size is not None:
+            batch_size = checks.integer("batch_size", batch_size, 1)
+        if self.n_in is None:
+            raise ValueError("layers: expected one that says how many columns the input has")
+        planned = self.programs.planned(self.n_in, training=loss is not None)
+        return program.step_text(planned, batch_size, loss, optimizer)
 
     def __repr__(self):
         inner = "".join(f"    {layer!r},\n" for layer in self.layers)

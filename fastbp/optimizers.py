@@ -215,6 +215,8 @@ class Optimizer(checks.Validated):
     @property
     def largest_decay(self):
         """Of all groups."""
+        if not self._groups:
+            return self.weight_decay
         return max([self.weight_decay, *(group.weight_decay or 0.0 for group in self._groups)])
 
     def group_rates(self, epoch, n):
@@ -273,6 +275,10 @@ class Optimizer(checks.Validated):
             self._update(parameters[part], gradients[part], float(rate),
                          {key: array[part] for key, array in self.state.items()}, group)
 
+    def is_for(self, parameters):
+        """Whether there is a state, and it was made for this very array."""
+        return self._parameters is parameters and self.state.keys() >= set(self.state_names)
+
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""
         _check_parameters(parameters)
@@ -283,7 +289,7 @@ class Optimizer(checks.Validated):
         if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {}
             self.steps = 0
-            self._parameters = parameters
+        self._parameters = parameters
         for name in self.state_names:
             if name not in self.state:
                 self.state[name] = memory.aligned(parameters.shape, parameters.dtype)

@@ -448,7 +448,9 @@ class Training:
             i += made
             progress.update(made, self._sums)
         self._steps += n_steps
-        last = self._optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
+        last = rates[-1, 0]
+        if self._optimizer.groups:
+            last = self._optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
         row = {"loss": self._sums.loss, "learning_rate": float(last)}
         if self._sums.metric is not None:
             row[self._sums.metric.name] = self._sums.metric.result()
@@ -512,24 +514,28 @@ class Training:
         network, data, optimizer = self._network, self._data, self._optimizer
         update, state, metric, groups, average = None, [], None, [], None
         loss = checks.compiled_form(data.loss)
+        programs = network.programs
         if optimizer is not None:
-            optimizer.start(network.parameters)
-            groups = optimizer.group_parts(network.parameters.size)
+            if not optimizer.is_for(programs.parameters):
+                optimizer.start(programs.parameters)
+            groups = optimizer.group_parts(programs.parameters.size)
             update = checks.compiled_form(optimizer) or "python"
             if update != "python":
                 state = [optimizer.state[name] for name in optimizer.state_names]
             if data.loss.metric is not None:
                 metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
-        program = network.programs.training(data.X.shape[1])
+        program = programs.training(data.X.shape[1])
         if self._average_keep is not None:
             average = self.average()
         made_from = [program, loss, metric, update, groups, self._batch_size,
                      *map(id, (data.y, average, *state))]
         if made_from == self._compiled_from:
             return
+        if optimizer is not None:
+            optimizer.start(programs.parameters)  # which checks its state
         self._compiled = new_steps(
-            network.programs, data.X.shape[1], parameters=network.parameters,
-            gradients=network.gradients,
+            programs, data.X.shape[1], parameters=programs.parameters,
+            gradients=programs.gradients,
             X=data.X if gather.readable(data.X, data.dtype) else None,
             y=None if loss is None else data.y, sample_weight=data.sample_weight,
             n_rows=data.X.shape[0], batch_size=min(self._batch_size, len(data)), loss=loss,
@@ -727,7 +733,7 @@ class EpochSums:
         """The mean so far."""
         losses, penalties, weights = self.step_stats.T
         # Cumulative sums add in the order of the steps; NumPy's sum does not.
-        total, weight = np.cumsum([(losses + penalties) * weights, weights], axis=1)[:, -1]
+        total, weight = ((losses + penalties) * weights).cumsum()[-1], weights.cumsum()[-1]
         return float(total / weight) if weight > 0 else float("nan")
 
 

@@ -1166,3 +1166,39 @@ def test_threads_predict_while_layers_are_assigned():
             net.layers = [*net.layers[:-1], fb.Dense(8, 2 + i % 3)]
         stop = True
     assert all(each.result() <= {(5, n) for n in (2, 3, 4)} for each in found)
+
+
+# The program as text
+
+
+def test_the_program_says_what_runs_and_where(dtype):
+    net = fb.Sequential([fb.Dense(4, 6), fb.ReLU(), Same(), fb.Dense(6, 3)], dtype, seed=0)
+
+    class Mine(fb.Adam):
+        pass
+
+    class MyLoss(fb.SoftmaxCrossEntropy):
+        pass
+
+    text = net.program(batch_size=32, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.SGD(0.1, 0.9))
+    lines = text.splitlines()
+    assert [line for line in lines if line.isupper()] == [
+        "GATHER", "FORWARD", "LOSS", "BACKWARD", "REDUCE", "UPDATE", "RECORD"]
+    assert "relu(dense(X, 0.W, 0.b))" in text  # fused
+    assert [line.split("(")[0].split()[-1] for line in lines if line.endswith("# in Python")] == [
+        "python", "python_backward"]
+    own = net.program(loss=MyLoss(), optimizer=Mine()).splitlines()
+    assert sum(line.endswith("# in Python") for line in own) == 5  # loss, update and metric too
+    predicting = net.program().splitlines()
+    assert [line for line in predicting if line.isupper()] == ["FORWARD"]
+
+
+@pytest.mark.parametrize(("options", "error"), [
+    ({"loss": fb.SoftmaxCrossEntropy}, TypeError), ({"optimizer": "adam"}, TypeError),
+    ({"batch_size": 0}, ValueError),
+])
+def test_what_a_program_cannot_be_of(options, error):
+    with pytest.raises(error, match="expected"):
+        fb.mlp([3, 2]).program(**options)
+    with pytest.raises(ValueError, match=r"^layers: expected one that says"):
+        fb.Sequential([fb.ReLU()]).program()

@@ -12,9 +12,10 @@ from .compiler import Compiled, compile_program
 from .ir import Instruction, Program, Value
 from .planner import plan
 from .reference import Interpreter
+from .text import step_text
 
 __all__ = [
     "Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
     "check_codes", "code_columns", "compile_program", "lower", "lower_layer", "plan",
-    "runs_in_python",
+    "runs_in_python", "step_text",
 ]

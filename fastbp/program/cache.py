@@ -2,11 +2,16 @@
 
 from .builder import lower
 from .codes import code_columns
-from .compiler import compile_program
+from .compiler import encode
 from .planner import plan
 from .reference import Interpreter
 
 __all__ = ["Programs"]
+
+# Programs of networks whose layers say all that they are by their signatures, so that thousands of
+# small networks of a few shapes are planned a few times.
+ENCODED = {}
+MOST_ENCODED = 256
 
 # Operations that a prediction may end with.
 ENDS = "softmax", "sigmoid", "exp"
@@ -55,8 +60,21 @@ class Programs:
     def _lower(self, n_in, **options):
         return lower(self.layers, n_in, places=self._places, **options)
 
-    def _compile(self, program):
-        return compile_program(plan(program), self.parameters, self.gradients, self.buffers)
+    def planned(self, n_in, **options):
+        """A program of its own for the caller, with its plan."""
+        return plan(self._lower(n_in, **options))
+
+    def _compile(self, n_in, **options):
+        signatures = tuple([layer.signature for layer in self.layers])
+        key = None if None in signatures else (signatures, n_in, tuple(options.items()))
+        encoded = ENCODED.get(key)
+        if encoded is None:
+            encoded = encode(self.planned(n_in, **options))
+            if key is not None:
+                if len(ENCODED) >= MOST_ENCODED:
+                    ENCODED.clear()
+                ENCODED[key] = encoded
+        return encoded.compile(self.parameters, self.gradients, self.buffers)
 
     def executor(self, n_in, activation=None):
         """An executor for prediction from so many columns, with an activation of the outputs.
@@ -71,7 +89,7 @@ class Programs:
                              f"{activation!r}")
         predictors = self.predictors
         executor = self._get(("predict", n_in, activation), lambda: self._compile(
-            self._lower(n_in, end=activation)).executor)
+            n_in, end=activation).executor)
         if n_in == self.n_in:
             predictors[activation] = executor
         return executor
@@ -82,7 +100,7 @@ class Programs:
 
     def training(self, n_in):
         """The `Compiled` program for training."""
-        return self._get(("train", n_in), lambda: self._compile(self._lower(n_in, training=True)))
+        return self._get(("train", n_in), lambda: self._compile(n_in, training=True))
 
     def interpreter(self, n_in, training):
         """An interpreter of its own for each caller."""

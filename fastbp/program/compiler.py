@@ -4,27 +4,47 @@ from dataclasses import dataclass
 
 from ..kernels import ops
 from ..kernels.executor import Executor
-from .ir import Program
 from .reference import call_backward, call_forward
 
-__all__ = ["Compiled", "compile_program"]
+__all__ = ["Compiled", "Encoded", "compile_program", "encode"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A planned program as an executor takes it, but for the arrays.
+
+    Attributes
+    ----------
+    arguments : dict
+        Of `Executor`.
+    random : list of Layer
+        Those that draw random numbers, in the order in which the executor wants their keys.
+    calls : list of callable
+        What runs in Python.
+    """
+
+    arguments: dict
+    random: list
+    calls: list
+
+    def compile(self, parameters, gradients, buffers):
+        """An executor over these flat arrays, as `Compiled`."""
+        executor = Executor(**self.arguments, parameters=parameters, gradients=gradients,
+                            buffers=buffers, calls=self.calls)
+        return Compiled(executor, self.random)
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A program and what carries it out.
+    """What carries a program out, and the layers that draw random numbers for it.
 
     Attributes
     ----------
     executor : fastbp.kernels.executor.Executor
-    program : Program
-        With its plan.
     random : list of Layer
-        Those that draw random numbers, in the order in which the executor wants their keys.
     """
 
     executor: Executor
-    program: Program
     random: list
 
 
@@ -39,6 +59,20 @@ def compile_program(program, parameters, gradients, buffers):
     Returns
     -------
     Compiled
+    """
+    return encode(program).compile(parameters, gradients, buffers)
+
+
+def encode(program):
+    """A planned program as an executor takes it.
+
+    Parameters
+    ----------
+    program : Program
+
+    Returns
+    -------
+    Encoded
     """
     values = {value: i for i, value in enumerate(program.values())}
     random, calls = [], []
@@ -64,17 +98,15 @@ def compile_program(program, parameters, gradients, buffers):
             for each in instructions
         ]
 
-    executor = Executor(
-        values=[(value.kind, value.rows, value.columns, value.place, value.place_per_row)
-                for value in values],
-        forward=section(program.forward), backward=section(program.backward),
-        update=section(program.update),
-        x=values[program.x], z=values[program.z],
-        dz=values[program.dz] if training else -1,
-        arena=program.arena, arena_per_row=program.arena_per_row,
-        parameters=parameters, gradients=gradients, buffers=buffers, calls=calls,
-    )
-    return Compiled(executor, program, random)
+    return Encoded({
+        "values": [(value.kind, value.rows, value.columns, value.place, value.place_per_row)
+                   for value in values],
+        "forward": section(program.forward), "backward": section(program.backward),
+        "update": section(program.update),
+        "x": values[program.x], "z": values[program.z],
+        "dz": values[program.dz] if training else -1,
+        "arena": program.arena, "arena_per_row": program.arena_per_row,
+    }, random, calls)
 
 
 def _call(each, training):

@@ -1,0 +1,61 @@
+"""A program as people read it."""
+
+from ..kernels import checks
+
+__all__ = ["step_text"]
+
+IN_PYTHON = "python", "python_backward"
+
+
+def step_text(program, batch_size=None, loss=None, optimizer=None):
+    """A program section by section, an instruction a line.
+
+    Parameters
+    ----------
+    program : Program
+        With its plan.
+    batch_size : int, optional
+    loss : Loss, optional
+        Without it the program is one for prediction.
+    optimizer : Optimizer, optional
+
+    Returns
+    -------
+    str
+    """
+    sections = {"FORWARD": _lines(program.forward)}
+    if loss is not None:
+        compiled = checks.compiled_form(loss) is not None
+        sections = {
+            "GATHER": [f"{program.x.name} {program.x.shape}, y = rows of X, y"],
+            **sections,
+            "LOSS": [_mark(f"{program.dz.name} = gradient of {loss!r} at {program.z.name}",
+                           not compiled)],
+            "BACKWARD": _lines(program.backward),
+        }
+    if optimizer is not None:
+        in_python = checks.compiled_form(optimizer) is None
+        sections["REDUCE"] = ["norm of the gradients" if optimizer.clip_norm is not None
+                              else "largest of the gradients"]
+        sections["UPDATE"] = [_mark(f"parameters, {', '.join(optimizer.state_names) or 'no state'}"
+                                    f" = {optimizer!r}", in_python), *_lines(program.update)]
+    if loss is not None and loss.metric is not None:
+        metric = loss.metric
+        in_python = not compiled or checks.compiled_form(metric) is None
+        sections["RECORD"] = [_mark(f"loss, {metric.name} of {program.z.name}", in_python)]
+    lines = []
+    for name, section in sections.items():
+        lines += [name, *(f"    {line}" for line in section)]
+    rows = "each row" if batch_size is None else f"{batch_size} rows"
+    numbers = program.arena_per_row * (1 if batch_size is None else batch_size)
+    lines.append(f"arena: {program.arena:,} numbers, and {numbers:,} for {rows}")
+    return "\n".join(lines)
+
+
+def _lines(instructions):
+    return [_mark(f"{each}{'' if each.barrier else '  (no barrier after it)'}",
+                  each.op in IN_PYTHON) for each in instructions]
+
+
+def _mark(line, in_python):
+    return f"{line}    # in Python" if in_python else line
