@@ -38,7 +38,7 @@ KERNELS = {
     "prelu_backward": kernels.prelu_backward,
     "prelu_slope": kernels.prelu_slope_gradient,
     "embedding": lambda codes, table: kernels.embedding(codes[:, 0], table),
-    "take_columns": lambda X, columns: X[:, list(columns)],
+    "take_columns": lambda X, columns: X.take(columns, axis=1),
     "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},
     **{f"{name}_backward": getattr(kernels, f"{name}_backward") for name in ops.ACTIVATIONS},
