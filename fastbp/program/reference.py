@@ -98,13 +98,20 @@ class Interpreter:
         self.program, self.training = program, training
         self.values, self._masks, self._for_parameters = {}, {}, None
 
-    def forward(self, X):
-        """The output for X (rows, n_in)."""
+    def forward(self, X, update=True):
+        """The output for X (rows, n_in); and `update`, if the step is sure to be made."""
         program = self.program
         self.values = {program.x: X}
-        for each in (*program.forward, *program.update):
+        for each in program.forward:
             self._carry_out(each)
+        if update:
+            self.update()
         return self.values[program.z]
+
+    def update(self):
+        """What a step changes besides the parameters: running statistics."""
+        for each in self.program.update:
+            self._carry_out(each)
 
     def backward(self, dZ, input_gradient=True):
         """The gradient with respect to X; those of the parameters go where they belong."""
@@ -219,7 +226,7 @@ class Steps:
     def _make(self, step, l2, layer_norms):
         turns = self.turns
         weight = turns.weight(step)
-        Z = self.interpreter.forward(turns.gather(step))
+        Z = self.interpreter.forward(turns.gather(step), update=False)
         loss, dZ = turns.compute_loss(step, Z)
         self.interpreter.backward(dZ, input_gradient=False)
         penalty = self._penalize(l2 * (1 / weight if weight > 0 else 0.0)) if l2 > 0 else 0.0
@@ -228,6 +235,7 @@ class Steps:
                             for start, size in self.layers]
         if self.update is not None:
             turns.update(step, loss, penalty)
+            self.interpreter.update()
         if self.metric is not None:
             turns.count(step, Z)
         return loss, penalty, weight
