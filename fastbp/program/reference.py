@@ -46,7 +46,7 @@ KERNELS = {
 
 
 def call_forward(where, layer, X, training, n_out):
-    """What a layer that runs in Python returns, if that is what it should.
+    """What a layer that runs in Python returns, in C order, if that is what it should.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def call_forward(where, layer, X, training, n_out):
     layer.restore_views()
     Z = layer.forward(checks.read_only(X), training=training)
     checks.returned(f"layer {where} ({layer!r}): forward", "Z", Z, (len(X), n_out), X.dtype)
-    return Z
+    return np.ascontiguousarray(Z)
 
 
 def call_backward(where, layer, dZ, n_in):
@@ -75,7 +75,7 @@ def call_backward(where, layer, dZ, n_in):
         return None
     dX = layer.backward(checks.read_only(dZ))
     checks.returned(f"layer {where} ({layer!r}): backward", "dX", dX, (len(dZ), n_in), dZ.dtype)
-    return dX
+    return np.ascontiguousarray(dX)
 
 
 class Interpreter:
@@ -116,7 +116,7 @@ class Interpreter:
     def backward(self, dZ, input_gradient=True):
         """The gradient with respect to X; those of the parameters go where they belong."""
         program = self.program
-        self.values[program.dz] = dZ
+        self.values[program.dz] = np.ascontiguousarray(dZ)
         if not input_gradient and self._for_parameters is None:
             self._for_parameters = for_parameters(program)
         for each in program.backward if input_gradient else self._for_parameters:
