@@ -21,6 +21,7 @@ import numpy as np
 
 from . import io
 from .kernels import checks
+from .layers import Container
 
 try:
     import fcntl
@@ -559,6 +560,8 @@ def _describe(value):
         return [_describe(each) for each in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Container):
+        return [type(value).__name__, _describe(list(value.config().items()))]
     if callable(getattr(value, "config", None)):  # a layer, by what saving would write
         try:
             settings = value.config()

@@ -147,8 +147,7 @@ class Dataset:
         if checks.is_sparse(self.X):
             if self._codes:
                 check_codes(name, checks.dense(self.X[:, [each[0] for each in self._codes]],
-                                               self.dtype),
-                            [(i, *each[1:]) for i, each in enumerate(self._codes)])
+                                               self.dtype), self._codes, codes_alone=True)
             return
         for start in range(0, self.X.shape[0], CHECK_ROWS):
             rows = self.X[start : start + CHECK_ROWS]

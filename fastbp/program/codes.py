@@ -30,7 +30,7 @@ def code_columns(program):
     return found
 
 
-def check_codes(name, X, codes, first_row=0):
+def check_codes(name, X, codes, first_row=0, codes_alone=False):
     """Raise ValueError unless the codes in some rows of X are such as their embeddings have.
 
     Parameters
@@ -41,9 +41,11 @@ def check_codes(name, X, codes, first_row=0):
         As `code_columns` returns them.
     first_row : int, default 0
         The number of X's first row, for the message.
+    codes_alone : bool, default False
+        Whether the columns of X are those of `codes`, in that order, and no others.
     """
-    for column, n_categories, where in codes:
-        values = X[:, column]
+    for place, (column, n_categories, where) in enumerate(codes):
+        values = X[:, place if codes_alone else column]
         # Written so that NaN is wrong too.
         right = (values >= 0) & (values < n_categories) & (values == np.floor(values))
         if not right.all():

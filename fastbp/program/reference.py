@@ -38,7 +38,7 @@ KERNELS = {
     "prelu_backward": kernels.prelu_backward,
     "prelu_slope": kernels.prelu_slope_gradient,
     "embedding": lambda codes, table: kernels.embedding(codes[:, 0], table),
-    "take_columns": lambda X, columns: X[:, list(columns)],
+    "take_columns": lambda X, columns: X.take(columns, axis=1),
     "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},
     **{f"{name}_backward": getattr(kernels, f"{name}_backward") for name in ops.ACTIVATIONS},
@@ -46,7 +46,7 @@ KERNELS = {
 
 
 def call_forward(where, layer, X, training, n_out):
-    """What a layer that runs in Python returns, if that is what it should.
+    """What a layer that runs in Python returns, in C order, if that is what it should.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def call_forward(where, layer, X, training, n_out):
     layer.restore_views()
     Z = layer.forward(checks.read_only(X), training=training)
     checks.returned(f"layer {where} ({layer!r}): forward", "Z", Z, (len(X), n_out), X.dtype)
-    return Z
+    return np.ascontiguousarray(Z)
 
 
 def call_backward(where, layer, dZ, n_in):
@@ -75,7 +75,7 @@ def call_backward(where, layer, dZ, n_in):
         return None
     dX = layer.backward(checks.read_only(dZ))
     checks.returned(f"layer {where} ({layer!r}): backward", "dX", dX, (len(dZ), n_in), dZ.dtype)
-    return dX
+    return np.ascontiguousarray(dX)
 
 
 class Interpreter:
@@ -98,18 +98,25 @@ class Interpreter:
         self.program, self.training = program, training
         self.values, self._masks, self._for_parameters = {}, {}, None
 
-    def forward(self, X):
-        """The output for X (rows, n_in)."""
+    def forward(self, X, update=True):
+        """The output for X (rows, n_in); and `update`, if the step is sure to be made."""
         program = self.program
         self.values = {program.x: X}
-        for each in (*program.forward, *program.update):
+        for each in program.forward:
             self._carry_out(each)
+        if update:
+            self.update()
         return self.values[program.z]
+
+    def update(self):
+        """What a step changes besides the parameters: running statistics."""
+        for each in self.program.update:
+            self._carry_out(each)
 
     def backward(self, dZ, input_gradient=True):
         """The gradient with respect to X; those of the parameters go where they belong."""
         program = self.program
-        self.values[program.dz] = dZ
+        self.values[program.dz] = np.ascontiguousarray(dZ)
         if not input_gradient and self._for_parameters is None:
             self._for_parameters = for_parameters(program)
         for each in program.backward if input_gradient else self._for_parameters:
@@ -219,7 +226,7 @@ class Steps:
     def _make(self, step, l2, average_keep, layer_norms):
         turns = self.turns
         weight = turns.weight(step)
-        Z = self.interpreter.forward(turns.gather(step))
+        Z = self.interpreter.forward(turns.gather(step), update=False)
         loss, dZ = turns.compute_loss(step, Z)
         self.interpreter.backward(dZ, input_gradient=False)
         penalty = self._penalize(l2 * (1 / weight if weight > 0 else 0.0)) if l2 > 0 else 0.0
@@ -228,6 +235,7 @@ class Steps:
                             for start, size in self.layers]
         if self.update is not None:
             turns.update(step, loss, penalty)
+            self.interpreter.update()
         if self.average is not None:
             kernels.running_average(self.average, self.parameters, average_keep)
         if self.metric is not None:
