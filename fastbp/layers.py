@@ -698,6 +698,14 @@ class Embedding(Layer):
         """How many codes there are."""
         return self.parameter_shapes["table"][0]
 
+    def check_dtype(self, dtype):
+        """Raise ValueError unless numbers of a network's dtype can tell all codes apart."""
+        most = 2 ** (np.finfo(dtype).nmant + 1)
+        if self.n_categories > most:
+            raise ValueError(f"n_categories: expected at most {most:,} in a network of {dtype}, "
+                             f"which cannot tell more codes apart, got {self.n_categories:,}"
+                             + ('; use dtype="float64"' if dtype == np.float32 else ""))
+
     def initialize(self, rng):
         shape = self.parameter_shapes["table"]
         table = rng.standard_normal(shape) if self.init == "normal" else self.init(rng, *shape)

@@ -99,7 +99,7 @@ class Sequential(layers.LayerSequence):
     def layers(self, layers):
         used = training.exclusive_use("network", self)
         try:
-            self._place(checked_layers(layers, self._layers), (2, self._assigned))
+            self._place(checked_layers(layers, self._own()), (2, self._assigned))
             self._assigned += 1
         finally:
             used.release()
@@ -137,6 +137,13 @@ class Sequential(layers.LayerSequence):
             raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
                                  f"layers and the dtype; assign other layers, or use astype")
 
+    def _own(self):
+        """All layers, with those that others consist of."""
+        own = list(self._layers)
+        for layer in own:  # which grows
+            own += [child for _, child in layer.children]
+        return own
+
     def _place(self, sequence, stream):
         """Put these layers into the network, whole or not at all.
 
@@ -145,6 +152,9 @@ class Sequential(layers.LayerSequence):
         n_in, n_out = chain(sequence)
         leaves = tuple(layers.leaves(sequence))
         fresh = [layer for _, layer in leaves if not (layer.bound or layer.initialized)]
+        for _, layer in leaves:
+            if isinstance(layer, layers.Embedding):
+                layer.check_dtype(self.dtype)
         self._check_size(leaves, fresh)
         new = {id(layer) for layer in fresh}
         try:
@@ -269,6 +279,7 @@ class Sequential(layers.LayerSequence):
         """
         X = checks.dense(self._rows("X", X), self.dtype)
         training = bool(training)
+        program.check_codes("X", X, self.codes(X.shape[1]))
         interpreter = self.programs.interpreter(X.shape[1], training)
         Z = interpreter.forward(X)
         if training:

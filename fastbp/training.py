@@ -942,7 +942,7 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     ImportError
         If SciPy is not installed.
     TypeError, ValueError
-        As `Sequential.fit`, or if the network drops out.
+        As `Sequential.fit`, or if the network drops out or has a BatchNorm.
     FloatingPointError
         If it ends with weights that are not finite.
 
@@ -960,6 +960,9 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
     if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for _, layer in network.leaves):
         raise ValueError("network: expected one without dropout, whose loss would be another in "
                          "each evaluation; use fit")
+    if network.buffers.size:
+        raise ValueError("network: expected one without BatchNorm, whose running statistics no "
+                         "evaluation of the loss moves; use fit, or LayerNorm")
     data = Dataset(network, X, y, loss, sample_weight)
     run = Training(network, data, None, 1, len(data), History(), l2)
     # Weights before biases, as in scikit-learn, so that SciPy's sums round alike.

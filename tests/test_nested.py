@@ -331,7 +331,7 @@ def test_bad_codes_in_other_numbers(dtype):
                 call(net, name, np.array([[0], [4]], kind))
     for code in (-1, 4):
         for options in ({}, {"training": False}):
-            with pytest.raises(ValueError, match=rf"codes: .*got {code}.* in row 0$"):
+            with pytest.raises(ValueError, match=rf"column 0, the codes .*got {code}.* in row 0$"):
                 net.forward([[code]], **options)
 
 
@@ -454,3 +454,28 @@ def test_statistics_that_are_missing_or_of_another_shape(tmp_path):
     rewritten(path, lambda text: text.replace('"n": 2', '"n": 3'))
     with pytest.raises(ValueError, match=r"^path: .*of shape \[2\], expected"):
         fb.load(path)
+
+
+def test_lbfgs_has_no_running_statistics():
+    net = fb.Sequential([fb.Dense(3, 4), fb.BatchNorm(4), fb.Dense(4, 1)])
+    with pytest.raises(ValueError, match=r"^network: expected one without BatchNorm"):
+        fb.training.lbfgs(net, np.eye(3), np.ones(3), loss=fb.MeanSquaredError())
+
+
+def test_more_codes_than_the_dtype_can_tell_apart(monkeypatch):
+    big = fb.Embedding(2**24 + 1, 1)
+    monkeypatch.setattr(fb.Layer, "allocate", lambda layer, dtype: pytest.fail("allocated"))
+    with pytest.raises(ValueError, match=r"^n_categories: .*float64"):
+        fb.Sequential([big], "float32")
+
+
+def test_a_layer_that_is_taken_out_of_another():
+    net = fb.Sequential([fb.Residual([fb.Dense(3, 3, init=lambda rng, n, m: np.eye(3))])], seed=0)
+    net.layers = [net.layers[0].layers[0]]
+    np.testing.assert_array_equal(net.predict(np.eye(3)), np.eye(3))
+
+
+def test_forward_by_hand_names_the_column_of_a_code():
+    net = fb.Sequential([fb.Columns([(0, []), (1, fb.Embedding(4, 2))])], seed=0)
+    with pytest.raises(ValueError, match=r"^X: .*column 1.*got 4.0 in row 0"):
+        net.forward(np.array([[0.5, 4]]))

@@ -355,9 +355,9 @@ cdef class Steps:
 
     def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[:, ::1] rates, const double[:, ::1] attributes, double average_keep,
-            double weight_decay, double clip_norm, double l2, long steps_before, const uint64_t[:, ::1] random,
-            double[:, ::1] step_stats, double[::1] metric_sums, const double[::1] metric_mean,
-            double[::1] layer_norms):
+            double weight_decay, double clip_norm, double l2, long steps_before,
+            const uint64_t[:, ::1] random, double[:, ::1] step_stats, double[::1] metric_sums,
+            const double[::1] metric_mean, double[::1] layer_norms):
         """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
 
         Parameters
@@ -570,10 +570,9 @@ cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
     run_steps(run, me, <double *>run.frame.code.parameters, <double *>run.frame.code.gradients)
 
 
-cdef inline void leave(Run *run, const fbp_worker *me, int stage, int i,
-                       Py_ssize_t step) noexcept nogil:
-    """Note where Python, and then the next team, goes on."""
-    if me.part == 0:
+cdef inline void leave(Run *run, fbp_worker *me, int stage, int i, Py_ssize_t step) noexcept nogil:
+    """Note where Python, and then the next team, goes on: once all have read where they began."""
+    if fbp_barrier(me) and me.part == 0:
         run.stage, run.i, run.step, run.turn = stage, i, step, True
 
 
