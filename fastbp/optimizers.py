@@ -277,7 +277,11 @@ class Optimizer(checks.Validated):
 
     def is_for(self, parameters):
         """Whether there is a state, and it was made for this very array."""
-        return self._parameters is parameters and self.state.keys() >= set(self.state_names)
+        if self._parameters is not parameters or not self.state.keys() >= set(self.state_names):
+            return False
+        arrays = [self.state[name] for name in self.state_names]
+        return all(type(array) is np.ndarray and array.dtype == parameters.dtype
+                   and array.shape == parameters.shape for array in arrays)
 
     def start(self, parameters):
         """Make the state for `parameters`, unless it is theirs already."""

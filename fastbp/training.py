@@ -587,6 +587,9 @@ class Training:
 
     def loss_and_gradients(self):
         """The loss of all rows together, and the penalty; the gradients go to the network."""
+        if self._optimizer is not None:
+            raise RuntimeError("Training.loss_and_gradients: expected a training without an "
+                               "optimizer, whose steps would be another's")
         self._data.check_unchanged()
         n = len(self._data)
         step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))

@@ -450,6 +450,7 @@ cdef class Steps:
         run.stage, run.i, run.step, run.done = GATHER, 0, first, False
         run.in_time, run.turn = True, True
         run.deadline = seconds() + SECONDS_PER_RUN
+        cdef Py_ssize_t made_before = self.made
         # Fewer, if that is what somebody wants by now, or this is a fork.
         cdef int threads = min(self.threads, threads_for(self.work))
         try:
@@ -460,15 +461,21 @@ cdef class Steps:
                 if run.turn:
                     self.take_turn(&run)
         finally:
-            self.made += run.made
-            self.updates += run.updates
-        return run.made
+            self.count(&run)
+        return self.made - made_before
+
+    cdef void count(self, Run *run):
+        """Add the steps made since it was last asked."""
+        self.made += run.made
+        self.updates += run.updates
+        run.made = run.updates = 0
 
     cdef int take_turn(self, Run *run) except -1:
         """Have Python do what is Python's to do at this stage."""
         cdef Plan *plan = &self.plan
         step = run.step
         run.done = True
+        self.count(run)  # of which an optimizer wants to know before its next step
         if run.no_label or run.no_row or run.frame.bad_code:
             self.turns.refuse(step)
             raise ValueError("X, y: expected data that stay as they were when they were checked")

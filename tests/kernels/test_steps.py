@@ -498,3 +498,19 @@ def test_weights_that_somebody_made_infinite_stop_a_training_with_decay(monkeypa
         net.fit(np.ones((8, 3)), np.zeros((8, 2)), loss=fb.MeanSquaredError(), epochs=1,
                 optimizer=fb.SGD(0.0, weight_decay=0.01))
     assert net.parameters.tobytes() == before.tobytes()
+
+
+def test_an_update_in_python_after_compiled_ones_counts_them():
+    """A step that may make a weight infinite is the optimizer's own, which has to know which."""
+    X = np.ones((4, 2))
+    X[2] = 1e153
+    found = []
+    for new_steps in (training.new_steps, reference.new_steps):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "new_steps", new_steps)
+            net = fb.Sequential([fb.Dense(2, 1)], "float64", seed=0)
+            optimizer = fb.Adam(100.0, clip_norm=1.0)
+            net.fit(X, np.zeros(4), loss=fb.MeanAbsoluteError(), optimizer=optimizer, epochs=2,
+                    batch_size=1, shuffle=False)
+            found.append((net.parameters.tobytes(), optimizer.steps))
+    assert found[0] == found[1]
