@@ -515,7 +515,8 @@ class Training:
         loss = checks.compiled_form(data.loss)
         programs = network.programs
         if optimizer is not None:
-            if not optimizer.is_for(programs.parameters):
+            is_checked = not optimizer.is_for(programs.parameters)
+            if is_checked:
                 optimizer.start(programs.parameters)
             groups = optimizer.group_parts(programs.parameters.size)
             update = checks.compiled_form(optimizer) or "python"
@@ -530,8 +531,8 @@ class Training:
                      *map(id, (data.y, average, *state))]
         if made_from == self._compiled_from:
             return
-        if optimizer is not None:
-            optimizer.start(programs.parameters)  # which checks its state
+        if optimizer is not None and not is_checked:
+            optimizer.start(programs.parameters)
         self._compiled = new_steps(
             programs, data.X.shape[1], parameters=programs.parameters,
             gradients=programs.gradients,

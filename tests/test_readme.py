@@ -58,8 +58,21 @@ def test_the_grid_search(names):
     assert (names["folder"] / "estimators.png").stat().st_size > 20_000
 
 
+def test_networks_that_are_no_chain(names):
+    loss = names["deep"].history["loss"]
+    assert loss[-1] < loss[0]
+    X = np.array([[0.5, -1.0, 6, 11], [0.1, 2.0, 0, 0]])
+    assert names["table"].predict(X).shape == (2, 1)
+
+
+def test_the_layer_that_is_lowered(names):
+    (check,) = names["printed"][5]
+    assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
+    assert "in Python" not in names["gated"].program(loss=fb.SoftmaxCrossEntropy())
+
+
 def test_the_layer_of_ones_own(names):
-    (check,) = names["printed"][3]
+    (check,) = names["printed"][4]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     net, X, y = names["net"], names["X"], names["y"]
     assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Tanh", "Scale", "Dense"]
@@ -120,6 +133,18 @@ def test_the_three_steps_to_where_dW_is_computed():
         code = (ROOT / re.search(r"\]\(([^)]+)\)", step)[1]).read_text(encoding="utf-8")
         for word in words:
             assert word in code
+
+
+def test_the_path_of_one_batch():
+    """At most ten hops, each a function in the file that it links to."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text[text.index("## The path of one batch") : text.index("## Adding an operation")]
+    hops = re.findall(r"^\d+\. \[`[^`]+`\]\(([^)]+)\),\s+`(\w+)`", section, re.MULTILINE)
+    assert 5 <= len(hops) <= 10
+    assert len(hops) == len(re.findall(r"^\d+\. ", section, re.MULTILINE))
+    for path, function in hops:
+        code = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"(def|cdef \w+|INLINE void) {function}\(", code), (path, function)
 
 
 def test_the_table_has_every_layer_loss_and_optimizer():
