@@ -28,8 +28,7 @@ static void add(ptrdiff_t n, const real *X, const real *Y, real *Z, int gradient
 }
 
 /* average = keep average + (1 - keep) X */
-static void running_average(ptrdiff_t n, real *average, const real *X, double keep,
-                            double weight)
+static void running_average(ptrdiff_t n, real *average, const real *X, double keep, double weight)
 {
     const vec kept = v_splat((real)keep), rest = v_splat((real)weight);
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
