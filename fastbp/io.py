@@ -143,6 +143,8 @@ def _described(value):
     if isinstance(value, built_in.Layer):
         return {"type": type(value).__name__, "config": _described(value.config())}
     if isinstance(value, dict):
+        if set(value) == {"type", "config"}:
+            raise ValueError("a dict of `type` and `config` would be read as a layer")
         return {key: _described(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_described(each) for each in value]

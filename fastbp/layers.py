@@ -869,7 +869,8 @@ def _columns(name, columns):
     if isinstance(columns, slice):
         if columns.start is None or columns.stop is None or columns.step not in (None, 1):
             raise ValueError(f"{name}: expected a slice with a start and a stop, got {columns}")
-        columns = range(columns.start, columns.stop)
+        columns = range(*(checks.integer(f"{name}: {end}", getattr(columns, end), 0)
+                          for end in ("start", "stop")))
     elif not isinstance(columns, str) and np.ndim(columns) == 0:
         columns = [columns]
     columns = [checks.integer(f"{name}: a column", column, 0) for column in columns]

@@ -368,7 +368,8 @@ class Sequential(layers.LayerSequence):
                 return Z
         X = self._rows("X", X)
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
-                          parameters=self._parameters, **checks.memory("X", X))
+                          parameters=self._parameters, gradients=self._gradients,
+                          buffers=self._buffers, **checks.memory("X", X))
         executor = programs.executor(X.shape[1], activation)
         for start, chunk in self._chunks(X):
             try:

@@ -93,8 +93,8 @@ class Group(checks.Validated):
 
 
 def _groups(name, value):
-    if isinstance(value, Group) or not all(isinstance(group, Group) for group in value):
-        raise TypeError(f"{name}: expected a list of Group, got {value!r}")
+    if not isinstance(value, list | tuple) or not all(isinstance(group, Group) for group in value):
+        raise TypeError(f"groups: expected a list of Group, got {value!r}")
     return tuple(value)
 
 
@@ -153,6 +153,10 @@ class Optimizer(checks.Validated):
         """Parameters with a learning rate or a decay of their own."""
         return self._groups
 
+    @groups.setter
+    def groups(self, groups):
+        self._groups, self._parts = groups, None
+
     def assign(self, network):
         """Find out which of a network's parameters are in which of the groups.
 
@@ -171,6 +175,10 @@ class Optimizer(checks.Validated):
                     size += before
                 parts.append((start, size, group))
                 start += size
+        for group in self._groups:
+            if not any(part[2] is group for part in parts):
+                raise ValueError(f"groups: expected each to have some parameters, got {group!r}, "
+                                 f"which has none of this network's")
         self._parts = parts
 
     def group_parts(self, n):

@@ -473,7 +473,11 @@ class Training:
             return self._average
         if self._optimizer is None or self._optimizer.averaged is None:
             return None
-        return self._optimizer.state.get(self._optimizer.averaged)
+        average, parameters = (self._optimizer.state.get(self._optimizer.averaged),
+                               self._network.parameters)
+        fits = (isinstance(average, np.ndarray) and average.shape == parameters.shape
+                and average.dtype == parameters.dtype)
+        return average if fits else None  # which the next step says
 
     def use_average(self):
         """Give the network the average of the parameters, if there is one."""
@@ -484,8 +488,21 @@ class Training:
 
     def use_trained(self):
         """Give the network the parameters that are being trained."""
-        if self._aside is not None:
-            self._network.parameters[...], self._aside = self._aside, None
+        if self._aside is None:
+            return
+        parameters, average = self._network.parameters, self.average()
+        if average is None or np.array_equal(parameters, average):
+            parameters[...] = self._aside
+        else:  # somebody has set them; it goes on from there
+            self._forget_average()
+        self._aside = None
+
+    def _forget_average(self):
+        """Have averages begin with the network's parameters."""
+        if self._average is not None:
+            self._average[...] = self._network.parameters
+        for name in self._optimizer.copies:
+            self._optimizer.state[name][...] = self._network.parameters
 
     @property
     def trained(self):
@@ -501,7 +518,7 @@ class Training:
             As `trained` was; without it, what the optimizer says.
         """
         network, optimizer = self._network, self._optimizer
-        if trained is None and optimizer.averaged is not None:
+        if trained is None and optimizer.averaged is not None and optimizer.steps > 0:
             optimizer.start(network.parameters)
             trained = optimizer.trained() if optimizer.steps > 0 else None
         if trained is not None:

@@ -517,3 +517,48 @@ def test_a_training_with_averages_or_groups_is_resumed(make, tmp_path):
     assert resumed == whole
     for name, array in state.items():
         assert array.tobytes() == resumed_state[name].tobytes(), name
+
+
+@pytest.mark.parametrize("options", [
+    lambda: {"optimizer": fb.ScheduleFreeAdamW(1e-3)},
+    lambda: {"optimizer": fb.Adam(1e-3), "ema": 0.5},
+])
+@pytest.mark.parametrize("when", ["between", "on_train_begin", "on_epoch_end"])
+def test_averages_begin_anew_where_somebody_sets_the_weights(options, when):
+    X, Y, options = np.ones((64, 4)), np.ones((64, 2)), options()
+    net = fb.Sequential([fb.Dense(4, 2)], seed=0)
+
+    class Zero(fb.Callback):
+        def on_train_begin(self, training):
+            if when == "on_train_begin":
+                net.parameters[...] = 0
+
+        def on_epoch_end(self, training):
+            if when == "on_epoch_end" and training.epoch == 0:
+                net.parameters[...] = 0
+
+    if when == "between":
+        net.fit(X, Y, loss=fb.MeanSquaredError(), epochs=2, **options)
+        net.parameters[...] = 0
+    net.fit(X, Y, loss=fb.MeanSquaredError(), epochs=2, batch_size=64, callbacks=[Zero()],
+            **options)
+    assert 0 < abs(net.parameters).max() < 0.01
+
+
+def test_a_wrong_average_changes_no_weight():
+    net = fb.Sequential([fb.Dense(4, 2)], seed=0)
+
+    def spoil(training):
+        training.optimizer.state["x"] = np.zeros(1, "f4")
+
+    with pytest.raises(ValueError, match=r"^state\['x'\]"):
+        net.fit(np.ones((8, 4)), np.ones((8, 2)), loss=fb.MeanSquaredError(), epochs=3,
+                optimizer=fb.ScheduleFreeAdamW(), callbacks=[spoil])
+    assert abs(net.parameters).max() > 0.1
+
+
+def test_a_group_of_nothing():
+    optimizer = fb.Adam()
+    optimizer.groups = [fb.Group("bias", learning_rate=9.0)]
+    with pytest.raises(ValueError, match=r"^groups: .*'bias'.*none of this network's"):
+        a_training(optimizer)

@@ -464,3 +464,94 @@ for loop.new_steps in (loop.new_steps, reference.new_steps):
         refused(ValueError, "overlaps", fit, change, network=net, optimizer=fb.Adam())
         assert np.isfinite(net.parameters).all()
 """)
+
+
+# Programs of layers of one's own
+
+
+def test_a_layer_that_resizes_what_is_predicted():
+    run("""
+once = []
+class Resizes(fb.Layer):
+    def forward(self, Z, training=True):
+        while once:
+            once.pop().resize((1, 1), refcheck=False)
+        return Z * 1
+    def backward(self, dZ):
+        return dZ
+own = fb.Sequential([Resizes(), fb.Dense(32, 64)])
+for which in (0, 1):
+    given = np.ones((200000, 32), "f4"), np.ones((200000, 64), "f4")
+    once.append(given[which])
+    refused(ValueError, "expected the array as it was", own.predict, given[0], out=given[1])
+""")
+
+
+def test_instructions_that_have_no_place_in_a_program():
+    run("""
+class Draws(fb.Layer):
+    def lower(self, builder, x):
+        return builder.op("dropout", x, layer=self, rate=0.5)
+own = fb.Sequential([fb.Dense(8, 8), Draws(), fb.Dense(8, 4)])
+fit(network=own)
+refused(ValueError, "dropout: expected it in a program for training", own.predict, X)
+class Forgets(fb.Layer):
+    def lower(self, builder, x):
+        return builder.op("dropout", x, rate=0.5)
+own = fb.Sequential([fb.Dense(8, 8), Forgets(), fb.Dense(8, 4)])
+refused(ValueError, "layer=self", fit, network=own)
+class After(fb.Layer):
+    def lower(self, builder, x):
+        if builder.training:
+            builder.after_step("python", x, layer=self, sizes={"n": 8})
+        return x
+own = fb.Sequential([fb.Dense(8, 8), After(), fb.Dense(8, 4)])
+refused(ValueError, "in Python after a step", fit, network=own)
+class Looks(fb.Layer):
+    def lower(self, builder, x):
+        builder.op("relu", x)
+        return x
+own = fb.Sequential([Looks()])
+assert own.predict(X).tobytes() == X.tobytes()
+class Keeps(fb.Layer):
+    def __init__(self, n):
+        super().__init__(n, n)
+        self.inner = fb.Dense(n, n)
+    def lower(self, builder, x):
+        return builder.layer(0, self.inner, x)
+own = fb.Sequential([fb.Dense(8, 8), Keeps(8)])
+refused(ValueError, "Container", own.predict, X)
+class Overwrites(fb.Layer):
+    def lower(self, builder, x):
+        h = builder.op("tanh", x)
+        builder.op("exp", x, out=h)
+        return h
+refused(ValueError, "expected no `out`", fb.Sequential([fb.Dense(8, 4), Overwrites()]).predict, X)
+class Nothing(fb.Layer):
+    def lower(self, builder, x):
+        pass
+refused(TypeError, "lower returned None", fb.Sequential([fb.Dense(8, 4), Nothing()]).predict, X)
+class Ends(fb.Layer):
+    def lower(self, builder, x):
+        return builder.op("softmax", x)
+own = fb.Sequential([fb.Dense(8, 4), Ends()])
+assert np.allclose(own.predict(X).sum(axis=1), 1)
+refused(NotImplementedError, "softmax has no gradient", fit, network=own)
+norm = fb.Sequential([fb.Dense(8, 4), fb.BatchNorm(4)])
+refused(ValueError, "out overlaps buffers", norm.predict, X[:1],
+        out=norm.layers[1].mean.reshape(1, 4))
+""")
+
+
+def test_indices_that_are_none():
+    run(MAKES + """
+good = described()
+for i in (0, -1):
+    for index in (-1, -2, 99):
+        each = list(good["forward"][i])
+        each[1] = [index, *each[1][1:]]
+        changed = list(good["forward"])
+        changed[i] = tuple(each)
+        refused(ValueError, "expected indices", executor.Executor, **good | {"forward": changed})
+refused(ValueError, "arena: expected", executor.Executor, **good | {"arena": 2**62})
+""")

@@ -90,7 +90,8 @@ cdef class Executor:
     cdef Instruction *_instructions(self, instructions, values) except NULL
     cdef int _count_work(self, const Instruction *each, int i) except -1
     cdef bint takes(self, array, Py_ssize_t columns)
-    cdef int run(self, const void *X, Py_ssize_t rows, void *Z) except -1
-    cdef int run_in_turns(self, Call *call, bint single) except -1
+    cdef bint is_apart(self, out)
+    cdef int run(self, X, out, Py_ssize_t rows) except -1
+    cdef int run_in_turns(self, Call *call, bint single, list given) except -1
     cdef int check(self) except -1
     cdef int call(self, Frame *frame, int i) except -1

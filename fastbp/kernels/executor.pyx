@@ -129,6 +129,8 @@ cdef class Executor:
         self.array = self.borrowed[0]
         code.gradients = self._borrow("gradients", gradients)
         code.buffers = self._borrow("buffers", buffers)
+        if not (0 <= arena < 2**40 and 0 <= arena_per_row < 2**40):
+            raise ValueError(f"arena: expected sizes below 2**40, got {arena} and {arena_per_row}")
         sizes = {"parameter": parameters.size, "gradient": parameters.size,
                  "buffer": buffers.size}
         code.values = self._places(values, sizes, arena, arena_per_row)
@@ -153,6 +155,7 @@ cdef class Executor:
         code.forward = len(forward)
         code.backward = code.forward + len(backward)
         code.update = code.backward + len(update)
+        code.dz = dz
         code.instructions = self._instructions([*forward, *backward, *update], values)
         self.ready = True
 
@@ -220,6 +223,15 @@ cdef class Executor:
             if op is None:
                 raise ValueError(f"instructions: expected an operation of ops.def at {i}, got "
                                  f"{name!r}")
+            used = [*reads, *writes, *([] if relu_mask is None else [relu_mask])]
+            if not reads or not all(0 <= j < len(values) for j in used):
+                raise ValueError(f"{name}: expected indices of {len(values)} values at {i}, got "
+                                 f"{used}")
+            if name in ("dropout", "dropout_backward") and self.code.dz < 0:
+                raise ValueError(f"{name}: expected it in a program for training alone; lower it "
+                                 f"where builder.training is true")
+            if name.startswith("python") and i >= self.code.backward:
+                raise ValueError(f"{name}: expected nothing that runs in Python after a step")
             wanted = bool(writes) or name != "python_backward"
             ops.sizes(op, [shapes[j] for j in reads],
                       [shapes[j] for j in writes] if wanted else None)
@@ -327,11 +339,19 @@ cdef class Executor:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
         elif not (self.takes(out, self.code.n_out) and cnp.PyArray_DIM(out, 0) == shape[0]
                   and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)
-                  and apart(self.array.array, out)):
+                  and self.is_apart(out)):
             return None
         self.array.check()
-        self.run(cnp.PyArray_DATA(X), shape[0], cnp.PyArray_DATA(out))
+        self.run(X, out, shape[0])
         return out
+
+    cdef bint is_apart(self, out):
+        """Whether an array shares no memory with the network's."""
+        cdef Borrowed array
+        for array in self.borrowed:
+            if not apart(array.array, out):
+                return False
+        return True
 
     def accepts(self, X):
         """Whether X is a plain contiguous array of the network's dtype and columns, with at
@@ -352,18 +372,18 @@ cdef class Executor:
                 and cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_ISALIGNED(array)
                 and cnp.PyArray_ISNOTSWAPPED(array))
 
-    cdef int run(self, const void *X, Py_ssize_t rows, void *Z) except -1:
+    cdef int run(self, X, out, Py_ssize_t rows) except -1:
         """The way forward, for prediction."""
         cdef bint single = self.typenum == cnp.NPY_FLOAT
         cdef Call call
         call.code = &self.code
-        call.X, call.Z, call.rows = X, Z, rows
+        call.X, call.Z, call.rows = cnp.PyArray_DATA(X), cnp.PyArray_DATA(out), rows
         call.no_memory = call.bad_code = False
         cdef double work = <double>rows * self.work_per_row
         call.work_per_row = self.work_per_row
         call.large = work >= WORK_FOR_WORKSPACE
         if self.in_python:
-            self.run_in_turns(&call, single)
+            self.run_in_turns(&call, single, [Borrowed("X", X), Borrowed("out", out)])
         elif work < WORK_WORTH_A_THREAD:
             run_team(1, predict_floats if single else predict_doubles, &call)
         else:
@@ -376,12 +396,13 @@ cdef class Executor:
                                    "embedding has")
         return 0
 
-    cdef int run_in_turns(self, Call *call, bint single) except -1:
+    cdef int run_in_turns(self, Call *call, bint single, list given) except -1:
         """As `run`, where some instructions are Python's: all threads at one chunk of rows."""
         cdef size_t size = sizeof(float) if single else sizeof(double)
         cdef Py_ssize_t chunk = max(1, min(call.rows, PYTHON_CHUNK_ROWS)), first = 0
         cdef int threads = threads_for(<double>chunk * self.work_per_row)
         cdef Code *code = &self.code
+        cdef Borrowed array
         dtype = np.dtype(np.float32 if single else np.float64)
         arena = np.empty(code.arena + code.arena_per_row * chunk + 16, dtype)
         workspace = np.empty(threads * FBP_WORKSPACE, dtype)
@@ -404,7 +425,12 @@ cdef class Executor:
                     run_team(threads, turn_floats if single else turn_doubles, &turn)
                 if turn.i < turn.stop:
                     self.call(&turn.frame, turn.i)
+                    for array in given:  # whatever Python has done to them
+                        array.check()
                     turn.i += 1
+            if code.z == code.x:
+                memcpy(<char *>call.Z + first * code.n_out * size, turn.frame.at[code.x],
+                       turn.frame.rows * code.n_out * size)
             first += turn.frame.rows
         call.bad_code = turn.frame.bad_code
         return 0
@@ -493,7 +519,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
         if execute(&frame, 0, code.forward, &alone,
                    arena + room if call.large else <real *>NULL) < code.forward:
             break
-        if code.forward == 0:
+        if code.z == code.x:
             memcpy(Z + first * code.n_out, X + first * code.n_in,
                    frame.rows * code.n_out * sizeof(real))
         first += frame.rows

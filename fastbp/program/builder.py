@@ -31,7 +31,7 @@ class Builder:
     def __init__(self, training=False, places=None):
         self.training = training
         self.instructions, self.update = [], []
-        self._places = {} if places is None else places
+        self._places = places
         self._count, self.where = 0, ""
 
     def op(self, name, *reads, layer=None, sizes=None, out=None, columns=None, **attributes):
@@ -66,6 +66,13 @@ class Builder:
         op = ops.OPS.get(name)
         if op is None:
             raise ValueError(f"name: expected an operation of ops.def, got {name!r}")
+        if name.startswith("dropout") and layer is None:
+            raise ValueError(f"{name}: expected the layer whose key and step it takes, got None; "
+                             f"pass layer=self")
+        if out is not None and not (out.kind == "gradient" or (
+                out.kind == "buffer" and self.instructions is self.update)):
+            raise ValueError(f"{name}: expected no `out` but a buffer's in `after_step`, got "
+                             f"{out.name}")
         if tuple(attributes) != op.attributes:
             raise ValueError(f"{name}: expected the attributes {', '.join(op.attributes)}, got "
                              f"{', '.join(attributes)}")
@@ -103,6 +110,9 @@ class Builder:
         outer = self.where
         self.where = f"{outer}.{where}" if outer else str(where)
         z = self.python(layer, x) if runs_in_python(type(layer)) else layer.lower(self, x)
+        if not isinstance(z, Value):
+            raise TypeError(f"layer {self.where} ({layer!r}): lower returned {z!r}; expected the "
+                            f"value that the layer returns")
         self.where = outer
         return z
 
@@ -136,7 +146,13 @@ class Builder:
 
     def _part(self, kind, layer, name, shape):
         rows, columns = shape if len(shape) == 2 else (1, *shape)
-        place = self._places.get((id(layer), name), 0)
+        place = 0
+        if self._places is not None:
+            place = self._places.get((id(layer), name))
+            if place is None:
+                raise ValueError(f"{layer!r}: expected a layer of the network, got one that a "
+                                 f"layer keeps to itself; derive that from "
+                                 f"fastbp.layers.Container, which names its parts")
         full_name = f"{self.where}.{name}" if self.where else name
         return Value(full_name, kind, rows, columns, (layer, name),
                      needs_gradient=kind == "parameter", place=place)

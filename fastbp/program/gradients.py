@@ -61,6 +61,9 @@ def add_backward(builder, program):
         builder.where = each.where
         dZ = back.of(each.writes[0])
         if dZ is not None and any(value.needs_gradient for value in (*each.reads, *each.writes)):
+            if each.op not in RULES:
+                raise NotImplementedError(f"layer {each.where}: {each.op} has no gradient; it is "
+                                          f"for prediction alone")
             RULES[each.op](back, each, dZ)
     program.dx = back.of(program.x)
 
