@@ -448,9 +448,9 @@ class Sequential(layers.LayerSequence):
         ----------
         X : array_like of shape (rows, n_in)
             Not copied; minibatches are gathered from it, and converted if they are of
-            another dtype than the network.  Half precision and another machine's byte
-            order go layer by layer, which is slower.  SciPy's sparse arrays will do, and
-            are made dense a minibatch at a time.
+            another dtype than the network.  Rows of half precision, or in another
+            machine's byte order, are gathered in Python, which is slower.  SciPy's sparse
+            arrays will do, and are made dense a minibatch at a time.
         y : array_like
             Targets, as `loss` takes them: labels of shape (rows,) for
             `SoftmaxCrossEntropy`, numbers of shape (rows, n_out) for the others, or

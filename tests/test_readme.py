@@ -135,18 +135,6 @@ def test_the_three_steps_to_where_dW_is_computed():
             assert word in code
 
 
-def test_the_path_of_one_batch():
-    """At most ten hops, each a function in the file that it links to."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text[text.index("## The path of one batch") : text.index("## Adding an operation")]
-    hops = re.findall(r"^\d+\. \[`[^`]+`\]\(([^)]+)\),\s+`(\w+)`", section, re.MULTILINE)
-    assert 5 <= len(hops) <= 10
-    assert len(hops) == len(re.findall(r"^\d+\. ", section, re.MULTILINE))
-    for path, function in hops:
-        code = (ROOT / path).read_text(encoding="utf-8")
-        assert re.search(rf"(def|cdef \w+|INLINE void) {function}\(", code), (path, function)
-
-
 def test_the_table_has_every_layer_loss_and_optimizer():
     rows = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
     kinds = [fb.Layer, fb.Loss, fb.Optimizer]
