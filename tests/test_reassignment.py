@@ -555,3 +555,36 @@ for i in (0, -1):
         refused(ValueError, "expected indices", executor.Executor, **good | {"forward": changed})
 refused(ValueError, "arena: expected", executor.Executor, **good | {"arena": 2**62})
 """)
+
+
+def test_gradients_that_no_rule_has():
+    """They would be written where another layer's belong, or be left out."""
+    run("""
+class By(fb.Layer):
+    def __init__(self, what):
+        super().__init__(4, 4, g=(4,))
+        self.add_buffers(fixed=(4,))
+        self.what = what
+    def initialize(self, rng):
+        self.g, self.fixed = 1, 1
+    def lower(self, builder, x):
+        g, fixed = builder.parameter(self, "g"), builder.buffer(self, "fixed")
+        mean, variance = builder.op("column_moments", x)
+        rstd = builder.op("inverse_sqrt", variance, epsilon=1e-5)
+        normal, row_rstd = builder.op("normalize_rows", x, epsilon=1e-5, center=1.0)
+        z = {"buffer": lambda: builder.op("scale", x, fixed, gradient=0.0),
+             "value": lambda: builder.op("scale", x, rstd, gradient=0.0),
+             "rstd": lambda: builder.op("join", row_rstd, row_rstd, row_rstd, row_rstd),
+             "others": lambda: builder.op("normalize_columns", normal, mean, rstd),
+             "fixed": lambda: builder.op("normalize_columns", x, fixed, rstd),
+             "own": lambda: builder.op("normalize_columns", x, mean, rstd)}[self.what]()
+        return builder.op("scale", z, g, gradient=0.0)
+for what in ("buffer", "value", "rstd", "others", "fixed"):
+    own = fb.Sequential([fb.Dense(8, 4), By(what), fb.Dense(4, 4)], seed=0)
+    assert own.predict(X).shape == (300, 4)  # which needs none
+    before = own.parameters.copy()
+    refused(NotImplementedError, "layer 1: ", fit, network=own)
+    refused(NotImplementedError, "layer 1: ", own.forward, X)
+    assert own.parameters.tobytes() == before.tobytes()
+fit(network=fb.Sequential([fb.Dense(8, 4), By("own"), fb.Dense(4, 4)], seed=0))
+""")

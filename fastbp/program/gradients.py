@@ -39,6 +39,12 @@ class Backward:
 
     def write(self, parameter, name, *reads, **options):
         """Add an instruction that writes the gradient with respect to a parameter."""
+        if parameter.kind != "parameter":
+            raise NotImplementedError(
+                f"layer {self._builder.where}: expected a parameter where {parameter.name}, "
+                f"{'an' if parameter.kind == 'input' else 'a'} {parameter.kind}, is read, whose "
+                f"gradient {name} would write"
+            )
         if parameter.owner in self._written:
             raise NotImplementedError(f"{parameter.name}: a parameter that two instructions read")
         self._written.add(parameter.owner)
@@ -60,12 +66,34 @@ def add_backward(builder, program):
     for each in reversed(program.forward):
         builder.where = each.where
         dZ = back.of(each.writes[0])
+        if each.op in SEVERAL and any(back.of(value) is not None for value in each.writes[1:]):
+            raise NotImplementedError(f"layer {each.where}: only the first value that {each.op} "
+                                      f"writes has a gradient")
+        if each.op == "normalize_columns":
+            _check_own_moments(program, each)
         if dZ is not None and any(value.needs_gradient for value in (*each.reads, *each.writes)):
             if each.op not in RULES:
                 raise NotImplementedError(f"layer {each.where}: {each.op} has no gradient; it is "
                                           f"for prediction alone")
             RULES[each.op](back, each, dZ)
     program.dx = back.of(program.x)
+
+
+# Operations that write more than one value, of which the rules know the first's gradient.
+SEVERAL = "normalize_rows", "column_moments"
+
+
+def _check_own_moments(program, each):
+    """Raise unless a value is normalised by its own mean and variance, as the rule supposes."""
+    made_by = {value: earlier for earlier in program.forward for value in earlier.writes}
+    X, mean, rstd = each.reads
+    root = made_by.get(rstd)
+    moments = made_by.get(mean)
+    if (root is None or root.op != "inverse_sqrt" or moments is None
+            or moments.op != "column_moments" or moments.reads[0] is not X
+            or mean is not moments.writes[0] or root.reads[0] is not moments.writes[1]):
+        raise NotImplementedError(f"layer {each.where}: normalize_columns has a gradient where the "
+                                  f"mean and the variance are those of {X.name} alone")
 
 
 def for_parameters(program):
