@@ -3,7 +3,7 @@
     python bench/fuzz_calls.py --sequences 100000
 
 Each sequence is played twice in a process of its own: once as usual, with any instruction set and
-number of threads, and once with the compiled forms switched off, layer by layer.  Both have to
+number of threads, and once by the reference interpreter, in Python.  Both have to
 come to the same bits and the same kinds of errors after every action, also those within callbacks.
 Not allowed are the end of the process, other errors than those in EXPECTED, and NaN or infinity
 where no such number, and no enormous one, was accepted before.  `--show N` plays one sequence and

@@ -1,8 +1,8 @@
-"""Layers: what a network is made of, each a few lines over its kernels.
+"""Layers: what a network is made of, each a few instructions of a program.
 
-A layer maps a batch X (batch, n_in) to Z (batch, n_out).  ``forward(X)`` keeps what
-``backward(dZ)`` will need; ``backward`` takes the loss's gradient by Z, writes the
-gradients of the layer's parameters, and returns the gradient by X.
+A layer maps a batch X (batch, n_in) to Z (batch, n_out); `lower` says how.  By hand,
+``forward(X)`` keeps what ``backward(dZ)`` will need; ``backward`` takes the loss's gradient with
+respect to Z, writes those of the layer's parameters, and returns that with respect to X.
 
 Parameters and gradients are views into the two flat arrays of the network the layer is
 in: the array ``W`` has its gradient beside it as ``dW``.
@@ -44,9 +44,10 @@ class Layer(checks.Validated):
     """Base class of all layers, and of your own.
 
     A subclass calls ``super().__init__()`` with its sizes and the shapes of its
-    parameters, and defines `forward` and `backward`; if it has parameters, `initialize`
-    too.  What `forward` keeps for `backward` belongs in ``self.cache``.  In a network both
-    are given read-only arrays, and what they return is checked for its shape and dtype.
+    parameters, and defines `forward` and `backward`, or `lower` in place of both; if it has
+    parameters, `initialize` too.  What `forward` keeps for `backward` belongs in
+    ``self.cache``.  In a network both are given read-only arrays, and what they return is
+    checked for its shape and dtype.
 
     Parameters
     ----------
@@ -476,7 +477,16 @@ class Dropout(Layer):
         return builder.op("dropout", x, layer=self, rate=self.rate) if builder.training else x
 
 
-class LayerNorm(Layer):
+class Columnwise(Layer):
+    """Base class of layers with a parameter for each of `n` columns, as many as they return."""
+
+    @property
+    def n(self):
+        """Columns."""
+        return self.n_in
+
+
+class LayerNorm(Columnwise):
     """Normalise each row, then scale and shift the columns: ``Z = N·gamma + beta``.
 
     ``N = (X - mean) / √(variance + epsilon)``, with the mean and the variance of the row.
@@ -506,11 +516,6 @@ class LayerNorm(Layer):
         super().__init__(n, gamma=(n,), beta=(n,))
         self.epsilon = epsilon
 
-    @property
-    def n(self):
-        """Columns."""
-        return self.n_in
-
     def initialize(self, rng):
         self.gamma = 1
 
@@ -520,7 +525,7 @@ class LayerNorm(Layer):
                           builder.parameter(self, "beta"))
 
 
-class RMSNorm(Layer):
+class RMSNorm(Columnwise):
     """Divide each row by its root mean square, then scale the columns: ``Z = N·gamma``.
 
     ``N = X / √(mean(X²) + epsilon)``.
@@ -548,11 +553,6 @@ class RMSNorm(Layer):
         super().__init__(n, gamma=(n,))
         self.epsilon = epsilon
 
-    @property
-    def n(self):
-        """Columns."""
-        return self.n_in
-
     def initialize(self, rng):
         self.gamma = 1
 
@@ -561,7 +561,7 @@ class RMSNorm(Layer):
         return builder.op("scale", normal, builder.parameter(self, "gamma"), gradient=0.0)
 
 
-class BatchNorm(Layer):
+class BatchNorm(Columnwise):
     """Normalise each column over the minibatch, then scale and shift it: ``Z = N·gamma + beta``.
 
     ``N = (X - mean) / √(variance + epsilon)``.  In training these are the minibatch's, and move
@@ -605,11 +605,6 @@ class BatchNorm(Layer):
         self.momentum = momentum
         self.epsilon = epsilon
 
-    @property
-    def n(self):
-        """Columns."""
-        return self.n_in
-
     def initialize(self, rng):
         self.gamma = 1
         self.variance = 1
@@ -627,7 +622,7 @@ class BatchNorm(Layer):
                           builder.parameter(self, "beta"))
 
 
-class PReLU(Layer):
+class PReLU(Columnwise):
     """Leaky ReLU whose slope for negative input is learned, a slope for each column.
 
     ``A = Z`` where Z > 0, ``slope·Z`` elsewhere.
@@ -654,11 +649,6 @@ class PReLU(Layer):
         n = checks.integer("n", n, 1)
         super().__init__(n, slope=(n,))
         self.initial_slope = initial_slope
-
-    @property
-    def n(self):
-        """Columns."""
-        return self.n_in
 
     def initialize(self, rng):
         self.slope = self.initial_slope
@@ -729,20 +719,7 @@ class LayerSequence:
 
 
 class Container(Layer):
-    """Base class of layers that consist of layers."""
-
-    @property
-    def parts(self):
-        """The layers, in lists that each go one after the other."""
-        raise NotImplementedError
-
-    @property
-    def children(self):
-        """The layers, each with its place."""
-        if len(self.parts) == 1:
-            return [(str(i), layer) for i, layer in enumerate(self.parts[0])]
-        return [(f"{i}.{j}", layer) for i, part in enumerate(self.parts)
-                for j, layer in enumerate(part)]
+    """Base class of layers that consist of layers, which they name in `children`."""
 
     @property
     def n_parameters(self):
@@ -783,9 +760,9 @@ class Residual(Container):
         return self._layers
 
     @property
-    def parts(self):
-        """One list of layers."""
-        return [self._layers]
+    def children(self):
+        """The layers, each with its place."""
+        return [(str(i), layer) for i, layer in enumerate(self._layers)]
 
     def lower(self, builder, x):
         z = x
@@ -879,15 +856,18 @@ def _columns(name, columns):
     return columns
 
 
-def leaves(layers, where=""):
+def leaves(layers):
     """The layers that consist of no others, in order, each with its place, such as ``"2.0"``."""
     found = []
-    for i, layer in layers if where else [(str(i), layer) for i, layer in enumerate(layers)]:
-        place = f"{where}{i}"
-        children = layer.children
-        found += leaves(children, f"{place}.") if isinstance(layer, Container) else [
-            (place, layer)]
+    for i, layer in enumerate(layers):
+        found += _leaves(str(i), layer)
     return found
+
+
+def _leaves(where, layer):
+    if not isinstance(layer, Container):
+        return [(where, layer)]
+    return [leaf for i, child in layer.children for leaf in _leaves(f"{where}.{i}", child)]
 
 
 def checked_layers(sequence, own=(), name="layers"):

@@ -206,13 +206,11 @@ class Optimizer(checks.Validated):
         """The name of the update in kernels/ops.def; None without."""
         return self.name
 
-    @property
-    def attributes(self):
-        """The update's numbers, in the order of ops.def."""
-        return self.attributes_of(None)
+    def group_attributes(self, n):
+        """The update's numbers for each group, in the orders of `group_parts` and of ops.def."""
+        return np.array([self._attributes(group) for _, _, group in self.group_parts(n)])
 
-    def attributes_of(self, group):
-        """The same, for a group of parameters."""
+    def _attributes(self, group):
         if self.name is None:
             return np.empty(0)
         own = {} if group is None or group.weight_decay is None else {
@@ -349,7 +347,7 @@ class Optimizer(checks.Validated):
         kernels.optimizers.update_step(
             op.name, parameters, gradients, {key: state[key] for key in op.state},
             learning_rate=learning_rate, step=self.steps,
-            attributes=dict(zip(op.attributes, self.attributes_of(group), strict=True)),
+            attributes=dict(zip(op.attributes, self._attributes(group), strict=True)),
         )
 
     def __getstate__(self):

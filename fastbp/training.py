@@ -566,7 +566,8 @@ class Training:
         """Steps i to n_steps, or some of them; how many."""
         sums, metric, optimizer = self._sums, self._sums.metric, self._optimizer
         made = self._compiled.run(
-            rows, i, n_steps, rates, self._attributes(), self._average_keep or 0.0,
+            rows, i, n_steps, rates,
+            optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,
             optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
             self._random_state(),
             sums.step_stats, *((None, None) if metric is None else (metric.sums, metric.mean)),
@@ -574,14 +575,6 @@ class Training:
         )
         interrupts.call(self.count_steps)
         return made
-
-    def _attributes(self):
-        """The optimizer's attributes, of each group of parameters."""
-        optimizer = self._optimizer
-        if not optimizer.groups:
-            return optimizer.attributes[None]
-        return np.array([optimizer.attributes_of(group) for _, _, group
-                         in optimizer.group_parts(self._network.parameters.size)])
 
     def _random_state(self):
         """The keys of the layers that draw random numbers, and the steps they have counted."""
@@ -609,13 +602,13 @@ class Training:
             raise RuntimeError("Training.loss_and_gradients: expected a training without an "
                                "optimizer, whose steps would be another's")
         self._data.check_unchanged()
-        n = len(self._data)
+        order = np.arange(len(self._data))
         step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))
         self._prepare()
-        self._turns.begin(np.arange(n), rates, None)
+        self._turns.begin(order, rates, None)
         steps = [layer.step for _, layer in self._network.leaves]
         self._compiled.run(
-            self._data.row_indices(np.arange(n)), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
+            self._data.row_indices(order), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
             self._l2, 0, self._random_state(), step_stats, None, None, None,
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
@@ -725,7 +718,7 @@ class Turns:
 
 @dataclass
 class EpochSums:
-    """What an epoch adds up, by either path.
+    """What an epoch adds up.
 
     Attributes
     ----------

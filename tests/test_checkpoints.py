@@ -41,7 +41,7 @@ EPOCHS = 7
 
 
 class Own(fb.SoftmaxCrossEntropy):
-    """One without a compiled form, so that fit goes layer by layer."""
+    """One without a compiled form, so that it is Python's turn in each step."""
 
 
 class Halving(fb.Callback):

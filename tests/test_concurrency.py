@@ -45,7 +45,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no
 
 
 class Own(fb.SoftmaxCrossEntropy):
-    """One without a compiled form, so that fit goes layer by layer."""
+    """One without a compiled form, so that it is Python's turn in each step."""
 
 
 def train(seed, n_threads=None, **options):

@@ -266,7 +266,7 @@ assert net.parameters.tobytes() == expected.parameters.tobytes()
 
 MAKES = """
 from fastbp.kernels import executor, steps
-from fastbp.program import lower, plan
+from fastbp.program import encode, lower, plan
 
 def places(layers):
     found, start = {}, 0
@@ -276,22 +276,13 @@ def places(layers):
             start += int(np.prod(shape))
     return found, start
 
-class Spy:  # what compile_program would make an executor with
-    def __init__(self, **arguments):
-        self.__dict__.update(arguments)
-
 def described(layers=None, training=True, n_in=8, n=None):
-    from fastbp.program import compiler
     layers = layers or [fb.Dense(8, 16), fb.ReLU(), fb.Dense(16, 4)]
     where, total = places(layers)
     n = total if n is None else n
-    real, compiler.Executor = compiler.Executor, Spy
-    try:
-        program = plan(lower(layers, n_in, training=training, places=where))
-        return vars(compiler.compile_program(program, np.zeros(n, "f4"), np.zeros(n, "f4"),
-                                             np.zeros(0, "f4")).executor)
-    finally:
-        compiler.Executor = real
+    encoded = encode(plan(lower(layers, n_in, training=training, places=where)))
+    return encoded.arguments | {"parameters": np.zeros(n, "f4"), "gradients": np.zeros(n, "f4"),
+                                "buffers": np.zeros(0, "f4"), "calls": encoded.calls}
 """
 
 

@@ -559,7 +559,7 @@ def test_a_penaltys_gradient_agrees_with_central_differences(weighted):
 
 
 def test_a_penalty_on_weights_of_several_blocks(dtype):
-    """Of 8192 numbers each: the sum is that of all, and the layers' is the engine's."""
+    """Of 8192 numbers each: the sum is that of all, compiled and interpreted."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(6, 130)), rng.normal(size=(6, 90))
     found = []

@@ -11,6 +11,11 @@ cdef struct Place:
     Py_ssize_t start, start_per_row
 
 
+# Numbers of an array that threads share element by element are cut at multiples of this: a
+# cache line of them, and what dropout's generator asks for.
+cdef enum:
+    GRAIN = 64
+
 cdef enum:
     MOST_NUMBERS = 2
 

@@ -64,11 +64,6 @@ cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 cdef Py_ssize_t CHUNK_ROWS = 256
 cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 
-# Numbers of an array that threads share element by element are cut at multiples of this: a
-# cache line of them, and what dropout's generator asks for.
-cdef enum:
-    GRAIN = 64
-
 # Columns that threads share are cut at multiples of this: a cache line of them.
 cdef enum:
     COLUMN_GRAIN = 16
@@ -586,19 +581,20 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
         n = values[each.reads[0]].columns
         fbp_partition(me, m, 1, &first, &stop)
         fbp_softmax(tier, stop - first, n, X + first * n, Z + first * n)
-    elif op > FBP_OP_softmax and op < FBP_OP_python:
-        carry_out_other(frame, each, me, X, Y, Z)
-    else:  # element by element
+    elif op >= FBP_OPS or op == FBP_OP_dropout or op == FBP_OP_dropout_backward:
+        # Element by element.
         fbp_partition(me, m * values[each.reads[0]].columns, GRAIN, &first, &stop)
-        if op == FBP_OP_dropout or op == FBP_OP_dropout_backward:
+        if op < FBP_OPS:
             fbp_dropout(tier, stop - first, X + first, Z + first, each.numbers[0],
                         frame.keys[each.layer], frame.steps[each.layer] + frame.steps_ahead,
                         first)
         elif op >= FBP_OPS + FBP_UNARIES:
             fbp_unary_backward(tier, op - FBP_OPS - FBP_UNARIES, stop - first, X + first,
                                Y + first, Z + first, each.numbers[0])
-        elif op >= FBP_OPS:
+        else:
             fbp_unary(tier, op - FBP_OPS, stop - first, X + first, Z + first, each.numbers[0])
+    else:
+        carry_out_other(frame, each, me, X, Y, Z)
 
 
 cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me, const real *X,

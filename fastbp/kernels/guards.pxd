@@ -35,7 +35,4 @@ cdef class Borrowed:
         return same
 
 
-cdef int check_chain(i, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t width, Py_ssize_t offset,
-                     Py_ssize_t n_parameters) except -1
-
 cdef bint apart(X, Z)

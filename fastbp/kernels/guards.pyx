@@ -57,19 +57,6 @@ cdef class Borrowed:
         return 0
 
 
-cdef int check_chain(i, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t width, Py_ssize_t offset,
-                     Py_ssize_t n_parameters) except -1:
-    """Raise unless a dense layer takes what the operation before returns, and has parameters."""
-    if n_in != width or n_out < 1:
-        raise ValueError(f"operations: expected a dense layer that takes {width} columns at {i}, "
-                         f"got one from {n_in} to {n_out}")
-    # Divided rather than multiplied, which might overflow.
-    if n_out > (n_parameters - offset) // (n_in + 1):
-        raise ValueError(f"operations: expected at most {n_parameters} parameters, as many as "
-                         f"there are, got more with the dense layer from {n_in} to {n_out} at {i}")
-    return 0
-
-
 cdef bint apart(X, Z):
     """Whether two contiguous arrays have no byte in common."""
     cdef const char *x = <const char *>cnp.PyArray_DATA(X)

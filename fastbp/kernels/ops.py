@@ -119,6 +119,14 @@ def _op(name, reads, writes, in_place, attributes) -> Op:
     return Op(name, _operands(reads), _operands(writes), in_place == "yes", attributes)
 
 
+def _ops_of(activation: Activation) -> tuple[Op, Op]:
+    """An activation and its gradient, as instructions."""
+    name = activation.name
+    alpha = () if activation.default_alpha is None else ("alpha",)
+    return (_op(name, "Z m n", "A m n", "yes", alpha),
+            _op(f"{name}_backward", "dA m n, saved m n", "dZ m n", "yes", alpha))
+
+
 _ROWS = _rows()
 ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
@@ -128,13 +136,8 @@ UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
 OPS = {
     **{row[0]: _op(*row) for row in _ROWS["FBP_OP"]},
     **{name: _op(name, "X m n", "Y m n", "yes", ()) for name in FUNCTIONS},
+    **{each.name: each for activation in ACTIVATIONS.values() for each in _ops_of(activation)},
 }
-for _activation_op in ACTIVATIONS.values():
-    _alpha_of = () if _activation_op.default_alpha is None else ("alpha",)
-    _name = _activation_op.name
-    OPS[_name] = _op(_name, "Z m n", "A m n", "yes", _alpha_of)
-    OPS[f"{_name}_backward"] = _op(f"{_name}_backward", "dA m n, saved m n", "dZ m n", "yes",
-                                   _alpha_of)
 
 
 def sizes(op: Op, reads, writes=None, known=()) -> dict[str, int | None]:

@@ -22,7 +22,7 @@ from fastbp.kernels.dense cimport FBP_WORKSPACE
 from fastbp.kernels.dispatch cimport (
     fbp_largest, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
 )
-from fastbp.kernels.executor cimport Code, Executor, Frame, execute, resolve
+from fastbp.kernels.executor cimport GRAIN, Code, Executor, Frame, execute, resolve
 from fastbp.kernels.gather cimport Rows, Source, read_rows
 from fastbp.kernels.guards cimport Borrowed, apart
 from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
@@ -68,12 +68,8 @@ cdef enum:
 cdef enum:
     N_STATS = 3
 
-# How long a run goes on before it comes up for air: for Ctrl-C and the progress bar.
+# How long a run goes on before it returns: for Ctrl-C and the progress bar.
 cdef double SECONDS_PER_RUN = 0.05
-
-# Numbers of an array that threads share are cut at multiples of this: a cache line of them.
-cdef enum:
-    GRAIN = 64
 
 
 # A part of the flat arrays.

@@ -8,7 +8,7 @@ with the same bits, does `reference`.
 from .builder import Builder, lower, lower_layer, runs_in_python
 from .cache import Programs
 from .codes import check_codes, code_columns
-from .compiler import Compiled, compile_program
+from .compiler import Compiled, encode
 from .ir import Instruction, Program, Value
 from .planner import plan
 from .reference import Interpreter
@@ -16,6 +16,6 @@ from .text import step_text
 
 __all__ = [
     "Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
-    "check_codes", "code_columns", "compile_program", "lower", "lower_layer", "plan",
+    "check_codes", "code_columns", "encode", "lower", "lower_layer", "plan",
     "runs_in_python", "step_text",
 ]

@@ -152,7 +152,7 @@ class Builder:
             if place is None:
                 raise ValueError(f"{layer!r}: expected a layer of the network, got one that a "
                                  f"layer keeps to itself; derive that from "
-                                 f"fastbp.layers.Container, which names its parts")
+                                 f"fastbp.layers.Container, which names its children")
         full_name = f"{self.where}.{name}" if self.where else name
         return Value(full_name, kind, rows, columns, (layer, name),
                      needs_gradient=kind == "parameter", place=place)

@@ -6,7 +6,7 @@ from ..kernels import ops
 from ..kernels.executor import Executor
 from .reference import call_backward, call_forward
 
-__all__ = ["Compiled", "Encoded", "compile_program", "encode"]
+__all__ = ["Compiled", "Encoded", "encode"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +46,6 @@ class Compiled:
 
     executor: Executor
     random: list
-
-
-def compile_program(program, parameters, gradients, buffers):
-    """Compile a planned program for these flat arrays.
-
-    Parameters
-    ----------
-    program : Program
-    parameters, gradients, buffers : ndarray of shape (n,)
-
-    Returns
-    -------
-    Compiled
-    """
-    return encode(program).compile(parameters, gradients, buffers)
 
 
 def encode(program):

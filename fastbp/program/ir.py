@@ -75,6 +75,11 @@ class Instruction:
     relu_mask: Value | None = None
     barrier: bool = True
 
+    @property
+    def all_reads(self):
+        """What it reads, with the planner's `relu_mask`."""
+        return self.reads if self.relu_mask is None else (*self.reads, self.relu_mask)
+
     def __str__(self):
         inputs = [value.name for value in self.reads]
         inputs += [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"

@@ -48,29 +48,29 @@ def _readers(program):
 
 def fuse_relu_forward(program):
     """A ReLU of what a dense layer returned becomes part of its product."""
-    readers = _readers(program)
-    made_by = {}
-    for each in list(program.forward):
-        before = made_by.get(each.reads[0]) if each.op == "relu" else None
-        if before is not None and not before.relu and readers[each.reads[0]] == 1:
-            before.writes, before.relu = each.writes, True
-            program.forward.remove(each)
-            made_by[each.writes[0]] = None
-        elif each.op == "dense":
-            made_by[each.writes[0]] = each
+    def absorb(product, _):
+        product.relu = True
+
+    _fuse(program.forward, _readers(program), "dense", "relu", absorb)
 
 
 def fuse_relu_backward(program):
     """A ReLU's gradient, of what a dense layer passes back, becomes part of its product."""
-    readers = _readers(program)
-    made_by = {}
-    for each in list(program.backward):
-        before = made_by.get(each.reads[0]) if each.op == "relu_backward" else None
+    def absorb(product, relu):
+        product.relu_mask = relu.reads[1]
+
+    _fuse(program.backward, _readers(program), "dense_backward_input", "relu_backward", absorb)
+
+
+def _fuse(instructions, readers, product, relu, absorb):
+    """Make what alone reads the result of a product part of it."""
+    made_by = {each.writes[0]: each for each in instructions if each.op == product}
+    for each in [each for each in instructions if each.op == relu]:
+        before = made_by.get(each.reads[0])
         if before is not None and readers[each.reads[0]] == 1:
-            before.writes, before.relu_mask = each.writes, each.reads[1]
-            program.backward.remove(each)
-        elif each.op == "dense_backward_input":
-            made_by[each.writes[0]] = each
+            before.writes = each.writes
+            absorb(before, each)
+            instructions.remove(each)
 
 
 class _Place:
@@ -91,11 +91,10 @@ def allocate(program):
     if program.dz is None and program.z is not program.x:
         program.z.kind = "output"
     # The loss comes between the ways forward and back, and the metric after all.
-    steps = [(each, (*each.reads, *filter(None, [each.relu_mask])), each.writes)
-             for each in program.forward]
+    steps = [(each, each.all_reads, each.writes) for each in program.forward]
     if program.dz is not None:
         steps.append((None, (program.z,), (program.dz,)))
-        steps += [(each, (*each.reads, *filter(None, [each.relu_mask])), each.writes)
+        steps += [(each, each.all_reads, each.writes)
                   for each in (*program.backward, *program.update)]
         steps.append((None, (program.z,), ()))
     last = {value: i for i, (_, reads, _) in enumerate(steps) for value in reads}
@@ -108,7 +107,7 @@ def allocate(program):
             source = reads[0] if reads else None
             in_place = (
                 each is not None and j == 0 and ops.OPS[each.op].in_place
-                and source in places and last[source] == i and source.kind != "input"
+                and source in places and last[source] == i
                 and (source.rows, source.columns) == (value.rows, value.columns)
             )
             if in_place:
@@ -139,13 +138,15 @@ def _lay_out(program, places):
         if any(value.kind == "output" for value in place.values):
             for value in place.values:
                 value.kind = "output"
-    fixed, per_row = [], []
+    # Those of a number of rows come first; they are few and small.
+    program.arena, per_row = 0, []
     for place in places:
         value = place.values[0]
         if value.kind == "output":
             continue
         if value.rows is not None:
-            fixed.append(value)
+            value.place = program.arena
+            program.arena += -(-value.rows * value.columns // ALIGNMENT) * ALIGNMENT
             continue
         neighbours = sorted((other for other in per_row
                              if other.first <= place.last and place.first <= other.last),
@@ -158,18 +159,10 @@ def _lay_out(program, places):
     starts = sorted({place.start for place in per_row})
     for place in per_row:
         for value in place.values:
-            value.place_per_row, value.place = place.start, SKEW * starts.index(place.start)
-    program.arena = SKEW * len(starts)
+            value.place_per_row = place.start
+            value.place = program.arena + SKEW * starts.index(place.start)
+    program.arena += SKEW * len(starts)
     program.arena_per_row = max((place.stop for place in per_row), default=0)
-    # Those of a number of rows come first; they are few and small.
-    before = 0
-    for value in fixed:
-        value.place = before
-        before += -(-value.rows * value.columns // ALIGNMENT) * ALIGNMENT
-    for place in per_row:
-        for value in place.values:
-            value.place += before
-    program.arena += before
 
 
 def place_barriers(instructions):
@@ -179,10 +172,7 @@ def place_barriers(instructions):
     """
     read, written, before = [], [], None
     for each in instructions:
-        reads = _places_of(each.reads)
-        if each.relu_mask is not None:
-            reads += _places_of([each.relu_mask])
-        writes = _places_of(each.writes)
+        reads, writes = _places_of(each.all_reads), _places_of(each.writes)
         if before is not None:
             before.barrier = (_overlap(written, reads) or _overlap(written, writes)
                               or _overlap(read, writes))

@@ -3,6 +3,8 @@
 import copy
 import itertools
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 from fastbp import kernels
-from fastbp.kernels import dispatch
+from fastbp.kernels import dispatch, ops
 
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
@@ -161,3 +163,13 @@ class TestUpToDate:
         net = fb.Sequential([fb.Dense(3, 4), fb.Layer()])
         with pytest.raises(NotImplementedError, match="forward"):
             net.predict(self.X)
+
+
+def test_every_operation_has_a_branch():
+    """What has none would do nothing, without an error."""
+    source = Path(__file__).parents[2].joinpath("fastbp", "kernels", "executor.pyx").read_text()
+    branches = set(re.findall(r"\bop == FBP_OP_(\w+)", source))
+    declared = {name for name in ops.OPS
+                if name not in ops.FUNCTIONS and name.removesuffix("_backward") not in
+                ops.ACTIVATIONS}
+    assert declared == branches
