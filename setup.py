@@ -101,6 +101,7 @@ setup(
             kernel("optimizers"),
             kernel("metrics"),
             kernel("gather"),
+            kernel("encoded"),
             kernel("executor"),
             kernel("steps"),
         ],

@@ -865,10 +865,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if len(np.setdiff1d(present, self.classes_)):
                 raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has "
                                  f"{self.classes_}. 'y' has {present}.")
-        several = self._label_binarizer.y_type_.startswith("multilabel")
-        if type_of_target(y).startswith("multilabel") != several:
-            raise ValueError(f"y: expected {'rows of zeros and ones' if several else 'labels'} as "
-                             f"before, got {type_of_target(y)} targets")
+            several = self._label_binarizer.y_type_.startswith("multilabel")
+            if type_of_target(y).startswith("multilabel") != several:
+                raise ValueError(f"y: expected {'rows of zeros and ones' if several else 'labels'}"
+                                 f" as before, got {type_of_target(y)} targets")
         if self.class_weight is not None:
             by_class = self._class_weights(y)
             sample_weight = by_class if sample_weight is None else sample_weight * by_class

@@ -12,6 +12,7 @@ import copy
 import inspect
 import math
 import reprlib
+import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ class Layer(checks.Validated):
     cache = None
     key = 0
     step = 0
+    _buffer_shapes = MappingProxyType({})  # of layers from files that were written before buffers
 
     def __init__(self, n_in=None, n_out=None, **parameter_shapes):
         n_in = None if n_in is None else checks.integer("n_in", n_in, 1)
@@ -139,12 +141,12 @@ class Layer(checks.Validated):
     @property
     def buffer_shapes(self):
         """The shape of each buffer, by name."""
-        return MappingProxyType(vars(self).get("_buffer_shapes", {}))
+        return MappingProxyType(self._buffer_shapes)
 
     @property
     def array_shapes(self):
         """The shape of each parameter and buffer, by name."""
-        return {**self.parameter_shapes, **self.buffer_shapes}
+        return {**self._parameter_shapes, **self._buffer_shapes}
 
     @property
     def children(self):
@@ -247,18 +249,21 @@ class Layer(checks.Validated):
 
     @property
     def initialized(self):
-        """Whether the parameters have values: in a network, or in a copy from one."""
-        return any(name in self.__dict__ for name in self.array_shapes)
+        """Whether the parameters have values, in a network or in a copy from one; or there are
+        none."""
+        shapes = self.array_shapes
+        return any(name in self.__dict__ for name in shapes) or (
+            not shapes and type(self).initialize is Layer.initialize)
 
     @property
     def n_parameters(self):
         """How many numbers the parameters are."""
-        return sum(math.prod(shape) for shape in self.parameter_shapes.values())
+        return sum(map(math.prod, self._parameter_shapes.values()))
 
     @property
     def n_buffers(self):
         """How many numbers the buffers are."""
-        return sum(math.prod(shape) for shape in self.buffer_shapes.values())
+        return sum(map(math.prod, self._buffer_shapes.values()))
 
     def allocate(self, dtype):
         """Parameters and buffers of its own, zeros, until it is bound to a network's."""
@@ -312,7 +317,9 @@ class Layer(checks.Validated):
         """
         self.__dict__.update(views)
         own = {name: view.view() for name, view in views.items()}  # which nobody else has
-        self.__dict__.update(_views=views, _own_views=own, _programs=programs)
+        # A reference that is weak, for the programs know their layers: a network that nobody has
+        # any more is freed at once.
+        self.__dict__.update(_views=views, _own_views=own, _programs=weakref.ref(programs))
 
     def restore_views(self):
         """Give views whose shape or dtype somebody has set those that they had.
@@ -339,9 +346,10 @@ class Layer(checks.Validated):
                 return  # as a subclass's constructor may do
             self._check_writable(name)
             super().__setattr__(name, value)
-            if (name not in ("cache", "key", "step") and "_programs" in self.__dict__
+            programs = self.__dict__.get("_programs", lambda: None)()
+            if (programs is not None and name not in ("cache", "key", "step")
                     and not program.runs_in_python(type(self))):
-                self._programs.clear()
+                programs.clear()
         elif view is not value:  # `layer.W += 1` ends in an assignment to itself
             values = checks.real_numbers(name, value)
             view = self.__dict__["_own_views"][name]  # whatever became of the one given out

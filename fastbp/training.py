@@ -619,7 +619,7 @@ class Training:
 
 def new_steps(programs, n_in, **arguments):
     """Steps that are compiled; `fastbp.program.reference` has another function of this name."""
-    return Steps(programs.training(n_in).executor, **arguments)
+    return Steps(programs.training(n_in), **arguments)
 
 
 NO_RANDOM = np.empty((2, 0), np.uint64)

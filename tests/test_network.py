@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import gc
 import math
 import pickle
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -23,6 +25,7 @@ from fastbp import kernels
 from fastbp.kernels import dispatch, ops, threads
 
 ALL_LAYERS = list(fb.layers.BUILT_IN.values())
+SOME_ROWS = np.zeros((3, 4), "f4")
 
 
 def a_net(dtype="float32", seed=0):
@@ -116,6 +119,25 @@ def test_a_network_whose_construction_fails_leaves_its_layers_free():
         fb.Sequential(layers)
     layers[1] = fb.Dense(3, 1)
     fb.Sequential(layers)
+
+
+@pytest.mark.parametrize("use", [
+    lambda net: None, lambda net: net.predict(SOME_ROWS), lambda net: net.forward(SOME_ROWS),
+    lambda net: net.fit(SOME_ROWS, np.zeros(3, int), loss=fb.SoftmaxCrossEntropy(), epochs=1),
+    lambda net: net.evaluate(SOME_ROWS, np.zeros(3, int), loss=fb.SoftmaxCrossEntropy()),
+])
+def test_the_memory_is_free_once_nobody_has_the_network(use):
+    """Without waiting for the garbage collector."""
+    net = fb.Sequential([fb.Dense(4, 8), fb.Residual([fb.BatchNorm(8), fb.Dropout(0.1)]),
+                         fb.Dense(8, 3)])
+    use(net)
+    parameters = weakref.ref(net.parameters.base)
+    gc.disable()
+    try:
+        del net
+        assert parameters() is None
+    finally:
+        gc.enable()
 
 
 def test_representation_and_summary():

@@ -265,8 +265,8 @@ assert net.parameters.tobytes() == expected.parameters.tobytes()
 
 
 MAKES = """
-from fastbp.kernels import executor, steps
-from fastbp.program import encode, lower, plan
+from fastbp.kernels import encoded, executor, steps
+from fastbp.program import compiler, encode, lower, plan
 
 def places(layers):
     found, start = {}, 0
@@ -280,19 +280,24 @@ def described(layers=None, training=True, n_in=8, n=None):
     layers = layers or [fb.Dense(8, 16), fb.ReLU(), fb.Dense(16, 4)]
     where, total = places(layers)
     n = total if n is None else n
-    encoded = encode(plan(lower(layers, n_in, training=training, places=where)))
-    return encoded.arguments | {"parameters": np.zeros(n, "f4"), "gradients": np.zeros(n, "f4"),
-                                "buffers": np.zeros(0, "f4"), "calls": encoded.calls}
+    compiler.EncodedProgram = dict
+    arguments = encode(plan(lower(layers, n_in, training=training, places=where)))
+    return arguments | {"parameters": np.zeros(n, "f4"), "gradients": np.zeros(n, "f4"),
+                        "buffers": np.zeros(0, "f4")}
+
+def make_executor(*, parameters, gradients, buffers, **program):
+    return executor.Executor(encoded.EncodedProgram(**program), parameters, gradients, buffers)
 """
 
 
 def test_the_executor_checks_what_it_is_told():
     run(MAKES + """
 good = described()
-executor.Executor(**good)
+make_executor(**good)
 def refuse(error=ValueError, words="", **changes):
-    refused(error, words, executor.Executor, **good | changes)
-refuse(words="values: expected", parameters=np.zeros(211, "f4"), gradients=np.zeros(211, "f4"))
+    refused(error, words, make_executor, **good | changes)
+refuse(words="parameters: expected at least 212", parameters=np.zeros(211, "f4"),
+       gradients=np.zeros(211, "f4"))
 refuse(words="gradients: expected shape", gradients=np.zeros(213, "f4"))
 refuse(words="memory of its own", gradients=good["parameters"])
 refuse(TypeError, "parameters: expected", parameters=np.zeros(212, "i4"))
@@ -311,7 +316,7 @@ for i, (kind, rows, columns, place, per_row) in enumerate(good["values"]):
         values = list(good["values"])
         values[i] = other
         try:
-            e = executor.Executor(**good | {"values": values})
+            e = make_executor(**good | {"values": values})
         except ValueError:
             continue
         # Where it stays in its array and fits all instructions, it is another program.
@@ -326,7 +331,7 @@ for section in ("forward", "backward"):
             refuse(words="expected", **{section: changed})
 backward = [each[:6] + (True,) + each[7:] for each in good["backward"]]
 refuse(words="no ReLU", backward=backward)
-refused(ValueError, "expected", executor.Executor, **described() | {"calls": []}
+refused(ValueError, "expected", make_executor, **described() | {"calls": []}
         | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
 """)
 
@@ -342,14 +347,14 @@ def make(X=X, y=y, metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), bat
          n_rows=300, weights=((0, 128), (144, 64)), layers=((0, 144), (144, 68)), **changes):
     described_program = described()
     parts = {key: described_program[key] for key in ("parameters", "gradients")}
-    return steps.Steps(executor.Executor(**described_program), **parts | dict(
+    return steps.Steps(make_executor(**described_program), **parts | dict(
         X=X, y=y, sample_weight=None, n_rows=n_rows, batch_size=batch_size, loss=loss,
         metric=metric, update="sgd", state=[], weights=list(weights), layers=list(layers),
         groups=[(0, 212)], average=None, turns=Turns()) | changes)
 make()
 refused(ValueError, "those that the executor has", make, parameters=np.zeros(212, "f4"))
 refused(ValueError, "a program for training", steps.Steps,
-        executor.Executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
+        make_executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
         y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [],
         [], None, None)
 refused(ValueError, "X: expected", make, X=X[:, :7].copy())
@@ -399,7 +404,7 @@ refused(ValueError, "X: expected", gather.Rows, X.astype("f2"), np.dtype("f4"))
 
 def test_what_was_not_made_whole_does_not_run():
     run("""
-from fastbp.kernels import executor, gather, guards, steps
+from fastbp.kernels import encoded, executor, gather, guards, steps
 unmade = steps.Steps.__new__(steps.Steps)
 refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros((1, 1)),
         np.zeros((1, 1)), 0.0, 0.0, 0.0, 0.0, 0, np.empty((2, 0), np.uint64),
@@ -410,7 +415,9 @@ refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
 refused(RuntimeError, "made whole", guards.Borrowed.__new__(guards.Borrowed).check)
 
 made = net._predictor(net.programs, None)
-refused(RuntimeError, "made already", made.__init__, *[None] * 13)
+program = encoded.EncodedProgram.__new__(encoded.EncodedProgram)
+refused(RuntimeError, "made whole", executor.Executor, program, *[np.zeros(0, "f4")] * 3)
+refused(RuntimeError, "made already", made.__init__, program, *[np.zeros(0, "f4")] * 3)
 same_as_layers(net)
 borrowed = guards.Borrowed("X", X)
 refused(RuntimeError, "made already", borrowed.__init__, "X", X[:3])
@@ -543,8 +550,8 @@ for i in (0, -1):
         each[1] = [index, *each[1][1:]]
         changed = list(good["forward"])
         changed[i] = tuple(each)
-        refused(ValueError, "expected indices", executor.Executor, **good | {"forward": changed})
-refused(ValueError, "arena: expected", executor.Executor, **good | {"arena": 2**62})
+        refused(ValueError, "expected indices", make_executor, **good | {"forward": changed})
+refused(ValueError, "arena: expected", make_executor, **good | {"arena": 2**62})
 """)
 
 

@@ -16,8 +16,8 @@ fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 
 
 MODULES = [
-    "activations", "dense", "dispatch", "embeddings", "executor", "gather", "guards", "losses",
-    "metrics", "normalization", "optimizers", "steps", "threads",
+    "activations", "dense", "dispatch", "embeddings", "encoded", "executor", "gather", "guards",
+    "losses", "metrics", "normalization", "optimizers", "steps", "threads",
 ]
 
 

@@ -1,32 +1,17 @@
-from collections.abc import Callable
 from typing import Any, final
 
 from numpy.typing import NDArray
 
-_Array = NDArray[Any]
+from fastbp.kernels.encoded import EncodedProgram
 
-KINDS: dict[str, int]
+_Array = NDArray[Any]
 
 @final
 class Executor:
-    n_random: int
+    random: tuple[Any, ...]
     in_python: bool
-    work_per_row_of_a_step: int
     def __init__(
-        self,
-        values: list[tuple[Any, ...]],
-        forward: list[tuple[Any, ...]],
-        backward: list[tuple[Any, ...]],
-        update: list[tuple[Any, ...]],
-        x: int,
-        z: int,
-        dz: int,
-        arena: int,
-        arena_per_row: int,
-        parameters: _Array,
-        gradients: _Array,
-        buffers: _Array,
-        calls: list[Callable[[_Array], _Array | None]],
+        self, program: EncodedProgram, parameters: _Array, gradients: _Array, buffers: _Array
     ) -> None: ...
     def __call__(self, X: Any, out: Any = None) -> _Array | None: ...
     def accepts(self, X: Any) -> bool: ...

@@ -1,6 +1,6 @@
 """The executor: carries out a program's instructions.
 
-An `Executor` is a planned program (fastbp/program) over a network's flat arrays.  `execute` goes
+An `Executor` is a planned program (encoded.pyx) over a network's flat arrays.  `execute` goes
 through the instructions of a section, in one thread or in a team whose threads each do their part
 of every instruction.  Training (steps.pyx) gives it a minibatch at a time; for prediction a call
 gives it rows, which the threads of a team share out, each for itself.
@@ -28,13 +28,15 @@ from fastbp.kernels.dispatch cimport (
     fbp_prelu_backward, fbp_prelu_slope, fbp_running_average, fbp_scale, fbp_softmax, fbp_unary,
     fbp_unary_backward, tier,
 )
+from fastbp.kernels.encoded cimport (
+    BUFFER, GRADIENT, PARAMETER, Code, EncodedProgram, Instruction, Place,
+)
 from fastbp.kernels.guards cimport apart
 from fastbp.kernels.threads cimport (
     check_signals, fbp_barrier, fbp_partition, fbp_set_flag, run_team, threads_for,
 )
 
-from . import checks, ops
-from .dispatch import OP_INDEX as _OP_INDEX
+from . import checks
 
 cnp.import_array()
 
@@ -51,12 +53,6 @@ cdef extern from "simd/dispatch.h":
         FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
         FBP_OP_python, FBP_OP_python_backward
 
-cdef enum:
-    INPUT, OUTPUT, PARAMETER, GRADIENT, BUFFER, TEMPORARY
-
-KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
-         "buffer": BUFFER, "temporary": TEMPORARY}
-
 # Multiply-adds below which giving up the GIL costs more than it gives others.
 cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 
@@ -68,44 +64,36 @@ cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 cdef enum:
     COLUMN_GRAIN = 16
 
-# About what an element-wise function costs, in multiply-adds; half of it each way.
-cdef enum:
-    WORK_OF_A_MAP = 16
-
 
 @cython.final
 cdef class Executor:
-    """A planned program over a network's arrays.
+    """A program over a network's arrays.
 
     Parameters
     ----------
-    values : list of tuple
-        ``(kind, rows, columns, place, place_per_row)`` of each, as `fastbp.program.Value` has them.
-    forward, backward, update : list of tuple
-        The instructions: ``(op, reads, writes, numbers, columns, layer, relu, relu_mask,
-        barrier)``, where values are meant by their indices and `layer` is an index too: into
-        `calls` for Python's, or of one that draws random numbers.
-    x, z, dz : int
-        The input, the output and its gradient; dz is -1 without `backward`.
-    arena, arena_per_row : int
-        How many numbers the temporaries need, and how many more for each row.
+    program : EncodedProgram
     parameters, gradients, buffers : ndarray of shape (n,)
         The network's flat arrays.
-    calls : list of callable
-        What runs in Python: each is given a copy of what its instruction reads, and returns what
-        it writes.
+
+    Attributes
+    ----------
+    random : tuple of Layer
+        Those that draw random numbers, in the order in which they are given the numbers' keys.
+    in_python : bool
+        Whether some of it runs in Python.
 
     Raises
     ------
     ValueError
-        If an instruction's values do not fit it, or a value is outside its array.
+        If there are fewer numbers in the arrays than the program needs.
     """
 
-    def __init__(self, values, forward, backward, update, x, z, dz, arena, arena_per_row,
-                 parameters, gradients, buffers, calls):
-        if self.arrays is not None:
+    def __init__(self, EncodedProgram program not None, parameters, gradients, buffers):
+        if self.borrowed is not None:
             raise RuntimeError("Executor: this one is made already; make another")
-        self.arrays, self.borrowed, self.calls = [], [], list(calls)
+        self.borrowed = []
+        if not program.ready:
+            raise RuntimeError("EncodedProgram: expected one that was made whole")
         for name, array in (("parameters", parameters), ("gradients", gradients),
                             ("buffers", buffers)):
             if checks.floats(name, array, 1, parameters.dtype) is not array:
@@ -118,171 +106,39 @@ cdef class Executor:
         if gradients.shape != parameters.shape:
             raise ValueError(f"gradients: expected shape {parameters.shape} like the parameters, "
                              f"got {gradients.shape}")
-        cdef Code *code = &self.code
+        for name, array, n in (("parameters", parameters, program.n_parameters),
+                               ("buffers", buffers, program.n_buffers)):
+            if array.size < n:
+                raise ValueError(f"{name}: expected at least {n} numbers for the program, got "
+                                 f"{array.size}")
+        self.program, self.code = program, program.code
+        self.in_python, self.random = program.in_python, program.random
         self.typenum = cnp.PyArray_TYPE(parameters)
-        code.parameters = self._borrow("parameters", parameters)
+        self.code.parameters = self._borrow("parameters", parameters)
+        self.code.gradients = self._borrow("gradients", gradients)
+        self.code.buffers = self._borrow("buffers", buffers)
         self.array = self.borrowed[0]
-        code.gradients = self._borrow("gradients", gradients)
-        code.buffers = self._borrow("buffers", buffers)
-        if not (0 <= arena < 2**40 and 0 <= arena_per_row < 2**40):
-            raise ValueError(f"arena: expected sizes below 2**40, got {arena} and {arena_per_row}")
-        sizes = {"parameter": parameters.size, "gradient": parameters.size,
-                 "buffer": buffers.size}
-        code.values = self._places(values, sizes, arena, arena_per_row)
-        code.n_values = len(values)
-        self._find_places(values, parameters.itemsize)
-        code.arena, code.arena_per_row = arena, arena_per_row
-        code.x, code.z, code.dz = x, z, dz
-        for name, i, kinds in (("x", x, ["input"]), ("z", z, ["input", "output", "temporary"]),
-                               ("dz", dz, ["temporary"])):
-            if name == "dz" and i == -1 and not backward:
-                continue
-            if not 0 <= i < len(values) or values[i][0] not in kinds or values[i][1] is not None:
-                raise ValueError(f"{name}: expected an index of a value of the minibatch, got {i}")
-        kinds = [kind for kind, *_ in values]
-        if kinds.count("input") != 1 or (dz >= 0 and "output" in kinds):
-            raise ValueError("values: expected one input, and no output beside the way back")
-        code.n_in, code.n_out = values[x][2], values[z][2]
-        if any(kind == "output" and columns != code.n_out for kind, _, columns, *_ in values):
-            raise ValueError(f"values: expected outputs of {code.n_out} columns")
-        if dz >= 0 and values[dz][2] != code.n_out:
-            raise ValueError(f"dz: expected {code.n_out} columns, got {values[dz][2]}")
-        code.forward = len(forward)
-        code.backward = code.forward + len(backward)
-        code.update = code.backward + len(update)
-        code.dz = dz
-        code.instructions = self._instructions([*forward, *backward, *update], values)
+        self._find_places(parameters.itemsize)
         self.ready = True
 
-    cdef void *_pointer(self, array) except NULL:
-        """Where an array's numbers are; the array lives as long as the executor."""
-        self.arrays.append(array)
+    cdef void *_borrow(self, name, array) except NULL:
+        """Where somebody else's array is; `check` asks whether it still is."""
+        self.borrowed.append(Borrowed(name, array))
         return cnp.PyArray_DATA(array)
 
-    cdef void *_borrow(self, name, array) except NULL:
-        """The same of somebody else's array; `check` asks whether they still are."""
-        self.borrowed.append(Borrowed(name, array))
-        return self._pointer(array)
-
-    cdef Place *_places(self, values, sizes, arena, arena_per_row) except NULL:
-        cdef Place *places = <Place *>self._pointer(
-            np.zeros(max(1, len(values)) * sizeof(Place), np.uint8))
-        cdef int i
-        for i, (kind, rows, columns, start, start_per_row) in enumerate(values):
-            fits = columns >= 1 and start >= 0 and (rows is None or rows >= 1)
-            if kind in sizes:
-                fits &= rows is not None and start + rows * columns <= sizes[kind]
-            elif kind == "temporary" and rows is None:
-                fits &= (start <= arena and 0 <= start_per_row
-                         and start_per_row + columns <= arena_per_row)
-            elif kind == "temporary":
-                fits &= start + rows * columns <= arena
-            else:
-                fits &= kind in KINDS and rows is None
-            if not fits:
-                raise ValueError(f"values: expected a part of its array, got {values[i]} at {i}, "
-                                 f"with {sizes} and an arena of {arena} + {arena_per_row} a row")
-            places[i].kind, places[i].rows, places[i].columns = KINDS[kind], rows or 0, columns
-            places[i].start, places[i].start_per_row = start, start_per_row
-        return places
-
-    cdef int _find_places(self, values, Py_ssize_t size) except -1:
-        """Note what is where in all calls, and what is not."""
+    cdef int _find_places(self, Py_ssize_t size) except -1:
+        """Note what is where in all calls: the parameters, gradients and buffers."""
         cdef Code *code = &self.code
-        cdef int i
-        cdef dict bases = {"parameter": <size_t>code.parameters, "gradient":
-                           <size_t>code.gradients, "buffer": <size_t>code.buffers}
-        code.at = <void **>self._pointer(np.zeros(len(values) + 1, np.uintp))
-        for i, (kind, _, _, start, _) in enumerate(values):
-            if kind in bases:
-                code.at[i] = <void *><size_t>(bases[kind] + start * size)
-        found = [[i for i, value in enumerate(values) if value[0] == kind]
-                 for kind in ("temporary", "output")]
-        code.n_temporaries, code.n_outputs = len(found[0]), len(found[1])
-        code.temporaries = <const int *>self._pointer(np.array([*found[0], -1], np.intc))
-        code.outputs = <const int *>self._pointer(np.array([*found[1], -1], np.intc))
-        return 0
-
-    cdef Instruction *_instructions(self, instructions, values) except NULL:
-        """The instructions, once it is sure that each finds what it needs where it looks."""
-        cdef Instruction *code = <Instruction *>self._pointer(
-            np.zeros(max(1, len(instructions)) * sizeof(Instruction), np.uint8))
-        cdef Instruction *each
-        cdef int i
-        shapes = [(rows, columns) for _, rows, columns, *_ in values]
-        written = [i for i, (kind, *_) in enumerate(values)
-                   if kind in ("output", "gradient", "buffer", "temporary")]
-        for i, (name, reads, writes, numbers, columns, layer, relu, relu_mask,
-                barrier) in enumerate(instructions):
-            op = ops.OPS.get(name)
-            if op is None:
-                raise ValueError(f"instructions: expected an operation of ops.def at {i}, got "
-                                 f"{name!r}")
-            used = [*reads, *writes, *([] if relu_mask is None else [relu_mask])]
-            if not reads or not all(0 <= j < len(values) for j in used):
-                raise ValueError(f"{name}: expected indices of {len(values)} values at {i}, got "
-                                 f"{used}")
-            if name in ("dropout", "dropout_backward") and self.code.dz < 0:
-                raise ValueError(f"{name}: expected it in a program for training alone; lower it "
-                                 f"where builder.training is true")
-            if name.startswith("python") and i >= self.code.backward:
-                raise ValueError(f"{name}: expected nothing that runs in Python after a step")
-            wanted = bool(writes) or name != "python_backward"
-            ops.sizes(op, [shapes[j] for j in reads],
-                      [shapes[j] for j in writes] if wanted else None)
-            if not set(writes) <= set(written):
-                raise ValueError(f"{name}: expected values that may be written to at {i}")
-            if len(numbers) != len(op.attributes) or len(numbers) > MOST_NUMBERS:
-                raise ValueError(f"{name}: expected {len(op.attributes)} attributes at {i}, got "
-                                 f"{len(numbers)}")
-            if relu and name != "dense":
-                raise ValueError(f"{name}: expected no ReLU in it at {i}")
-            if relu_mask is not None and (name != "dense_backward_input"
-                                          or shapes[relu_mask] != shapes[writes[0]]):
-                raise ValueError(f"{name}: expected no ReLU's gradient of this size in it at {i}")
-            each = &code[i]
-            each.op = _OP_INDEX[name]
-            each.reads = <int *>self._pointer(np.array([*reads, -1], np.intc))
-            each.writes = <int *>self._pointer(np.array([*writes, -1], np.intc))
-            for j, number in enumerate(numbers):
-                each.numbers[j] = number
-            each.columns = NULL
-            if name.startswith("take_columns"):
-                wide, narrow = (reads[0], writes[0])[::1 if name == "take_columns" else -1]
-                if (columns is None or len(columns) != shapes[narrow][1]
-                        or not all(0 <= column < shapes[wide][1] for column in columns)):
-                    raise ValueError(f"{name}: expected {shapes[narrow][1]} columns of "
-                                     f"{shapes[wide][1]} at {i}, got {columns}")
-                each.columns = <const int64_t *>self._pointer(np.array(columns, np.int64))
-            each.relu, each.barrier = relu, barrier
-            each.relu_mask = -1 if relu_mask is None else relu_mask
-            each.layer = -1 if layer is None else layer
-            self._count_work(each, i)
-            if name in ("python", "python_backward"):
-                self.in_python = True
-                if not 0 <= each.layer < len(self.calls):
-                    raise ValueError(f"{name}: expected one of {len(self.calls)} calls at {i}, got "
-                                     f"{layer}")
-            elif name in ("dropout", "dropout_backward"):
-                if each.layer < 0:
-                    raise ValueError(f"{name}: expected a layer at {i}")
-                self.n_random = max(self.n_random, each.layer + 1)
-        return code
-
-    cdef int _count_work(self, const Instruction *each, int i) except -1:
-        """Add what a row costs to that of a prediction and of a step."""
-        cdef const Place *values = self.code.values
-        cdef Py_ssize_t n = 0
-        if each.op == FBP_OP_dense or each.op == FBP_OP_dense_backward_input:
-            n = values[each.reads[1]].rows * values[each.reads[1]].columns
-        elif each.op == FBP_OP_dense_backward_weights:
-            n = values[each.reads[0]].columns * values[each.reads[1]].columns
-        elif each.writes[0] >= 0 and values[each.writes[0]].rows == 0:
-            n = WORK_OF_A_MAP * values[each.writes[0]].columns
-            self.work_per_row_of_a_step -= n // 2
-        self.work_per_row_of_a_step += n
-        if i < self.code.forward:
-            self.work_per_row += n
+        cdef void *bases[6]
+        cdef int i, kind
+        bases[PARAMETER], bases[GRADIENT] = code.parameters, code.gradients
+        bases[BUFFER] = code.buffers
+        self.pointers = np.zeros(code.n_values, np.uintp)
+        code.at = <void **>cnp.PyArray_DATA(self.pointers)
+        for i in range(code.n_values):
+            kind = code.values[i].kind
+            if kind == PARAMETER or kind == GRADIENT or kind == BUFFER:
+                code.at[i] = <char *>bases[kind] + code.values[i].start * size
         return 0
 
     cdef int check(self) except -1:
@@ -302,7 +158,7 @@ cdef class Executor:
         shape[0], shape[1] = frame.rows, value.columns
         cdef cnp.ndarray given = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
         memcpy(cnp.PyArray_DATA(given), frame.at[each.reads[0]], cnp.PyArray_NBYTES(given))
-        returned = self.calls[each.layer](given)
+        returned = self.program.calls[each.layer](given)
         cdef cnp.ndarray result
         if each.writes[0] >= 0:
             shape[1] = self.code.values[each.writes[0]].columns
@@ -374,8 +230,7 @@ cdef class Executor:
         call.code = &self.code
         call.X, call.Z, call.rows = cnp.PyArray_DATA(X), cnp.PyArray_DATA(out), rows
         call.no_memory = call.bad_code = False
-        cdef double work = <double>rows * self.work_per_row
-        call.work_per_row = self.work_per_row
+        cdef double work = <double>rows * self.code.work_per_row
         call.large = work >= WORK_FOR_WORKSPACE
         if self.in_python:
             self.run_in_turns(&call, single, [Borrowed("X", X), Borrowed("out", out)])
@@ -395,7 +250,7 @@ cdef class Executor:
         """As `run`, where some instructions are Python's: all threads at one chunk of rows."""
         cdef size_t size = sizeof(float) if single else sizeof(double)
         cdef Py_ssize_t chunk = max(1, min(call.rows, PYTHON_CHUNK_ROWS)), first = 0
-        cdef int threads = threads_for(<double>chunk * self.work_per_row)
+        cdef int threads = threads_for(<double>chunk * self.code.work_per_row)
         cdef Code *code = &self.code
         cdef Borrowed array
         dtype = np.dtype(np.float32 if single else np.float64)
@@ -518,7 +373,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
             memcpy(Z + first * code.n_out, X + first * code.n_in,
                    frame.rows * code.n_out * sizeof(real))
         first += frame.rows
-        work += frame.rows * call.work_per_row
+        work += frame.rows * code.work_per_row
         if work >= tier.work_per_look:
             work = 0
             if not check_signals(me):

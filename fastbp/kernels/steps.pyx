@@ -22,7 +22,8 @@ from fastbp.kernels.dense cimport FBP_WORKSPACE
 from fastbp.kernels.dispatch cimport (
     fbp_largest, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
 )
-from fastbp.kernels.executor cimport GRAIN, Code, Executor, Frame, execute, resolve
+from fastbp.kernels.encoded cimport Code
+from fastbp.kernels.executor cimport GRAIN, Executor, Frame, execute, resolve
 from fastbp.kernels.gather cimport Rows, Source, read_rows
 from fastbp.kernels.guards cimport Borrowed, apart
 from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
@@ -269,7 +270,7 @@ cdef class Steps:
         if average is not None:
             plan.average = self._borrow("average", average)
 
-        self.work = <double>plan.batch_size * executor.work_per_row_of_a_step
+        self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
         self.threads = threads_for(self.work)
         self._allocate(size)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
@@ -413,9 +414,9 @@ cdef class Steps:
             raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers for each "
                              f"of {plan.n_groups} groups, got shape "
                              f"{(attributes.shape[0], attributes.shape[1])}")
-        if random.shape[0] != 2 or random.shape[1] < self.executor.n_random:
+        if random.shape[0] != 2 or random.shape[1] < len(self.executor.random):
             raise ValueError(f"random: expected a key and a step for each of "
-                             f"{self.executor.n_random} layers, got {random.shape[1]}")
+                             f"{len(self.executor.random)} layers, got {random.shape[1]}")
         self.check()
         run.plan = plan
         run.frame.code, run.frame.at = (&self.executor.code,

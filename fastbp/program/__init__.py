@@ -8,14 +8,14 @@ with the same bits, does `reference`.
 from .builder import Builder, lower, lower_layer, runs_in_python
 from .cache import Programs
 from .codes import check_codes, code_columns
-from .compiler import Compiled, encode
+from .compiler import encode
 from .ir import Instruction, Program, Value
 from .planner import plan
 from .reference import Interpreter
 from .text import step_text
 
 __all__ = [
-    "Builder", "Compiled", "Instruction", "Interpreter", "Program", "Programs", "Value",
+    "Builder", "Instruction", "Interpreter", "Program", "Programs", "Value",
     "check_codes", "code_columns", "encode", "lower", "lower_layer", "plan",
     "runs_in_python", "step_text",
 ]

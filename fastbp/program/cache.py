@@ -1,5 +1,6 @@
 """The programs of one network, made when they are first wanted."""
 
+from ..kernels.executor import Executor
 from .builder import lower
 from .codes import code_columns
 from .compiler import encode
@@ -74,7 +75,7 @@ class Programs:
                 if len(ENCODED) >= MOST_ENCODED:
                     ENCODED.clear()
                 ENCODED[key] = encoded
-        return encoded.compile(self.parameters, self.gradients, self.buffers)
+        return Executor(encoded, self.parameters, self.gradients, self.buffers)
 
     def executor(self, n_in, activation=None):
         """An executor for prediction from so many columns, with an activation of the outputs.
@@ -89,7 +90,7 @@ class Programs:
                              f"{activation!r}")
         predictors = self.predictors
         executor = self._get(("predict", n_in, activation), lambda: self._compile(
-            n_in, end=activation).executor)
+            n_in, end=activation))
         if n_in == self.n_in:
             predictors[activation] = executor
         return executor
@@ -99,7 +100,7 @@ class Programs:
         return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))
 
     def training(self, n_in):
-        """The `Compiled` program for training."""
+        """An executor for training."""
         return self._get(("train", n_in), lambda: self._compile(n_in, training=True))
 
     def interpreter(self, n_in, training):

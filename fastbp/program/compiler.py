@@ -1,55 +1,14 @@
-"""A planned program, handed to the executor."""
-
-from dataclasses import dataclass
+"""A planned program, as the executor takes it."""
 
 from ..kernels import ops
-from ..kernels.executor import Executor
+from ..kernels.encoded import EncodedProgram
 from .reference import call_backward, call_forward
 
-__all__ = ["Compiled", "Encoded", "encode"]
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A planned program as an executor takes it, but for the arrays.
-
-    Attributes
-    ----------
-    arguments : dict
-        Of `Executor`.
-    random : list of Layer
-        Those that draw random numbers, in the order in which the executor wants their keys.
-    calls : list of callable
-        What runs in Python.
-    """
-
-    arguments: dict
-    random: list
-    calls: list
-
-    def compile(self, parameters, gradients, buffers):
-        """An executor over these flat arrays, as `Compiled`."""
-        executor = Executor(**self.arguments, parameters=parameters, gradients=gradients,
-                            buffers=buffers, calls=self.calls)
-        return Compiled(executor, self.random)
-
-
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """What carries a program out, and the layers that draw random numbers for it.
-
-    Attributes
-    ----------
-    executor : fastbp.kernels.executor.Executor
-    random : list of Layer
-    """
-
-    executor: Executor
-    random: list
+__all__ = ["encode"]
 
 
 def encode(program):
-    """A planned program as an executor takes it.
+    """A planned program as the executor takes it.
 
     Parameters
     ----------
@@ -57,7 +16,7 @@ def encode(program):
 
     Returns
     -------
-    Encoded
+    fastbp.kernels.encoded.EncodedProgram
     """
     values = {value: i for i, value in enumerate(program.values())}
     random, calls = [], []
@@ -83,15 +42,14 @@ def encode(program):
             for each in instructions
         ]
 
-    return Encoded({
-        "values": [(value.kind, value.rows, value.columns, value.place, value.place_per_row)
-                   for value in values],
-        "forward": section(program.forward), "backward": section(program.backward),
-        "update": section(program.update),
-        "x": values[program.x], "z": values[program.z],
-        "dz": values[program.dz] if training else -1,
-        "arena": program.arena, "arena_per_row": program.arena_per_row,
-    }, random, calls)
+    return EncodedProgram(
+        values=[(value.kind, value.rows, value.columns, value.place, value.place_per_row)
+                for value in values],
+        forward=section(program.forward), backward=section(program.backward),
+        update=section(program.update),
+        x=values[program.x], z=values[program.z], dz=values[program.dz] if training else -1,
+        arena=program.arena, arena_per_row=program.arena_per_row, calls=calls, random=random,
+    )
 
 
 def _call(each, training):

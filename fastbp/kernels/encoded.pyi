@@ -1,0 +1,29 @@
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+
+KINDS: dict[str, int]
+MOST: int
+
+@final
+class EncodedProgram:
+    calls: tuple[Callable[[_Array], _Array | None], ...]
+    random: tuple[Any, ...]
+    in_python: bool
+    def __init__(
+        self,
+        values: list[tuple[Any, ...]],
+        forward: list[tuple[Any, ...]],
+        backward: list[tuple[Any, ...]],
+        update: list[tuple[Any, ...]],
+        x: int,
+        z: int,
+        dz: int,
+        arena: int,
+        arena_per_row: int,
+        calls: Sequence[Callable[[_Array], _Array | None]],
+        random: Sequence[Any],
+    ) -> None: ...
