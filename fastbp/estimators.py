@@ -509,7 +509,7 @@ class BaseMLP(BaseEstimator):
             check_is_fitted(self, "coefs_")
         network, activation = self._network(), OUTPUT_ACTIVATIONS[self.out_activation_]
         if self.n_threads is None and "feature_names_in_" not in self.__dict__:
-            predictor = network._predictor(network.programs, activation)
+            predictor = network.programs.predictor(activation)
             if predictor.accepts(X):  # which is all that is checked below
                 return predictor(X)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)

@@ -357,7 +357,10 @@ class Sequential(layers.LayerSequence):
     def _predict(self, X, out=None, activation=None):
         """What `predict` and validation have in common, whoever overrides `predict`."""
         programs = self.programs  # those of the whole call, whatever it comes upon
-        executor = self._predictor(programs, activation)
+        try:
+            executor = programs.predictors[activation]  # one call less for a row on its own
+        except (KeyError, TypeError):
+            executor = programs.predictor(activation)
         if executor is not None:
             try:
                 Z = executor(X, out)
@@ -385,13 +388,6 @@ class Sequential(layers.LayerSequence):
         if not any(isinstance(layer, layers.Embedding) for _, layer in self._leaves):
             return []
         return programs.codes(n_in)
-
-    def _predictor(self, programs, activation):
-        """The compiled way through the network; None where its columns follow from X."""
-        try:
-            return programs.predictors[activation]
-        except (KeyError, TypeError):  # TypeError: what is no name at all
-            return None if programs.n_in is None else programs.executor(programs.n_in, activation)
 
     def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
         """The loss and its metric on data, without changing anything.

@@ -414,7 +414,7 @@ assert unmade(X) is None and not unmade.accepts(X)
 refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
 refused(RuntimeError, "made whole", guards.Borrowed.__new__(guards.Borrowed).check)
 
-made = net._predictor(net.programs, None)
+made = net.programs.predictor(None)
 program = encoded.EncodedProgram.__new__(encoded.EncodedProgram)
 refused(RuntimeError, "made whole", executor.Executor, program, *[np.zeros(0, "f4")] * 3)
 refused(RuntimeError, "made already", made.__init__, program, *[np.zeros(0, "f4")] * 3)

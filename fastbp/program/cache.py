@@ -95,6 +95,13 @@ class Programs:
             predictors[activation] = executor
         return executor
 
+    def predictor(self, activation):
+        """An executor for prediction from the network's columns; None where it has X's."""
+        try:
+            return self.predictors[activation]
+        except (KeyError, TypeError):  # TypeError: what is no name at all
+            return None if self.n_in is None else self.executor(self.n_in, activation)
+
     def codes(self, n_in):
         """The columns of the input that are codes, as `code_columns` returns them."""
         return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))

@@ -263,7 +263,7 @@ def test_arrays_fail_in_turn(call, least):
 def test_a_chunks_memory_fails_without_an_output_to_allocate():
     """Nothing but the compiled code allocates here: the chunk's two arrays, in each thread."""
     printed = python(SHARED, OBJECTS, """
-        predictor = net._predictor(net.programs, None)
+        predictor = net.programs.predictor(None)
         out = np.full((300, 4), np.nan, "f4")
 
         def call():
