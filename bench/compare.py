@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 
 STEPS = [
     ([8, 64, 64, 4], 64), ([64, 64, 10], 32), ([32, 128, 128, 2], 256), ([784, 256, 128, 10], 128),
@@ -28,6 +29,7 @@ def cases():
     import numpy as np
 
     import fastbp as fb
+    from fastbp.kernels import dispatch
 
     rng = np.random.default_rng(0)
     found = {}
@@ -57,24 +59,72 @@ def cases():
             lambda epochs=epochs: net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=epochs,
                                           batch_size=16, seed=0), 1)
 
-    for sizes in ([64, 64, 64, 8], [784, 100, 10]):
+    def in_tier(isa, function):
+        def call():
+            used = dispatch.isa()
+            dispatch.use(isa)
+            try:
+                function()
+            finally:
+                dispatch.use(used)
+
+        return call
+
+    for isa in dispatch.available():
+        for dtype in ("float32", "float64"):
+            function, steps = training([32, 128, 128, 2], 256, fb.SGD(1e-3), dtype=dtype)
+            found[f"step in {isa}, {dtype}"] = in_tier(isa, function), steps
+
+    for sizes in ([64, 64, 64, 8], [784, 100, 10], [784, 1024, 1024, 1024, 10]):
         for rows in (1, 32, 1024):
             predicts = fb.mlp(sizes, seed=0).predict
             batch = rng.normal(size=(rows, sizes[0])).astype("f4")
-            found[f"predict {rows} rows, {'-'.join(map(str, sizes))}"] = (
-                lambda predicts=predicts, batch=batch: predicts(batch), 1)
+            out = predicts(batch)
+            name = f"predict {rows} rows, {'-'.join(map(str, sizes))}"
+            found[name] = lambda predicts=predicts, batch=batch: predicts(batch), 1
+            found[f"{name}, out="] = (
+                lambda predicts=predicts, batch=batch, out=out: predicts(batch, out=out), 1)
 
     try:
-        estimator = fb.MLPClassifier(random_state=0, max_iter=3, n_iter_no_change=99)
+        return found | of_estimators()
     except ImportError:
         return found
+
+
+def of_estimators():
+    """Those of `cases` that need scikit-learn."""
     import warnings
 
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import GridSearchCV
+
+    import fastbp as fb
+
     warnings.simplefilter("ignore")
-    X_digits, y_digits = rng.random((600, 64)).astype("f4"), rng.integers(0, 10, 600)
-    found["MLPClassifier.fit, 600 rows, 3 epochs"] = lambda: estimator.fit(X_digits, y_digits), 1
-    fitted = fb.MLPClassifier(random_state=0, max_iter=1).fit(X_digits, y_digits)
-    found["MLPClassifier.predict_proba, 1 row"] = lambda: fitted.predict_proba(X_digits[:1]), 1
+    rng, found = np.random.default_rng(0), {}
+    digits = load_digits(return_X_y=True)
+    for name, (X, y), parameters in (
+        ("600 rows, 3 epochs", (rng.random((600, 64)), rng.integers(0, 10, 600)), {"max_iter": 3}),
+        ("digits, batch_size=32", digits, {"batch_size": 32, "max_iter": 4}),
+        ("digits", digits, {"max_iter": 10}),
+        ("as large as MNIST", (rng.random((6000, 784)), rng.integers(0, 10, 6000)),
+         {"max_iter": 1}),
+    ):
+        for dtype in ("float32", "float64"):
+            fit = fb.MLPClassifier(random_state=0, n_iter_no_change=99, **parameters).fit
+            found[f"MLPClassifier.fit, {name}, {dtype}"] = partial(fit, X.astype(dtype), y), 1
+    X, y = (digits[0] / 16).astype("f4"), digits[1]
+    fitted = fb.MLPClassifier(random_state=0, max_iter=1).fit(X, y)
+    for method in ("predict_proba", "predict"):
+        for rows in (1, len(X)):
+            call = getattr(fitted, method)
+            found[f"MLPClassifier.{method}, {rows} rows"] = (
+                lambda call=call, rows=X[:rows]: call(rows), 1)
+    search = GridSearchCV(
+        fb.MLPClassifier(random_state=0, batch_size=32, max_iter=5),
+        {"hidden_layer_sizes": [(32,), (100,)], "activation": ["relu", "tanh"]}, cv=3, refit=False)
+    found["GridSearchCV, 300 rows, 5 epochs"] = lambda: search.fit(X[:300], y[:300]), 1
     return found
 
 

@@ -37,10 +37,17 @@ cdef struct Call:
     bint no_memory, bad_code
 
 
+# Parameters, gradients and buffers.
+cdef enum:
+    N_ARRAYS = 3
+
+
 cdef class Executor:
     cdef EncodedProgram program    # which the code's pointers point into
     cdef object pointers           # likewise
-    cdef list borrowed             # arrays that are somebody else's
+    cdef list borrowed             # the network's arrays
+    cdef void *base[N_ARRAYS]      # where they are
+    cdef Py_ssize_t n_bytes[N_ARRAYS]
     cdef Borrowed array            # of the parameters
     cdef bint ready                # only once it is made whole
     cdef Code code
@@ -48,7 +55,6 @@ cdef class Executor:
     cdef readonly tuple random
     cdef readonly bint in_python
 
-    cdef void *_borrow(self, name, array) except NULL
     cdef int _find_places(self, Py_ssize_t size) except -1
     cdef bint takes(self, array, Py_ssize_t columns)
     cdef bint is_apart(self, out)

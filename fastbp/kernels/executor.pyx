@@ -60,6 +60,10 @@ cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 cdef Py_ssize_t CHUNK_ROWS = 256
 cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 
+# Bytes of an arena that need not be asked for: a row's, whose prediction takes less than malloc.
+cdef enum:
+    STACK = 4096
+
 # Columns that threads share are cut at multiples of this: a cache line of them.
 cdef enum:
     COLUMN_GRAIN = 16
@@ -114,17 +118,15 @@ cdef class Executor:
         self.program, self.code = program, program.code
         self.in_python, self.random = program.in_python, program.random
         self.typenum = cnp.PyArray_TYPE(parameters)
-        self.code.parameters = self._borrow("parameters", parameters)
-        self.code.gradients = self._borrow("gradients", gradients)
-        self.code.buffers = self._borrow("buffers", buffers)
+        for i, (name, array) in enumerate((("parameters", parameters), ("gradients", gradients),
+                                           ("buffers", buffers))):
+            self.borrowed.append(Borrowed(name, array))
+            self.base[i], self.n_bytes[i] = cnp.PyArray_DATA(array), array.nbytes
+        self.code.parameters, self.code.gradients = self.base[0], self.base[1]
+        self.code.buffers = self.base[2]
         self.array = self.borrowed[0]
         self._find_places(parameters.itemsize)
         self.ready = True
-
-    cdef void *_borrow(self, name, array) except NULL:
-        """Where somebody else's array is; `check` asks whether it still is."""
-        self.borrowed.append(Borrowed(name, array))
-        return cnp.PyArray_DATA(array)
 
     cdef int _find_places(self, Py_ssize_t size) except -1:
         """Note what is where in all calls: the parameters, gradients and buffers."""
@@ -198,9 +200,13 @@ cdef class Executor:
 
     cdef bint is_apart(self, out):
         """Whether an array shares no memory with the network's."""
-        cdef Borrowed array
-        for array in self.borrowed:
-            if not apart(array.array, out):
+        cdef const char *start = <const char *>cnp.PyArray_DATA(out)
+        cdef const char *stop = start + cnp.PyArray_NBYTES(out)
+        cdef const char *base
+        cdef int i
+        for i in range(N_ARRAYS):
+            base = <const char *>self.base[i]
+            if start < base + self.n_bytes[i] and base < stop:
                 return False
         return True
 
@@ -349,9 +355,12 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
     cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
     cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk
     cdef Py_ssize_t n_pointers = (code.n_values + 7) // 8 * 8  # a cache line of them
-    cdef char *memory = <char *>PyMem_RawMalloc(
-        n_pointers * sizeof(void *)
-        + (room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real) + 64)
+    cdef size_t size = (n_pointers * sizeof(void *)
+                        + (room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real) + 64)
+    cdef char on_the_stack[STACK]
+    cdef char *memory = &on_the_stack[0]
+    if size > STACK:
+        memory = <char *>PyMem_RawMalloc(size)
     if memory is NULL:
         fbp_set_flag(&call.no_memory)
         return
@@ -380,7 +389,8 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
                 break
     if frame.bad_code:
         fbp_set_flag(&call.bad_code)
-    PyMem_RawFree(memory)
+    if size > STACK:
+        PyMem_RawFree(memory)
 
 
 cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,

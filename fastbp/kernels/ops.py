@@ -78,7 +78,7 @@ class Op:
     name: str
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
-    in_place: bool
+    in_place: str
     attributes: tuple[str, ...]
 
 
@@ -116,7 +116,7 @@ def _operands(text: str) -> tuple[Operand, ...]:
 
 
 def _op(name, reads, writes, in_place, attributes) -> Op:
-    return Op(name, _operands(reads), _operands(writes), in_place == "yes", attributes)
+    return Op(name, _operands(reads), _operands(writes), in_place, attributes)
 
 
 def _ops_of(activation: Activation) -> tuple[Op, Op]:

@@ -106,7 +106,7 @@ def allocate(program):
                 continue
             source = reads[0] if reads else None
             in_place = (
-                each is not None and j == 0 and ops.OPS[each.op].in_place
+                each is not None and j == 0 and _may_be_in_place(ops.OPS[each.op], value)
                 and source in places and last[source] == i
                 and (source.rows, source.columns) == (value.rows, value.columns)
             )
@@ -117,6 +117,10 @@ def allocate(program):
                 places[value] = _Place(value, i)
             places[value].last = max(i, last.get(value, i))
     _lay_out(program, list(dict.fromkeys(places.values())))
+
+
+def _may_be_in_place(op, value):
+    return op.in_place == "yes" or (op.in_place == "lines" and value.columns % ALIGNMENT == 0)
 
 
 def _keep_for_the_next_products(steps, last):
