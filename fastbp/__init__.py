@@ -41,39 +41,17 @@ from .config import show_config
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
-from .losses import (
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    PoissonDeviance,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from .losses import *
 from .network import Sequential, load, mlp
-from .optimizers import SGD, Adam, AdamW, Group, Lion, Optimizer, ScheduleFreeAdamW
+from .optimizers import *
 from .training import History
 from .version import __version__
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "Callback",
     "EarlyStopping",
-    "Group",
     "History",
-    "Huber",
-    "Lion",
-    "Loss",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "Optimizer",
-    "PoissonDeviance",
-    "ScheduleFreeAdamW",
     "Sequential",
-    "SigmoidCrossEntropy",
-    "SoftmaxCrossEntropy",
     "__version__",
     "callbacks",
     "datasets",
@@ -93,7 +71,7 @@ __all__ = [
     "show_config",
 ]
 
-__all__ += layers.__all__
+__all__ += layers.__all__ + losses.__all__ + optimizers.__all__
 
 
 def __getattr__(name):

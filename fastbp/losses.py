@@ -1,7 +1,7 @@
 """Losses: small classes over the kernels.
 
 A loss is called with the network's output and the targets, ``value, dZ = loss(Z, y)``,
-and gives its mean over the batch and the gradient by Z.
+and gives its mean over the batch and the gradient with respect to Z.
 """
 
 import math
@@ -10,7 +10,7 @@ import reprlib
 import numpy as np
 
 from . import kernels
-from .kernels import checks
+from .kernels import checks, ops
 from .metrics import R2, Accuracy, BinaryAccuracy, RateR2
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "PoissonDeviance",
-    "Scaled",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
 ]
@@ -154,22 +153,24 @@ class SoftmaxCrossEntropy(Loss):
 
 
 class Elementwise(Loss):
-    """Base class of the losses that are a mean over outputs; `kernel` computes them."""
+    """Base class of losses that are a mean over outputs: `name` is their row's in ops.def."""
 
-    kernel = None
-
-    def settings(self):
-        """What the kernel takes besides the batch."""
-        return {}
+    name = ""
 
     @property
     def operation(self):
         cap = getattr(self, "cap", None) or math.inf
-        return self.kernel.__name__, getattr(self, "delta", 0.0), cap
+        return self.name, getattr(self, "delta", 0.0), cap
 
     def __call__(self, Z, y, sample_weight=None):
-        weights = _like(Z, "sample_weight", sample_weight)
-        return self.kernel(Z, _like(Z, "y", y), weights, **self.settings())
+        settings = {name: vars(self)[name] for name in ("delta", "cap") if name in vars(self)}
+        kernel = getattr(kernels, self.name)
+        return kernel(Z, _like(Z, "y", y), _like(Z, "sample_weight", sample_weight), **settings)
+
+    def targets(self, y, n_out, dtype):
+        targets = super().targets(y, n_out, dtype)
+        kernels.losses.check_targets(ops.LOSSES[self.name], targets)
+        return targets
 
 
 class SigmoidCrossEntropy(Elementwise):
@@ -185,37 +186,25 @@ class SigmoidCrossEntropy(Elementwise):
     """
 
     validators = {"cap": _cap}
+    name = "sigmoid_cross_entropy"
     metric = BinaryAccuracy
-    kernel = staticmethod(kernels.sigmoid_cross_entropy)
 
     def __init__(self, cap=None):
         self.cap = cap
-
-    def settings(self):
-        return {"cap": self.cap}
-
-    def targets(self, y, n_out, dtype):
-        targets = super().targets(y, n_out, dtype)
-        wrong = (targets < 0) | (targets > 1)
-        if wrong.any():
-            i, j = np.argwhere(wrong)[0]
-            raise ValueError(f"y: expected targets between 0 and 1, got {targets[i, j]} "
-                             f"in row {i}, column {j}")
-        return targets
 
 
 class MeanSquaredError(Elementwise):
     """Regression: ``l = (z - y)²``, ``dZ = 2·(Z - Y) / (batch·n_out)``."""
 
+    name = "mean_squared_error"
     metric = R2
-    kernel = staticmethod(kernels.mean_squared_error)
 
 
 class MeanAbsoluteError(Elementwise):
     """Regression to the median: ``l = |z - y|``, ``dZ = sign(Z - Y) / (batch·n_out)``."""
 
+    name = "mean_absolute_error"
     metric = R2
-    kernel = staticmethod(kernels.mean_absolute_error)
 
 
 class Huber(Elementwise):
@@ -230,14 +219,11 @@ class Huber(Elementwise):
     """
 
     validators = {"delta": checks.positive}
+    name = "huber"
     metric = R2
-    kernel = staticmethod(kernels.huber)
 
     def __init__(self, delta=1.0):
         self.delta = delta
-
-    def settings(self):
-        return {"delta": self.delta}
 
 
 class PoissonDeviance(Elementwise):
@@ -247,16 +233,8 @@ class PoissonDeviance(Elementwise):
     ``dZ = (exp(Z) - Y) / (batch·n_out)``.
     """
 
+    name = "poisson_deviance"
     metric = RateR2
-    kernel = staticmethod(kernels.poisson_deviance)
-
-    def targets(self, y, n_out, dtype):
-        targets = super().targets(y, n_out, dtype)
-        if (targets < 0).any():
-            i, j = np.argwhere(targets < 0)[0]
-            raise ValueError(f"y: expected targets of at least 0, got {targets[i, j]} "
-                             f"in row {i}, column {j}")
-        return targets
 
 
 class Scaled(Loss):

@@ -5,7 +5,7 @@ arrays, one dtype in a call; inputs may be read-only or strided (a copy is made 
 that are not contiguous), and ``out=`` writes the result into memory of yours.
 """
 
-from . import activations
+from . import activations, losses
 from .activations import *
 from .dense import (
     dense_backward_bias,
@@ -14,14 +14,7 @@ from .dense import (
     dense_forward,
 )
 from .embeddings import embedding, embedding_backward
-from .losses import (
-    huber,
-    mean_absolute_error,
-    mean_squared_error,
-    poisson_deviance,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-)
+from .losses import *
 from .normalization import (
     add,
     column_dots,
@@ -50,24 +43,18 @@ __all__ = [
     "dense_forward",
     "embedding",
     "embedding_backward",
-    "huber",
     "inverse_sqrt",
-    "mean_absolute_error",
-    "mean_squared_error",
     "norm",
     "normalize_columns",
     "normalize_columns_backward",
     "normalize_rows",
     "normalize_rows_backward",
     "penalize",
-    "poisson_deviance",
     "prelu",
     "prelu_backward",
     "prelu_slope_gradient",
     "running_average",
     "scale_columns",
     "sgd_step",
-    "sigmoid_cross_entropy",
-    "softmax_cross_entropy",
 ]
-__all__ += activations.__all__
+__all__ += activations.__all__ + losses.__all__

@@ -1,4 +1,4 @@
-"""Losses, each with its gradient by the network's output in the same pass.
+"""Losses, each with its gradient with respect to the network's output in the same pass.
 
 The value is the mean over the batch, weighted by `sample_weight` where it is given:
 L = Σᵢ wᵢ·lᵢ / Σᵢ wᵢ, summed in float64 in the order of the rows.  A row's own loss lᵢ is
@@ -9,8 +9,10 @@ from libc.math cimport INFINITY
 
 import numpy as np
 
-from . import checks
+from . import checks, ops
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
+
+__all__ = sorted(ops.LOSSES)
 
 
 cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
@@ -180,201 +182,49 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
                  out, _cap(cap))
 
 
-def sigmoid_cross_entropy(Z, y, sample_weight=None, *, cap=None, out=None):
-    """Cross-entropy of sigmoid(Z) with targets in [0, 1]: binary and multi-label.
+def _of_numbers(loss):
+    """The function of a loss whose targets are numbers, from its row in the table."""
+    if loss.default_delta is None:
+        def function(Z, y, sample_weight=None, *, cap=None, out=None):
+            return _mean(loss, Z, y, sample_weight, 0.0, cap, out)
+    else:
+        def function(Z, y, sample_weight=None, *, delta=loss.default_delta, cap=None, out=None):
+            return _mean(loss, Z, y, sample_weight,
+                         checks.number("delta", delta, 0, low_open=True), cap, out)
 
-    ``lᵢⱼ = log(1 + exp(Zᵢⱼ)) - Yᵢⱼ·Zᵢⱼ`` and ``dZ = (sigmoid(Z) - Y) / (batch · outputs)``.
+    function.__name__ = function.__qualname__ = loss.name
+    function.__doc__ = ops.loss_docstring(loss)
+    globals()[loss.name] = function
+
+
+def _mean(loss, Z, y, sample_weight, double delta, cap, out):
+    Z = _scores(Z)
+    Y = _targets(y, Z)
+    check_targets(loss, Y)
+    return _loss(loss.name, Z, Y, None, _weights(sample_weight, Z), delta, out, _cap(cap))
+
+
+def check_targets(loss, Y):
+    """Raise unless numbers are what a loss takes as targets.
 
     Parameters
     ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
-        Scores before the sigmoid (logits).
-    y : ndarray of shape (batch, outputs), same dtype
-        Targets between 0 and 1; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
-        How much each row counts, same dtype.
-    cap : float above 0, optional
-        What an output counts at most in the loss; the gradient knows nothing of it.
-    out : ndarray of shape (batch, outputs), optional
-        Where to write dZ; may be `Z`.
-
-    Returns
-    -------
-    loss : float
-        The mean over the batch and the outputs.
-    dZ : ndarray of shape (batch, outputs)
+    loss : fastbp.kernels.ops.Loss
+    Y : ndarray of shape (rows, outputs)
 
     Raises
     ------
-    TypeError
-        If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If shapes do not fit, a target is not between 0 and 1, a weight is negative, or
-        `out` cannot be written as it is.
     """
-    Z = _scores(Z)
-    Y = _targets(y, Z)
-    if not ((Y >= 0) & (Y <= 1)).all():
-        i, j = np.argwhere(~((Y >= 0) & (Y <= 1)))[0]
-        raise ValueError(f"y: expected targets between 0 and 1, "
+    if loss.low is None:
+        return
+    fits = Y >= loss.low if loss.high is None else (Y >= loss.low) & (Y <= loss.high)
+    if not fits.all():
+        i, j = np.argwhere(~fits)[0]
+        raise ValueError(f"y: expected targets {ops.target_limits(loss)}, "
                          f"got {Y[i, j]} in row {i}, column {j}")
-    return _loss("sigmoid_cross_entropy", Z, Y, None, _weights(sample_weight, Z),
-                 0.0, out, _cap(cap))
 
 
-def mean_squared_error(Z, y, sample_weight=None, *, out=None):
-    """Mean squared error.
-
-    ``lᵢⱼ = (Zᵢⱼ - Yᵢⱼ)²`` and ``dZ = 2·(Z - Y) / (batch · outputs)``.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
-        Predictions.
-    y : ndarray of shape (batch, outputs), same dtype
-        Targets; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
-        How much each row counts, same dtype.
-    out : ndarray of shape (batch, outputs), optional
-        Where to write dZ; may be `Z`.
-
-    Returns
-    -------
-    loss : float
-        The mean over the batch and the outputs.
-    dZ : ndarray of shape (batch, outputs)
-
-    Raises
-    ------
-    TypeError
-        If a dtype is neither float32 nor float64, or they are mixed.
-    ValueError
-        If shapes do not fit, a weight is negative, or `out` cannot be
-        written as it is.
-    """
-    Z = _scores(Z)
-    Y = _targets(y, Z)
-    return _loss("mean_squared_error", Z, Y, None, _weights(sample_weight, Z),
-                 0.0, out)
-
-
-def mean_absolute_error(Z, y, sample_weight=None, *, out=None):
-    """Mean absolute error.
-
-    ``lᵢⱼ = |Zᵢⱼ - Yᵢⱼ|`` and ``dZ = sign(Z - Y) / (batch · outputs)``, 0 where they are equal.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
-        Predictions.
-    y : ndarray of shape (batch, outputs), same dtype
-        Targets; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
-        How much each row counts, same dtype.
-    out : ndarray of shape (batch, outputs), optional
-        Where to write dZ; may be `Z`.
-
-    Returns
-    -------
-    loss : float
-        The mean over the batch and the outputs.
-    dZ : ndarray of shape (batch, outputs)
-
-    Raises
-    ------
-    TypeError
-        If a dtype is neither float32 nor float64, or they are mixed.
-    ValueError
-        If shapes do not fit, a weight is negative, or `out` cannot be
-        written as it is.
-    """
-    Z = _scores(Z)
-    Y = _targets(y, Z)
-    return _loss("mean_absolute_error", Z, Y, None, _weights(sample_weight, Z),
-                 0.0, out)
-
-
-def huber(Z, y, sample_weight=None, *, delta=1.0, out=None):
-    """Huber's loss: squared near zero, absolute beyond `delta`.
-
-    With ``r = Zᵢⱼ - Yᵢⱼ``: ``lᵢⱼ = r²/2`` where ``|r| ≤ delta``, else ``delta·(|r| - delta/2)``;
-    ``dZ = clip(Z - Y, -delta, delta) / (batch · outputs)``.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
-        Predictions.
-    y : ndarray of shape (batch, outputs), same dtype
-        Targets; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
-        How much each row counts, same dtype.
-    delta : float above 0, default 1.0
-    out : ndarray of shape (batch, outputs), optional
-        Where to write dZ; may be `Z`.
-
-    Returns
-    -------
-    loss : float
-        The mean over the batch and the outputs.
-    dZ : ndarray of shape (batch, outputs)
-
-    Raises
-    ------
-    TypeError
-        If a dtype is neither float32 nor float64, or they are mixed.
-    ValueError
-        If shapes do not fit, a weight is negative, `delta` is not above 0, or `out` cannot be
-        written as it is.
-
-    References
-    ----------
-    P. J. Huber, "Robust estimation of a location parameter", Annals of Mathematical
-    Statistics 35, 1964.
-    """
-    Z = _scores(Z)
-    Y = _targets(y, Z)
-    return _loss("huber", Z, Y, None, _weights(sample_weight, Z),
-                 checks.number("delta", delta, 0, low_open=True), out)
-
-
-def poisson_deviance(Z, y, sample_weight=None, *, out=None):
-    """Half the Poisson deviance of counts whose expected values are exp(Z).
-
-    ``lᵢⱼ = exp(Zᵢⱼ) - Yᵢⱼ - Yᵢⱼ·(Zᵢⱼ - log Yᵢⱼ)``, the last term 0 where Y is, and
-    ``dZ = (exp(Z) - Y) / (batch · outputs)``.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
-        Logarithms of the predictions.
-    y : ndarray of shape (batch, outputs), same dtype
-        Targets of at least 0; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
-        How much each row counts, same dtype.
-    out : ndarray of shape (batch, outputs), optional
-        Where to write dZ; may be `Z`.
-
-    Returns
-    -------
-    loss : float
-        The mean over the batch and the outputs.
-    dZ : ndarray of shape (batch, outputs)
-
-    Raises
-    ------
-    TypeError
-        If a dtype is neither float32 nor float64, or they are mixed.
-    ValueError
-        If shapes do not fit, a target is not at least 0, a weight is negative, or `out`
-        cannot be written as it is.
-
-    References
-    ----------
-    P. McCullagh, J. A. Nelder, "Generalized linear models", 2nd edition, 1989, section 2.3.
-    """
-    Z = _scores(Z)
-    Y = _targets(y, Z)
-    if not (Y >= 0).all():
-        i, j = np.argwhere(~(Y >= 0))[0]
-        raise ValueError(f"y: expected targets of at least 0, got {Y[i, j]} in row {i}, column {j}")
-    return _loss("poisson_deviance", Z, Y, None, _weights(sample_weight, Z), 0.0, out)
+for _each in ops.LOSSES.values():
+    if not _each.takes_labels:
+        _of_numbers(_each)

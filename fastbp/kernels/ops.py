@@ -47,10 +47,19 @@ class Function:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, and its kind of targets."""
+    """A loss; one whose targets are labels has no text."""
 
     name: str
-    targets: str
+    low: float | None
+    high: float | None
+    takes_labels: bool
+    default_delta: float | None
+    title: str
+    scores: str
+    value: str
+    gradient: str
+    about_delta: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,14 @@ def _activation(name, layer, saved, alpha, *text) -> Activation:
     return Activation(name, layer, saved, None if alpha == "none" else alpha, *text)
 
 
+def _loss(name, targets, delta="none", *text) -> Loss:
+    takes_labels = targets == "labels"
+    low, high = (None if each == "none" else each
+                 for each in (("none", "none") if takes_labels else targets))
+    return Loss(name, low, high, takes_labels, None if delta == "none" else delta,
+                *(text or [""] * 6))
+
+
 def _operands(text: str) -> tuple[Operand, ...]:
     return tuple(Operand(*operand.split()) for operand in text.split(", "))
 
@@ -130,7 +147,7 @@ def _ops_of(activation: Activation) -> tuple[Op, Op]:
 _ROWS = _rows()
 ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
-LOSSES = {row[0]: Loss(*row) for row in _ROWS["FBP_LOSS"]}
+LOSSES = {row[0]: _loss(*row) for row in _ROWS["FBP_LOSS"]}
 UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
 # The element-wise functions are instructions as well, and so are the activations' gradients.
 OPS = {
@@ -196,7 +213,7 @@ _OUT = """\
 """
 
 
-def _source(op: Activation) -> str:
+def _source(op: Activation | Loss) -> str:
     if not op.source:
         return ""
     lines = textwrap.fill(op.source, 90, initial_indent="    ", subsequent_indent="    ")
@@ -250,6 +267,55 @@ def function_docstring(op: Function) -> str:
     """
 
 
+def loss_docstring(loss: Loss) -> str:
+    """Of the function of a loss whose targets are numbers."""
+    limits = target_limits(loss)
+    targets = f"Targets {limits}" if limits else "Targets"
+    a_target = f"a target is not {limits}, " if limits else ""
+    delta = ("" if loss.default_delta is None else
+             f"    delta : float, default {loss.default_delta}\n        {loss.about_delta}\n")
+    return f"""{loss.title}.
+
+    ``{loss.value}``;
+    ``{loss.gradient}``.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (batch, outputs), float32 or float64
+        {loss.scores}
+    y : ndarray of shape (batch, outputs), same dtype
+        {targets}; of shape (batch,) where there is one output.
+    sample_weight : ndarray of shape (batch,), optional
+        How much each row counts, same dtype.
+{delta}    cap : float above 0, optional
+        What an output counts at most in the loss; the gradient knows nothing of it.
+    out : ndarray of shape (batch, outputs), optional
+        Where to write dZ; may be `Z`.
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch and the outputs.
+    dZ : ndarray of shape (batch, outputs)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If shapes do not fit, {a_target}a weight is negative, a parameter is out of range, or
+        `out` cannot be written as it is.
+{_source(loss)}    """
+
+
+def target_limits(loss: Loss) -> str:
+    """Which numbers a loss takes as targets, in words; empty where it takes any."""
+    if loss.low is None:
+        return ""
+    return (f"of at least {loss.low}" if loss.high is None else
+            f"between {loss.low} and {loss.high}")
+
+
 def layer_docstring(op: Activation) -> str:
     """Of a layer class."""
     parameters = f"\n\n    Parameters\n    ----------\n{_alpha(op)}    " if _alpha(op) else ""
@@ -283,6 +349,20 @@ def kernels_stub() -> str:
     add("dropout", "X: ArrayLike, rate: float, key: int, step: int")
     add("softmax", "Z: ArrayLike")
     return "\n".join([*lines, "", f"__all__ = {sorted(names)!r}", ""])
+
+
+def losses_stub() -> str:
+    """Of `fastbp.kernels.losses`."""
+    lines = [_HEAD + "from typing import Any\n\nimport numpy as np\n"
+             "from numpy.typing import ArrayLike, NDArray\n\n_Floats = NDArray[np.floating[Any]]\n"]
+    for loss in LOSSES.values():
+        own = ("label_smoothing: float = 0.0, " if loss.takes_labels else
+               "" if loss.default_delta is None else f"delta: float = {loss.default_delta}, ")
+        lines.append(
+            f"def {loss.name}(\n    Z: ArrayLike, y: ArrayLike, "
+            f"sample_weight: ArrayLike | None = None, *,\n    {own}cap: float | None = None, "
+            f"out: _Floats | None = None,\n) -> tuple[float, _Floats]: ...")
+    return "\n".join([*lines, "", f"__all__ = {sorted(LOSSES)!r}", ""])
 
 
 def layers_stub() -> str:

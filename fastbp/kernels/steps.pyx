@@ -59,7 +59,7 @@ METRICS = {
 }
 # Losses and metrics that take labels; the others take rows of y.
 TAKE_LABELS = {None, "python", "accuracy", *(op.name for op in ops.LOSSES.values()
-                                             if op.targets == "labels")}
+                                             if op.takes_labels)}
 
 # The stages of a step.
 cdef enum:
