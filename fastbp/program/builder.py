@@ -1,12 +1,22 @@
 """Lowering: layers say what they are, instruction by instruction."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..kernels import ops
 from . import gradients
-from .ir import Instruction, Program, Value
+from .ir import Instruction, Kind, Program, Value
 
-__all__ = ["Builder", "lower", "lower_layer", "runs_in_python"]
+if TYPE_CHECKING:
+    from ..layers import Layer
+
+__all__ = ["Builder", "Places", "lower", "lower_layer", "runs_in_python"]
+
+# Where each parameter and buffer starts in its flat array, by the layer's id and the name.
+Places: TypeAlias = Mapping[tuple[int, str], int]
 
 
 class Builder:
@@ -28,13 +38,16 @@ class Builder:
         The place in the network of the layer that is being lowered, such as ``"2.0"``.
     """
 
-    def __init__(self, training=False, places=None):
+    def __init__(self, training: bool = False, places: Places | None = None) -> None:
         self.training = training
-        self.instructions, self.update = [], []
+        self.instructions: list[Instruction] = []
+        self.update: list[Instruction] = []
         self._places = places
         self._count, self.where = 0, ""
 
-    def op(self, name, *reads, layer=None, sizes=None, out=None, columns=None, **attributes):
+    def op(self, name: str, *reads: Value, layer: Layer | None = None,
+           sizes: Mapping[str, int] | None = None, out: Value | None = None,
+           columns: Iterable[int] | None = None, **attributes: float) -> Any:
         """Add an instruction.
 
         Parameters
@@ -77,7 +90,7 @@ class Builder:
             raise ValueError(f"{name}: expected the attributes {', '.join(op.attributes)}, got "
                              f"{', '.join(attributes)}")
         shapes = [(value.rows, value.columns) for value in reads]
-        found = ops.sizes(op, shapes, known=sizes or ())
+        found = ops.sizes(op, shapes, known=sizes or {})
         needs_gradient = any(value.needs_gradient for value in reads)
         writes = []
         for i, operand in enumerate(op.writes):
@@ -85,15 +98,18 @@ class Builder:
                 writes.append(out)
                 continue
             self._count += 1
-            writes.append(Value(f"{operand.name}{self._count}", "temporary", found[operand.rows],
-                                found[operand.columns], needs_gradient=needs_gradient))
+            n = found[operand.columns]
+            assert n is not None  # only rows are as many as the minibatch has
+            writes.append(Value(f"{operand.name}{self._count}", "temporary", found[operand.rows], n,
+                                needs_gradient=needs_gradient))
+        numbers: dict[str, Any] = dict(attributes)
         if columns is not None:
-            attributes["columns"] = tuple(columns)
-        self.instructions.append(Instruction(name, reads, tuple(writes), attributes, layer,
+            numbers["columns"] = tuple(columns)
+        self.instructions.append(Instruction(name, reads, tuple(writes), numbers, layer,
                                              self.where))
         return writes[0] if len(writes) == 1 else tuple(writes)
 
-    def layer(self, where, layer, x):
+    def layer(self, where: int | str, layer: Layer, x: Value) -> Value:
         """Add what a layer does with x.
 
         Parameters
@@ -109,29 +125,30 @@ class Builder:
         """
         outer = self.where
         self.where = f"{outer}.{where}" if outer else str(where)
-        z = self.python(layer, x) if runs_in_python(type(layer)) else layer.lower(self, x)
+        cls: type = type(layer)
+        z = self.python(layer, x) if runs_in_python(cls) else layer.lower(self, x)
         if not isinstance(z, Value):
             raise TypeError(f"layer {self.where} ({layer!r}): lower returned {z!r}; expected the "
                             f"value that the layer returns")
         self.where = outer
         return z
 
-    def python(self, layer, x):
+    def python(self, layer: Layer, x: Value) -> Value:
         """Add a layer that runs in Python: its `forward`, and `backward` for the gradients."""
         n_out = x.columns if layer.n_out is None else layer.n_out
-        z = self.op("python", x, layer=layer, sizes={"n": n_out})
+        z: Value = self.op("python", x, layer=layer, sizes={"n": n_out})
         z.needs_gradient = True  # it may have parameters that nobody knows of
         return z
 
-    def parameter(self, layer, name):
+    def parameter(self, layer: Layer, name: str) -> Value:
         """A parameter of a layer, as a value to read."""
         return self._part("parameter", layer, name, layer.parameter_shapes[name])
 
-    def buffer(self, layer, name):
+    def buffer(self, layer: Layer, name: str) -> Value:
         """A buffer of a layer, as a value to read, or to write in `update`."""
         return self._part("buffer", layer, name, layer.buffer_shapes[name])
 
-    def after_step(self, name, *reads, **options):
+    def after_step(self, name: str, *reads: Value, **options: Any) -> Any:
         """Add an instruction that a step of training ends with, as `op` adds one."""
         instructions, self.instructions = self.instructions, self.update
         try:
@@ -139,27 +156,28 @@ class Builder:
         finally:
             self.instructions = instructions
 
-    def gradient(self, parameter):
+    def gradient(self, parameter: Value) -> Value:
         """Where the gradient with respect to a parameter belongs."""
         return Value(f"d({parameter.name})", "gradient", parameter.rows, parameter.columns,
                      parameter.owner, place=parameter.place)
 
-    def _part(self, kind, layer, name, shape):
+    def _part(self, kind: Kind, layer: Layer, name: str, shape: tuple[int, ...]) -> Value:
         rows, columns = shape if len(shape) == 2 else (1, *shape)
         place = 0
         if self._places is not None:
-            place = self._places.get((id(layer), name))
-            if place is None:
+            try:
+                place = self._places[id(layer), name]
+            except KeyError:
                 raise ValueError(f"{layer!r}: expected a layer of the network, got one that a "
                                  f"layer keeps to itself; derive that from "
-                                 f"fastbp.layers.Container, which names its children")
+                                 f"fastbp.layers.Container, which names its children") from None
         full_name = f"{self.where}.{name}" if self.where else name
         return Value(full_name, kind, rows, columns, (layer, name),
                      needs_gradient=kind == "parameter", place=place)
 
 
 @functools.lru_cache(maxsize=256)
-def runs_in_python(cls):
+def runs_in_python(cls: type) -> bool:
     """Whether a class of layers says what it does by `forward` and `backward`, and not by `lower`.
 
     What the most derived class says counts: one that overrides `forward` of a layer that can be
@@ -172,7 +190,8 @@ def runs_in_python(cls):
     return True
 
 
-def lower(layers, n_in, *, training=False, places=None, end=None):
+def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
+          places: Places | None = None, end: str | None = None) -> Program:
     """The program of a network.
 
     Parameters
@@ -192,20 +211,23 @@ def lower(layers, n_in, *, training=False, places=None, end=None):
     Program
         As the layers say it, without a plan.
     """
-    def body(builder, x):
+    def body(builder: Builder, x: Value) -> Value:
         for i, layer in enumerate(layers):
             x = builder.layer(i, layer, x)
-        return x if end is None else builder.op(end, x)
+        if end is not None:
+            x = builder.op(end, x)
+        return x
 
     return _lower(body, n_in, training, places)
 
 
-def lower_layer(layer, n_in, training):
+def lower_layer(layer: Layer, n_in: int, training: bool) -> Program:
     """The program of one layer by itself, as its `lower` says it."""
     return _lower(layer.lower, n_in, training, None)
 
 
-def _lower(body, n_in, training, places):
+def _lower(body: Callable[[Builder, Value], Value], n_in: int, training: bool,
+           places: Places | None) -> Program:
     builder = Builder(training, places)
     x = Value("X", "input", None, n_in)
     x.needs_gradient = training

@@ -1,21 +1,34 @@
 """The programs of one network, made when they are first wanted."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..kernels.encoded import EncodedProgram
 from ..kernels.executor import Executor
-from .builder import lower
-from .codes import code_columns
+from ..kernels.types import Floats
+from .builder import Places, lower
+from .codes import Codes, code_columns
 from .compiler import encode
+from .ir import Program
 from .planner import plan
 from .reference import Interpreter
+
+if TYPE_CHECKING:
+    from ..layers import Layer
 
 __all__ = ["Programs"]
 
 # Programs of networks whose layers say all that they are by their signatures, so that thousands of
 # small networks of a few shapes are planned a few times.
-ENCODED = {}
+ENCODED: dict[Any, EncodedProgram] = {}
 MOST_ENCODED = 256
 
 # Operations that a prediction may end with.
 ENDS = "softmax", "sigmoid", "exp"
+
+T = TypeVar("T")
 
 
 class Programs:
@@ -40,32 +53,34 @@ class Programs:
         Executors that were made for `n_in` columns, by the activation of the outputs.
     """
 
-    def __init__(self, layers, n_in, parameters, gradients, buffers, places):
+    def __init__(self, layers: tuple[Layer, ...], n_in: int | None, parameters: Floats,
+                 gradients: Floats, buffers: Floats, places: Places) -> None:
         self.layers, self.n_in = layers, n_in
         self.parameters, self.gradients, self.buffers = parameters, gradients, buffers
         self._places = places
         self.clear()
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget them all."""
-        self._made, self.predictors = {}, {}
+        self._made: dict[Any, Any] = {}
+        self.predictors: dict[str | None, Executor] = {}
 
-    def _get(self, key, make):
+    def _get(self, key: Any, make: Callable[[], T]) -> T:
         made = self._made  # where they are forgotten meanwhile, nobody finds what is made of them
         try:
-            return made[key]
+            found: T = made[key]
         except KeyError:
-            made[key] = make()
-            return made[key]
+            found = made[key] = make()
+        return found
 
-    def _lower(self, n_in, **options):
+    def _lower(self, n_in: int, **options: Any) -> Program:
         return lower(self.layers, n_in, places=self._places, **options)
 
-    def planned(self, n_in, **options):
+    def planned(self, n_in: int, **options: Any) -> Program:
         """A program of its own for the caller, with its plan."""
         return plan(self._lower(n_in, **options))
 
-    def _compile(self, n_in, **options):
+    def _compile(self, n_in: int, **options: Any) -> Executor:
         signatures = tuple([layer.signature for layer in self.layers])
         key = None if None in signatures else (signatures, n_in, tuple(options.items()))
         encoded = ENCODED.get(key)
@@ -77,7 +92,7 @@ class Programs:
                 ENCODED[key] = encoded
         return Executor(encoded, self.parameters, self.gradients, self.buffers)
 
-    def executor(self, n_in, activation=None):
+    def executor(self, n_in: int, activation: str | None = None) -> Executor:
         """An executor for prediction from so many columns, with an activation of the outputs.
 
         Raises
@@ -95,22 +110,22 @@ class Programs:
             predictors[activation] = executor
         return executor
 
-    def predictor(self, activation):
+    def predictor(self, activation: str | None) -> Executor | None:
         """An executor for prediction from the network's columns; None where it has X's."""
         try:
             return self.predictors[activation]
         except (KeyError, TypeError):  # TypeError: what is no name at all
             return None if self.n_in is None else self.executor(self.n_in, activation)
 
-    def codes(self, n_in):
+    def codes(self, n_in: int) -> Codes:
         """The columns of the input that are codes, as `code_columns` returns them."""
         return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))
 
-    def training(self, n_in):
+    def training(self, n_in: int) -> Executor:
         """An executor for training."""
         return self._get(("train", n_in), lambda: self._compile(n_in, training=True))
 
-    def interpreter(self, n_in, training):
+    def interpreter(self, n_in: int, training: bool) -> Interpreter:
         """An interpreter of its own for each caller."""
         program = self._get(("interpret", n_in, training),
                             lambda: self._lower(n_in, training=training))

@@ -1,11 +1,20 @@
 """Which columns of the input are codes, for embeddings."""
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
-__all__ = ["check_codes", "code_columns"]
+from ..kernels.types import Array
+from .ir import Program, Value
+
+__all__ = ["Codes", "check_codes", "code_columns"]
+
+# A column, how many codes it may hold, and where the embedding is in the network.
+Codes: TypeAlias = list[tuple[int, int, str]]
 
 
-def code_columns(program):
+def code_columns(program: Program) -> Codes:
     """The columns that an embedding takes as they are.
 
     Parameters
@@ -17,8 +26,8 @@ def code_columns(program):
     list of tuple
         A column, how many codes it may hold, and where the embedding is in the network.
     """
-    columns = {program.x: range(program.x.columns)}
-    found = []
+    columns: dict[Value, Sequence[int]] = {program.x: range(program.x.columns)}
+    found: Codes = []
     for each in program.forward:
         source = columns.get(each.reads[0])
         if source is None:
@@ -26,11 +35,14 @@ def code_columns(program):
         if each.op == "take_columns":
             columns[each.writes[0]] = [source[j] for j in each.attributes["columns"]]
         elif each.op == "embedding":
-            found.append((source[0], each.reads[1].rows, each.where))
+            table = each.reads[1]
+            assert table.rows is not None
+            found.append((source[0], table.rows, each.where))
     return found
 
 
-def check_codes(name, X, codes, first_row=0, codes_alone=False):
+def check_codes(name: str, X: Array, codes: Codes, first_row: int = 0,
+                codes_alone: bool = False) -> None:
     """Raise ValueError unless the codes in some rows of X are such as their embeddings have.
 
     Parameters

@@ -1,13 +1,23 @@
 """A planned program, as the executor takes it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from ..kernels import ops
 from ..kernels.encoded import EncodedProgram
+from ..kernels.types import Floats
+from .ir import Instruction, Program
 from .reference import call_backward, call_forward
+
+if TYPE_CHECKING:
+    from ..layers import Layer
 
 __all__ = ["encode"]
 
 
-def encode(program):
+def encode(program: Program) -> EncodedProgram:
     """A planned program as the executor takes it.
 
     Parameters
@@ -19,11 +29,13 @@ def encode(program):
     fastbp.kernels.encoded.EncodedProgram
     """
     values = {value: i for i, value in enumerate(program.values())}
-    random, calls = [], []
+    random: list[Layer] = []
+    calls: list[Callable[[Floats], Floats | None]] = []
     training = program.dz is not None
 
-    def layer_index(each):
+    def layer_index(each: Instruction) -> int | None:
         if each.op in ("dropout", "dropout_backward"):
+            assert each.layer is not None  # the builder has seen to it
             if each.layer not in random:
                 random.append(each.layer)
             return random.index(each.layer)
@@ -32,7 +44,7 @@ def encode(program):
             return len(calls) - 1
         return None
 
-    def section(instructions):
+    def section(instructions: list[Instruction]) -> list[tuple[Any, ...]]:
         return [
             (each.op, [values[value] for value in each.reads],
              [values[value] for value in each.writes],
@@ -47,15 +59,18 @@ def encode(program):
                 for value in values],
         forward=section(program.forward), backward=section(program.backward),
         update=section(program.update),
-        x=values[program.x], z=values[program.z], dz=values[program.dz] if training else -1,
+        x=values[program.x], z=values[program.z],
+        dz=-1 if program.dz is None else values[program.dz],
         arena=program.arena, arena_per_row=program.arena_per_row, calls=calls, random=random,
     )
 
 
-def _call(each, training):
+def _call(each: Instruction, training: bool) -> Callable[[Floats], Floats | None]:
     """What Python does for an instruction that is a layer's own: array in, array out."""
+    layer = each.layer
+    assert layer is not None
     if each.op == "python":
         n_out = each.writes[0].columns
-        return lambda X: call_forward(each.where, each.layer, X, training, n_out)
+        return lambda X: call_forward(each.where, layer, X, training, n_out)
     n_in = each.writes[0].columns if each.writes else None
-    return lambda dZ: call_backward(each.where, each.layer, dZ, n_in)
+    return lambda dZ: call_backward(each.where, layer, dZ, n_in)

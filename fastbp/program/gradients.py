@@ -4,10 +4,17 @@ A rule is given an instruction of the forward pass and the loss's gradient with 
 wrote.  It adds the instructions that make the gradients with respect to what it read.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..kernels import ops
-from .ir import Value
+from .ir import Instruction, Program, Value
+
+if TYPE_CHECKING:
+    from .builder import Builder
 
 __all__ = ["add_backward", "for_parameters"]
 
@@ -21,23 +28,23 @@ class Backward:
         Which collects the instructions.
     """
 
-    def __init__(self, builder):
+    def __init__(self, builder: Builder) -> None:
         self.op = builder.op
         self._builder = builder
-        self._gradients = {}
-        self._written = set()
+        self._gradients: dict[Value, Value] = {}
+        self._written: set[Any] = set()
 
-    def of(self, value):
+    def of(self, value: Value) -> Value | None:
         """The gradient with respect to a value; None if nothing that counts depends on it."""
         return self._gradients.get(value)
 
-    def add(self, value, gradient):
+    def add(self, value: Value, gradient: Value) -> None:
         """One consumer's gradient; those of several add up, the last consumer's first."""
         before = self._gradients.get(value)
         self._gradients[value] = (gradient if before is None
                                   else self.op("add", before, gradient, gradient=1.0))
 
-    def write(self, parameter, name, *reads, **options):
+    def write(self, parameter: Value, name: str, *reads: Value, **options: Any) -> None:
         """Add an instruction that writes the gradient with respect to a parameter."""
         if parameter.kind != "parameter":
             raise NotImplementedError(
@@ -51,7 +58,7 @@ class Backward:
         self.op(name, *reads, out=self._builder.gradient(parameter), **options)
 
 
-def add_backward(builder, program):
+def add_backward(builder: Builder, program: Program) -> None:
     """Add the way back to a program that has the way forward.
 
     Parameters
@@ -83,7 +90,7 @@ def add_backward(builder, program):
 SEVERAL = "normalize_rows", "column_moments"
 
 
-def _check_own_moments(program, each):
+def _check_own_moments(program: Program, each: Instruction) -> None:
     """Raise unless a value is normalised by its own mean and variance, as the rule supposes."""
     made_by = {value: earlier for earlier in program.forward for value in earlier.writes}
     X, mean, rstd = each.reads
@@ -96,7 +103,7 @@ def _check_own_moments(program, each):
                                   f"mean and the variance are those of {X.name} alone")
 
 
-def for_parameters(program):
+def for_parameters(program: Program) -> list[Instruction]:
     """The way back, without what the gradient with respect to the input alone needs.
 
     Parameters
@@ -107,7 +114,8 @@ def for_parameters(program):
     -------
     list of Instruction
     """
-    needed, kept = set(), []
+    needed: set[Value] = set()
+    kept: list[Instruction] = []
     for each in reversed(program.backward):
         if needed.isdisjoint(each.writes):
             if each.op == "python_backward":  # its layer may have something of its own to do
@@ -119,7 +127,7 @@ def for_parameters(program):
     return kept[::-1]
 
 
-def _dense(back, each, dZ):
+def _dense(back: Backward, each: Instruction, dZ: Value) -> None:
     X, W, b = each.reads
     back.write(W, "dense_backward_weights", X, dZ)
     back.write(b, "dense_backward_bias", dZ)
@@ -127,7 +135,7 @@ def _dense(back, each, dZ):
         back.add(X, back.op("dense_backward_input", dZ, W))
 
 
-def _activation(back, each, dA):
+def _activation(back: Backward, each: Instruction, dA: Value) -> None:
     Z, = each.reads
     A, = each.writes
     saved = Z if ops.ACTIVATIONS[each.op].saved == "Z" else A
@@ -135,19 +143,19 @@ def _activation(back, each, dA):
         back.add(Z, back.op(f"{each.op}_backward", dA, saved, **each.attributes))
 
 
-def _dropout(back, each, dY):
+def _dropout(back: Backward, each: Instruction, dY: Value) -> None:
     X, = each.reads
     if X.needs_gradient:
         back.add(X, back.op("dropout_backward", dY, layer=each.layer, **each.attributes))
 
 
-def _add(back, each, dZ):
+def _add(back: Backward, each: Instruction, dZ: Value) -> None:
     for value in each.reads:
         if value.needs_gradient:
             back.add(value, dZ)
 
 
-def _scale(back, each, dY):
+def _scale(back: Backward, each: Instruction, dY: Value) -> None:
     X, gamma, *beta = each.reads
     back.write(gamma, "column_dots", dY, X)
     for each_beta in beta:
@@ -156,7 +164,7 @@ def _scale(back, each, dY):
         back.add(X, back.op("scale", dY, gamma, gradient=1.0))
 
 
-def _normalize_rows(back, each, dN):
+def _normalize_rows(back: Backward, each: Instruction, dN: Value) -> None:
     X, = each.reads
     N, rstd = each.writes
     if X.needs_gradient:
@@ -164,33 +172,33 @@ def _normalize_rows(back, each, dN):
                             center=each.attributes["center"]))
 
 
-def _normalize_columns(back, each, dN):
+def _normalize_columns(back: Backward, each: Instruction, dN: Value) -> None:
     """The mean and the variance are X's own, and this the gradient through them as well."""
     X, _, rstd = each.reads
     if X.needs_gradient:
         back.add(X, back.op("normalize_columns_backward", dN, each.writes[0], rstd))
 
 
-def _prelu(back, each, dY):
+def _prelu(back: Backward, each: Instruction, dY: Value) -> None:
     X, slope = each.reads
     back.write(slope, "prelu_slope", dY, X)
     if X.needs_gradient:
         back.add(X, back.op("prelu_backward", dY, X, slope))
 
 
-def _embedding(back, each, dZ):
+def _embedding(back: Backward, each: Instruction, dZ: Value) -> None:
     codes, table = each.reads
     back.write(table, "embedding_backward", codes, dZ, sizes={"c": table.rows})
 
 
-def _take_columns(back, each, dY):
+def _take_columns(back: Backward, each: Instruction, dY: Value) -> None:
     X, = each.reads
     if X.needs_gradient:
         back.add(X, back.op("take_columns_backward", dY, columns=each.attributes["columns"],
                             sizes={"k": X.columns}))
 
 
-def _join(back, each, dZ):
+def _join(back: Backward, each: Instruction, dZ: Value) -> None:
     start = 0
     for part in each.reads:
         columns = range(start, start + part.columns)
@@ -200,13 +208,13 @@ def _join(back, each, dZ):
         start += part.columns
 
 
-def _python(back, each, dZ):
+def _python(back: Backward, each: Instruction, dZ: Value) -> None:
     X, = each.reads
     dX = back.op("python_backward", dZ, layer=each.layer, sizes={"k": X.columns})
     back.add(X, dX)
 
 
-RULES = {
+RULES: dict[str, Callable[[Backward, Instruction, Value], None]] = {
     "dense": _dense, "dropout": _dropout, "python": _python, "add": _add, "scale": _scale,
     "scale_shift": _scale, "normalize_rows": _normalize_rows,
     "normalize_columns": _normalize_columns, "prelu": _prelu, "embedding": _embedding,

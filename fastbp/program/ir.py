@@ -1,8 +1,16 @@
 """What a program consists of: values, and the instructions that read and write them."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-__all__ = ["Instruction", "Program", "Value"]
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from ..layers import Layer
+
+__all__ = ["Instruction", "Kind", "Program", "Value"]
+
+Kind: TypeAlias = Literal["input", "output", "parameter", "gradient", "buffer", "temporary"]
 
 
 @dataclass(eq=False, slots=True)
@@ -28,16 +36,16 @@ class Value:
     """
 
     name: str
-    kind: str
+    kind: Kind
     rows: int | None
     columns: int
-    owner: tuple | None = None
+    owner: tuple[Layer, str] | None = None
     needs_gradient: bool = False
     place: int = 0
     place_per_row: int = 0
 
     @property
-    def shape(self):
+    def shape(self) -> str:
         """Its rows and columns for people, ``m`` being the rows of the minibatch."""
         return f"({'m' if self.rows is None else self.rows}, {self.columns})"
 
@@ -66,21 +74,21 @@ class Instruction:
     """
 
     op: str
-    reads: tuple
-    writes: tuple
-    attributes: dict = field(default_factory=dict)
-    layer: object = None
+    reads: tuple[Value, ...]
+    writes: tuple[Value, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    layer: Layer | None = None
     where: str = ""
     relu: bool = False
     relu_mask: Value | None = None
     barrier: bool = True
 
     @property
-    def all_reads(self):
+    def all_reads(self) -> tuple[Value, ...]:
         """What it reads, with the planner's `relu_mask`."""
         return self.reads if self.relu_mask is None else (*self.reads, self.relu_mask)
 
-    def __str__(self):
+    def __str__(self) -> str:
         inputs = [value.name for value in self.reads]
         inputs += [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
                    for name, value in self.attributes.items()]
@@ -117,20 +125,20 @@ class Program:
     z: Value
     dz: Value | None = None
     dx: Value | None = None
-    forward: list = field(default_factory=list)
-    backward: list = field(default_factory=list)
-    update: list = field(default_factory=list)
+    forward: list[Instruction] = field(default_factory=list)
+    backward: list[Instruction] = field(default_factory=list)
+    update: list[Instruction] = field(default_factory=list)
     arena: int = 0
     arena_per_row: int = 0
 
     @property
-    def instructions(self):
+    def instructions(self) -> list[Instruction]:
         """Those of all sections, in order."""
         return [*self.forward, *self.backward, *self.update]
 
-    def values(self):
+    def values(self) -> list[Value]:
         """Every value once, in the order of their first use."""
-        found = {self.x: None, self.z: None}
+        found: dict[Value, None] = {self.x: None, self.z: None}
         if self.dz is not None:
             found[self.dz] = None
         for each in self.instructions:

@@ -3,10 +3,15 @@
 No rewrite changes a bit of what is computed.
 """
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from ..kernels import ops
 from . import gradients
+from .ir import Instruction, Program, Value
 
 __all__ = ["plan"]
 
@@ -16,8 +21,13 @@ ALIGNMENT = 16
 # share sets of a cache, and a load would wait for stores that it has nothing to do with.
 SKEW = 5 * ALIGNMENT
 
+# An instruction, or None for the loss and the metric, and what it reads and writes.
+_Step: TypeAlias = tuple[Instruction | None, tuple[Value, ...], tuple[Value, ...]]
+# Where some values begin and end.
+_Spans: TypeAlias = list[tuple[int, int]]
 
-def plan(program):
+
+def plan(program: Program) -> Program:
     """Rewrite a program, and say where its values are and where threads wait for each other.
 
     Parameters
@@ -39,30 +49,31 @@ def plan(program):
     return program
 
 
-def _readers(program):
+def _readers(program: Program) -> Counter[Value]:
     """How many instructions read each value; the output is read by somebody else besides."""
     readers = Counter(value for each in program.instructions for value in each.reads)
     readers[program.z] += 1
     return readers
 
 
-def fuse_relu_forward(program):
+def fuse_relu_forward(program: Program) -> None:
     """A ReLU of what a dense layer returned becomes part of its product."""
-    def absorb(product, _):
+    def absorb(product: Instruction, _: Instruction) -> None:
         product.relu = True
 
     _fuse(program.forward, _readers(program), "dense", "relu", absorb)
 
 
-def fuse_relu_backward(program):
+def fuse_relu_backward(program: Program) -> None:
     """A ReLU's gradient, of what a dense layer passes back, becomes part of its product."""
-    def absorb(product, relu):
+    def absorb(product: Instruction, relu: Instruction) -> None:
         product.relu_mask = relu.reads[1]
 
     _fuse(program.backward, _readers(program), "dense_backward_input", "relu_backward", absorb)
 
 
-def _fuse(instructions, readers, product, relu, absorb):
+def _fuse(instructions: list[Instruction], readers: Counter[Value], product: str, relu: str,
+          absorb: Callable[[Instruction, Instruction], None]) -> None:
     """Make what alone reads the result of a product part of it."""
     made_by = {each.writes[0]: each for each in instructions if each.op == product}
     for each in [each for each in instructions if each.op == relu]:
@@ -76,22 +87,22 @@ def _fuse(instructions, readers, product, relu, absorb):
 class _Place:
     """Values that share one place in the arena, and when it is in use."""
 
-    def __init__(self, value, first):
+    def __init__(self, value: Value, first: int) -> None:
         self.values, self.first, self.last = [value], first, first
         self.size = -(-value.columns // ALIGNMENT) * ALIGNMENT
         self.start = 0
 
     @property
-    def stop(self):
+    def stop(self) -> int:
         return self.start + self.size
 
 
-def allocate(program):
+def allocate(program: Program) -> None:
     """Give each temporary a place, that of one that is not read any more where possible."""
     if program.dz is None and program.z is not program.x:
         program.z.kind = "output"
     # The loss comes between the ways forward and back, and the metric after all.
-    steps = [(each, each.all_reads, each.writes) for each in program.forward]
+    steps: list[_Step] = [(each, each.all_reads, each.writes) for each in program.forward]
     if program.dz is not None:
         steps.append((None, (program.z,), (program.dz,)))
         steps += [(each, each.all_reads, each.writes)
@@ -99,12 +110,12 @@ def allocate(program):
         steps.append((None, (program.z,), ()))
     last = {value: i for i, (_, reads, _) in enumerate(steps) for value in reads}
     _keep_for_the_next_products(steps, last)
-    places = {}
+    places: dict[Value, _Place] = {}
     for i, (each, reads, writes) in enumerate(steps):
         for j, value in enumerate(writes):
             if value.kind not in ("temporary", "output"):
                 continue
-            source = reads[0] if reads else None
+            source = reads[0]
             in_place = (
                 each is not None and j == 0 and _may_be_in_place(ops.OPS[each.op], value)
                 and source in places and last[source] == i
@@ -119,13 +130,13 @@ def allocate(program):
     _lay_out(program, list(dict.fromkeys(places.values())))
 
 
-def _may_be_in_place(op, value):
+def _may_be_in_place(op: ops.Op, value: Value) -> bool:
     return op.in_place == "yes" or (op.in_place == "lines" and value.columns % ALIGNMENT == 0)
 
 
-def _keep_for_the_next_products(steps, last):
+def _keep_for_the_next_products(steps: list[_Step], last: dict[Value, int]) -> None:
     """What dW is made of stays until dX is, so that no thread need wait between the two."""
-    at = {}
+    at: dict[Value, Value] = {}
     for i, (each, reads, _) in enumerate(steps):
         if each is None:
             continue
@@ -136,14 +147,15 @@ def _keep_for_the_next_products(steps, last):
             last[X] = max(last[X], i)
 
 
-def _lay_out(program, places):
+def _lay_out(program: Program, places: list[_Place]) -> None:
     """Where each place is: the first gap that is wide enough for as long as it is needed."""
     for place in places:
         if any(value.kind == "output" for value in place.values):
             for value in place.values:
                 value.kind = "output"
     # Those of a number of rows come first; they are few and small.
-    program.arena, per_row = 0, []
+    program.arena = 0
+    per_row: list[_Place] = []
     for place in places:
         value = place.values[0]
         if value.kind == "output":
@@ -169,12 +181,14 @@ def _lay_out(program, places):
     program.arena_per_row = max((place.stop for place in per_row), default=0)
 
 
-def place_barriers(instructions):
+def place_barriers(instructions: Sequence[Instruction]) -> None:
     """A barrier where an instruction needs what other threads' parts of earlier ones do.
 
     That is about temporaries alone: parameters are not written, nor gradients read, in between.
     """
-    read, written, before = [], [], None
+    read: _Spans = []
+    written: _Spans = []
+    before: Instruction | None = None
     for each in instructions:
         reads, writes = _places_of(each.all_reads), _places_of(each.writes)
         if before is not None:
@@ -189,7 +203,7 @@ def place_barriers(instructions):
         before.barrier = True
 
 
-def _places_of(values):
+def _places_of(values: Iterable[Value]) -> _Spans:
     """Where temporaries and the output begin and end, as if in one array."""
     places = []
     for value in values:
@@ -202,7 +216,7 @@ def _places_of(values):
     return places
 
 
-def _overlap(some, others):
+def _overlap(some: _Spans, others: _Spans) -> bool:
     for start, stop in some:
         for first, last in others:
             if start < last and first < stop:

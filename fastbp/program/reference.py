@@ -6,18 +6,28 @@ what `Sequential.forward` and `backward` and a layer's own run, and the place to
 backpropagation goes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import kernels
 from ..kernels import checks, ops
+from ..kernels.types import Array, Doubles, Floats
 from .gradients import for_parameters
+from .ir import Instruction, Program, Value
+
+if TYPE_CHECKING:
+    from ..layers import Layer
+    from .cache import Programs
 
 __all__ = ["Interpreter", "Steps", "call_backward", "call_forward", "new_steps"]
 
 
 # The kernel of each operation, but for those that the interpreter asks a layer about.
-KERNELS = {
+KERNELS: dict[str, Callable[..., Any]] = {
     "dense": kernels.dense_forward,
     "dense_backward_weights": kernels.dense_backward_weights,
     "dense_backward_bias": kernels.dense_backward_bias,
@@ -45,7 +55,7 @@ KERNELS = {
 }
 
 
-def call_forward(where, layer, X, training, n_out):
+def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int) -> Floats:
     """What a layer that runs in Python returns, in C order, if that is what it should.
 
     Parameters
@@ -68,7 +78,7 @@ def call_forward(where, layer, X, training, n_out):
     return np.ascontiguousarray(Z)
 
 
-def call_backward(where, layer, dZ, n_in):
+def call_backward(where: str, layer: Layer, dZ: Floats, n_in: int | None) -> Floats | None:
     """As `call_forward`, for the way back; without `n_in`, nobody asks for the result."""
     if n_in is None:
         layer.backward_parameters(checks.read_only(dZ))
@@ -94,11 +104,13 @@ class Interpreter:
         Of the last `forward` and `backward`.
     """
 
-    def __init__(self, program, training=True):
+    def __init__(self, program: Program, training: bool = True) -> None:
         self.program, self.training = program, training
-        self.values, self._masks, self._for_parameters = {}, {}, None
+        self.values: dict[Value, Floats] = {}
+        self._masks: dict[Layer, tuple[int, int]] = {}
+        self._for_parameters: list[Instruction] | None = None
 
-    def forward(self, X, update=True):
+    def forward(self, X: Floats, update: bool = True) -> Floats:
         """The output for X (rows, n_in); and `update`, if the step is sure to be made."""
         program = self.program
         self.values = {program.x: X}
@@ -108,47 +120,43 @@ class Interpreter:
             self.update()
         return self.values[program.z]
 
-    def update(self):
+    def update(self) -> None:
         """What a step changes besides the parameters: running statistics."""
         for each in self.program.update:
             self._carry_out(each)
 
-    def backward(self, dZ, input_gradient=True):
+    def backward(self, dZ: Floats, input_gradient: bool = True) -> Floats | None:
         """The gradient with respect to X; those of the parameters go where they belong."""
         program = self.program
+        assert program.dz is not None
         self.values[program.dz] = np.ascontiguousarray(dZ)
-        if not input_gradient and self._for_parameters is None:
-            self._for_parameters = for_parameters(program)
-        for each in program.backward if input_gradient else self._for_parameters:
-            self._carry_out(each)
         if not input_gradient:
+            if self._for_parameters is None:
+                self._for_parameters = for_parameters(program)
+            for each in self._for_parameters:
+                self._carry_out(each)
             return None
+        for each in program.backward:
+            self._carry_out(each)
         X = self.values[program.x]
         return np.zeros_like(X) if program.dx is None else self.values[program.dx]
 
-    def take_back_step(self):
+    def take_back_step(self) -> None:
         """Have layers that draw random numbers not count the last `forward`."""
         for layer, (_, step) in self._masks.items():
             layer.step = step
 
-    def _carry_out(self, each):
+    def _carry_out(self, each: Instruction) -> None:
         reads = [self._read(value) for value in each.reads]
-        if each.op == "python":
-            results = call_forward(each.where, each.layer, *reads, self.training,
-                                   each.writes[0].columns)
-        elif each.op == "python_backward":
-            results = call_backward(each.where, each.layer, *reads,
-                                    each.writes[0].columns if each.writes else None)
-        elif each.op == "dropout":
-            mask = self._masks[each.layer] = each.layer.key, each.layer.step
-            each.layer.step += 1
-            results = kernels.dropout(*reads, each.attributes["rate"], *mask)
-        elif each.op == "dropout_backward":
-            results = kernels.dropout(*reads, each.attributes["rate"], *self._masks[each.layer])
+        results: Any
+        if each.layer is not None:
+            results = self._of_layer(each, each.layer, reads[0])
         elif each.op in ("running_mean", "running_variance"):
             results = self._average(each, *reads)
         elif each.op == "embedding_backward":
-            results = kernels.embedding_backward(reads[0][:, 0], reads[1], each.writes[0].rows)
+            n_categories = each.writes[0].rows
+            assert n_categories is not None
+            results = kernels.embedding_backward(reads[0][:, 0], reads[1], n_categories)
         elif each.op == "take_columns_backward":
             results = np.zeros((len(reads[0]), each.writes[0].columns), reads[0].dtype)
             for column, dY in zip(each.attributes["columns"], reads[0].T, strict=True):
@@ -160,7 +168,21 @@ class Interpreter:
         for value, result in zip(each.writes, results, strict=True):
             self._write(value, result)
 
-    def _average(self, each, X):
+    def _of_layer(self, each: Instruction, layer: Layer, X: Floats) -> Floats | None:
+        """What an instruction returns that asks its layer."""
+        columns = each.writes[0].columns if each.writes else None
+        if each.op == "python":
+            assert columns is not None
+            return call_forward(each.where, layer, X, self.training, columns)
+        if each.op == "python_backward":
+            return call_backward(each.where, layer, X, columns)
+        if each.op == "dropout":
+            self._masks[layer] = layer.key, layer.step
+            layer.step += 1
+        key, step = self._masks[layer]
+        return kernels.dropout(X, each.attributes["rate"], key, step)
+
+    def _average(self, each: Instruction, X: Floats) -> Floats:
         """A running mean, or variance: of the population that the rows are drawn from."""
         average, rows = self._read(each.writes[0]), len(self.values[self.program.x])
         momentum = weight = each.attributes["momentum"]
@@ -171,17 +193,17 @@ class Interpreter:
         kernels.running_average(average, X, 1 - momentum, weight)
         return average
 
-    def _read(self, value):
+    def _read(self, value: Value) -> Any:
         if value.owner is None:
             return self.values[value]
         layer, name = value.owner
         layer.restore_views()
         return getattr(layer, name)
 
-    def _write(self, value, result):
+    def _write(self, value: Value, result: Floats) -> None:
         if value.kind == "buffer":
             return  # which was changed in place
-        if value.kind == "gradient":
+        if value.owner is not None:
             layer, name = value.owner
             layer.restore_views()
             getattr(layer, "d" + name)[...] = result
@@ -200,10 +222,12 @@ class Steps:
         As `fastbp.kernels.steps.Steps` has them; the rest it asks `turns` for.
     """
 
-    in_python = "gather", "layers", "loss", "update", "metric"
+    in_python: tuple[str, ...] = "gather", "layers", "loss", "update", "metric"
 
-    def __init__(self, interpreter, *, parameters, gradients, batch_size, update, metric, weights,
-                 layers, average, turns, **rest):
+    def __init__(self, interpreter: Interpreter, *, parameters: Floats, gradients: Floats,
+                 batch_size: int, update: str | None, metric: str | None,
+                 weights: list[tuple[int, int]], layers: list[tuple[int, int]],
+                 average: Floats | None, turns: Any, **rest: Any) -> None:
         self.interpreter = interpreter
         self.parameters, self.gradients, self.batch_size = parameters, gradients, batch_size
         self.update, self.metric, self.turns = update, metric, turns
@@ -211,8 +235,10 @@ class Steps:
         self.made = self.updates = 0
         self.threads = 1
 
-    def run(self, rows, first, stop, rates, attributes, average_keep, weight_decay, clip_norm, l2,
-            steps_before, random, step_stats, metric_sums, metric_mean, layer_norms):
+    def run(self, rows: Array, first: int, stop: int, rates: Doubles, attributes: Doubles,
+            average_keep: float, weight_decay: float, clip_norm: float, l2: float,
+            steps_before: int, random: Array, step_stats: Doubles, metric_sums: Doubles | None,
+            metric_mean: Doubles | None, layer_norms: Doubles | None) -> int:
         """As `fastbp.kernels.steps.Steps.run`; all steps at once."""
         for step in range(first, stop):
             try:
@@ -223,7 +249,8 @@ class Steps:
             step_stats[step] = loss, penalty, weight
         return stop - first
 
-    def _make(self, step, l2, average_keep, layer_norms):
+    def _make(self, step: int, l2: float, average_keep: float,
+              layer_norms: Doubles | None) -> tuple[float, float, float]:
         turns = self.turns
         weight = turns.weight(step)
         Z = self.interpreter.forward(turns.gather(step), update=False)
@@ -242,7 +269,7 @@ class Steps:
             turns.count(step, Z)
         return loss, penalty, weight
 
-    def _penalize(self, strength):
+    def _penalize(self, strength: float) -> float:
         squares = 0.0
         for start, size in self.weights:
             part = slice(start, start + size)
@@ -250,6 +277,6 @@ class Steps:
         return 0.5 * strength * squares
 
 
-def new_steps(programs, n_in, **arguments):
+def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Steps:
     """What stands in for the compiled steps in `fastbp.training` where these are to be checked."""
     return Steps(programs.interpreter(n_in, training=True), **arguments)

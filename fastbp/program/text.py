@@ -1,13 +1,24 @@
 """A program as people read it."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from ..kernels import checks
+from .ir import Instruction, Program
+
+if TYPE_CHECKING:
+    from ..losses import Loss
+    from ..optimizers import Optimizer
 
 __all__ = ["step_text"]
 
 IN_PYTHON = "python", "python_backward"
 
 
-def step_text(program, batch_size=None, loss=None, optimizer=None):
+def step_text(program: Program, batch_size: int | None = None, loss: Loss | None = None,
+              optimizer: Optimizer | None = None) -> str:
     """A program section by section, an instruction a line.
 
     Parameters
@@ -25,6 +36,7 @@ def step_text(program, batch_size=None, loss=None, optimizer=None):
     """
     sections = {"FORWARD": _lines(program.forward)}
     if loss is not None:
+        assert program.dz is not None
         compiled = checks.compiled_form(loss) is not None
         sections = {
             "GATHER": [f"{program.x.name} {program.x.shape}, y = rows of X, y"],
@@ -52,10 +64,10 @@ def step_text(program, batch_size=None, loss=None, optimizer=None):
     return "\n".join(lines)
 
 
-def _lines(instructions):
+def _lines(instructions: Iterable[Instruction]) -> list[str]:
     return [_mark(f"{each}{'' if each.barrier else '  (no barrier after it)'}",
                   each.op in IN_PYTHON) for each in instructions]
 
 
-def _mark(line, in_python):
+def _mark(line: str, in_python: bool) -> str:
     return f"{line}    # in Python" if in_python else line
