@@ -21,6 +21,9 @@ HEADERS = [str(KERNELS / "ops.def"), *sorted(str(path) for path in KERNELS.glob(
 # not used.  No -march: an instruction set is a tier, chosen at import.
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
+# For `nox -s coverage`: lines of Cython are reported as they run, which makes them very slow.
+TRACE = bool(os.environ.get("FASTBP_TRACE"))
+
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
 
@@ -81,7 +84,8 @@ def kernel(name, *sources):
         [str(KERNELS / f"{name}.pyx"), *(str(KERNELS / "simd" / source) for source in sources)],
         include_dirs=[str(KERNELS), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-                       ("FBP_OPS_CHECKSUM", f"{OPS.CHECKSUM}u")],
+                       ("FBP_OPS_CHECKSUM", f"{OPS.CHECKSUM}u"),
+                       *([("CYTHON_TRACE_NOGIL", "1")] if TRACE else [])],
         depends=HEADERS,
         extra_compile_args=list(FLAGS),
     )
@@ -112,6 +116,7 @@ setup(
             "wraparound": False,
             "initializedcheck": False,
             "cdivision": True,
+            "linetrace": TRACE,
         },
     ),
     cmdclass={"build_ext": BuildKernels},

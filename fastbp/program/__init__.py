@@ -1,8 +1,10 @@
-"""A network as data: what layers lower to, and what is made of it.
+"""A network as data: a program of instructions, in the order of these modules.
 
-`lower` asks the layers for their instructions and adds those of the way back; `plan` rewrites them
-and gives their values places; kernels/executor.pyx carries them out, and so, much more slowly and
-with the same bits, does `reference`.
+ir: values, instructions, programs.  builder: layers are lowered to instructions.  gradients: the
+backward pass, one rule for each operation.  planner: fusion, memory, barriers.  compiler: a planned
+program is encoded for the executor (kernels/executor.pyx), which runs it.  cache: the programs of a
+network.  reference: an interpreter in Python that gives the same bits, much more slowly.  text: what
+``print(net.program())`` shows.  codes: checks of the codes that embeddings read.
 """
 
 from .builder import Builder, lower, lower_layer, runs_in_python

@@ -1,4 +1,4 @@
-"""Lowering: layers say what they are, instruction by instruction."""
+"""Lowering: each layer adds the instructions that compute it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Places: TypeAlias = Mapping[tuple[int, str], int]
 
 
 class Builder:
-    """What `Layer.lower` is given: it collects the instructions of a program.
+    """Collects the instructions of a program; `Layer.lower` is given one.
 
     Parameters
     ----------
     training : bool
-        Whether the program is for training; layers such as `Dropout` are another thing then.
+        Whether the program is for training, in which layers such as `Dropout` differ.
     places : dict, optional
-        Where each parameter and buffer starts in the network's flat array, by layer and name.
+        The offset of each parameter and buffer in its flat array, by the layer's id and the name.
 
     Attributes
     ----------
     instructions : list of Instruction
     update : list of Instruction
-        What a step of training changes besides the parameters.
+        Instructions for the end of a training step.
     where : str
         The place in the network of the layer that is being lowered, such as ``"2.0"``.
     """
@@ -58,18 +58,18 @@ class Builder:
         layer : Layer, optional
             As `Instruction.layer`.
         sizes : dict of str to int, optional
-            The letters of ops.def that do not follow from what is read.
+            Sizes that do not follow from what is read, by their letters in ops.def.
         out : Value, optional
-            Where the first result goes, in place of a new value.
+            Where the first result is written, instead of to a new value.
         columns : tuple of int, optional
-            For an operation that picks some columns.
+            For operations that select columns.
         **attributes : float
-            By the names of ops.def, in that order.
+            In the order of ops.def.
 
         Returns
         -------
         Value or tuple of Value
-            What it writes: a tuple where that is more than one value.
+            What it writes; a tuple if that is more than one value.
 
         Raises
         ------
@@ -110,12 +110,12 @@ class Builder:
         return writes[0] if len(writes) == 1 else tuple(writes)
 
     def layer(self, where: int | str, layer: Layer, x: Value) -> Value:
-        """Add what a layer does with x.
+        """Add a layer, applied to x.
 
         Parameters
         ----------
         where : int or str
-            Its place among the layers it is with.
+            Its index in the sequence it is part of.
         layer : Layer
         x : Value
 
@@ -137,7 +137,7 @@ class Builder:
         """Add a layer that runs in Python: its `forward`, and `backward` for the gradients."""
         n_out = x.columns if layer.n_out is None else layer.n_out
         z: Value = self.op("python", x, layer=layer, sizes={"n": n_out})
-        z.needs_gradient = True  # it may have parameters that nobody knows of
+        z.needs_gradient = True  # it may have parameters
         return z
 
     def parameter(self, layer: Layer, name: str) -> Value:
@@ -149,7 +149,7 @@ class Builder:
         return self._part("buffer", layer, name, layer.buffer_shapes[name])
 
     def after_step(self, name: str, *reads: Value, **options: Any) -> Any:
-        """Add an instruction that a step of training ends with, as `op` adds one."""
+        """Add an instruction for the end of a training step; arguments as for `op`."""
         instructions, self.instructions = self.instructions, self.update
         try:
             return self.op(name, *reads, **options)
@@ -157,7 +157,7 @@ class Builder:
             self.instructions = instructions
 
     def gradient(self, parameter: Value) -> Value:
-        """Where the gradient with respect to a parameter belongs."""
+        """The gradient with respect to a parameter, as a value to write."""
         return Value(f"d({parameter.name})", "gradient", parameter.rows, parameter.columns,
                      parameter.owner, place=parameter.place)
 
@@ -178,10 +178,10 @@ class Builder:
 
 @functools.lru_cache(maxsize=256)
 def runs_in_python(cls: type) -> bool:
-    """Whether a class of layers says what it does by `forward` and `backward`, and not by `lower`.
+    """Whether a class of layers is defined by `forward` and `backward` rather than by `lower`.
 
-    What the most derived class says counts: one that overrides `forward` of a layer that can be
-    lowered means something else.
+    The most derived class decides: one that overrides `forward` of a layer that can be lowered
+    computes something else.
     """
     for each in cls.__mro__:
         own = {"lower", "forward", "backward", "backward_parameters"}.intersection(vars(each))
@@ -200,7 +200,7 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
     n_in : int
         Columns of the input.
     training : bool, default False
-        Whether to go back as well.
+        Whether to add the backward pass.
     places : dict, optional
         As for `Builder`.
     end : str, optional
@@ -209,7 +209,7 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
     Returns
     -------
     Program
-        As the layers say it, without a plan.
+        Not planned yet.
     """
     def body(builder: Builder, x: Value) -> Value:
         for i, layer in enumerate(layers):
@@ -222,7 +222,7 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
 
 
 def lower_layer(layer: Layer, n_in: int, training: bool) -> Program:
-    """The program of one layer by itself, as its `lower` says it."""
+    """The program of a single layer."""
     return _lower(layer.lower, n_in, training, None)
 
 

@@ -1,4 +1,4 @@
-"""The programs of one network, made when they are first wanted."""
+"""The programs of one network, made when they are first needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Programs"]
 
-# Programs of networks whose layers say all that they are by their signatures, so that thousands of
-# small networks of a few shapes are planned a few times.
+# Encoded programs by the signatures of their layers, so that thousands of networks of a few shapes
+# are planned only a few times.
 ENCODED: dict[Any, EncodedProgram] = {}
 MOST_ENCODED = 256
 
@@ -32,16 +32,16 @@ T = TypeVar("T")
 
 
 class Programs:
-    """What a network's layers were lowered to, until a setting of a layer changes.
+    """The programs of a network, cached until a setting of a layer changes.
 
-    It stays what it is where the network gets other layers, so that a thread that predicts
-    meanwhile comes to an end with those that it began with.
+    A network that is given other layers gets another object, so that a thread that is predicting
+    meanwhile finishes with the layers that it started with.
 
     Parameters
     ----------
     layers : tuple of Layer
     n_in : int or None
-        Columns of the input, if the layers say how many.
+        Columns of the input, if the layers determine them.
     parameters, gradients, buffers : ndarray of shape (n,)
         The network's flat arrays.
     places : dict
@@ -50,7 +50,7 @@ class Programs:
     Attributes
     ----------
     predictors : dict
-        Executors that were made for `n_in` columns, by the activation of the outputs.
+        Executors for `n_in` columns, by the activation of the outputs.
     """
 
     def __init__(self, layers: tuple[Layer, ...], n_in: int | None, parameters: Floats,
@@ -61,12 +61,12 @@ class Programs:
         self.clear()
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Drop all cached programs."""
         self._made: dict[Any, Any] = {}
         self.predictors: dict[str | None, Executor] = {}
 
     def _get(self, key: Any, make: Callable[[], T]) -> T:
-        made = self._made  # where they are forgotten meanwhile, nobody finds what is made of them
+        made = self._made  # if it is dropped meanwhile, what is made here is dropped with it
         try:
             found: T = made[key]
         except KeyError:
@@ -77,7 +77,7 @@ class Programs:
         return lower(self.layers, n_in, places=self._places, **options)
 
     def planned(self, n_in: int, **options: Any) -> Program:
-        """A program of its own for the caller, with its plan."""
+        """A new planned program, which the caller may change."""
         return plan(self._lower(n_in, **options))
 
     def _compile(self, n_in: int, **options: Any) -> Executor:
@@ -93,12 +93,12 @@ class Programs:
         return Executor(encoded, self.parameters, self.gradients, self.buffers)
 
     def executor(self, n_in: int, activation: str | None = None) -> Executor:
-        """An executor for prediction from so many columns, with an activation of the outputs.
+        """An executor for prediction from `n_in` columns, with an activation of the outputs.
 
         Raises
         ------
         ValueError
-            If `activation` is not one of those that a prediction may end with.
+            If `activation` is not one that a prediction may end with.
         """
         if activation is not None and activation not in list(ENDS):
             raise ValueError(f"activation: expected one of {', '.join(ENDS)}, or None, got "
@@ -111,7 +111,7 @@ class Programs:
         return executor
 
     def predictor(self, activation: str | None) -> Executor | None:
-        """An executor for prediction from the network's columns; None where it has X's."""
+        """An executor for prediction from `n_in` columns; None if `n_in` is."""
         try:
             return self.predictors[activation]
         except (KeyError, TypeError):  # TypeError: what is no name at all
@@ -126,7 +126,7 @@ class Programs:
         return self._get(("train", n_in), lambda: self._compile(n_in, training=True))
 
     def interpreter(self, n_in: int, training: bool) -> Interpreter:
-        """An interpreter of its own for each caller."""
+        """A new interpreter."""
         program = self._get(("interpret", n_in, training),
                             lambda: self._lower(n_in, training=training))
         return Interpreter(program, training)

@@ -1,4 +1,4 @@
-"""Which columns of the input are codes, for embeddings."""
+"""Columns of the input that hold category codes, and checks of the codes."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -15,7 +15,7 @@ Codes: TypeAlias = list[tuple[int, int, str]]
 
 
 def code_columns(program: Program) -> Codes:
-    """The columns that an embedding takes as they are.
+    """The columns of the input that an embedding reads directly.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def code_columns(program: Program) -> Codes:
 
 def check_codes(name: str, X: Array, codes: Codes, first_row: int = 0,
                 codes_alone: bool = False) -> None:
-    """Raise ValueError unless the codes in some rows of X are such as their embeddings have.
+    """Raise ValueError unless all codes in some rows of X are valid.
 
     Parameters
     ----------

@@ -20,12 +20,12 @@ __all__ = ["add_backward", "for_parameters"]
 
 
 class Backward:
-    """The gradients that are known so far, by value.
+    """The gradients computed so far, by value.
 
     Parameters
     ----------
     builder : Builder
-        Which collects the instructions.
+        Collects the instructions.
     """
 
     def __init__(self, builder: Builder) -> None:
@@ -35,11 +35,11 @@ class Backward:
         self._written: set[Any] = set()
 
     def of(self, value: Value) -> Value | None:
-        """The gradient with respect to a value; None if nothing that counts depends on it."""
+        """The gradient with respect to a value; None if the loss does not depend on it."""
         return self._gradients.get(value)
 
     def add(self, value: Value, gradient: Value) -> None:
-        """One consumer's gradient; those of several add up, the last consumer's first."""
+        """Add one consumer's gradient; with several consumers, the last one's comes first."""
         before = self._gradients.get(value)
         self._gradients[value] = (gradient if before is None
                                   else self.op("add", before, gradient, gradient=1.0))
@@ -59,7 +59,7 @@ class Backward:
 
 
 def add_backward(builder: Builder, program: Program) -> None:
-    """Add the way back to a program that has the way forward.
+    """Add the backward pass to a program that has the forward pass.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def add_backward(builder: Builder, program: Program) -> None:
     program.dx = back.of(program.x)
 
 
-# Operations that write more than one value, of which the rules know the first's gradient.
+# Operations that write more than one value; their rules handle the gradient of the first alone.
 SEVERAL = "normalize_rows", "column_moments"
 
 
 def _check_own_moments(program: Program, each: Instruction) -> None:
-    """Raise unless a value is normalised by its own mean and variance, as the rule supposes."""
+    """Raise unless a value is normalised by its own mean and variance, as the rule assumes."""
     made_by = {value: earlier for earlier in program.forward for value in earlier.writes}
     X, mean, rstd = each.reads
     root = made_by.get(rstd)
@@ -104,7 +104,7 @@ def _check_own_moments(program: Program, each: Instruction) -> None:
 
 
 def for_parameters(program: Program) -> list[Instruction]:
-    """The way back, without what the gradient with respect to the input alone needs.
+    """The backward pass without the instructions that only the gradient of the input needs.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _normalize_rows(back: Backward, each: Instruction, dN: Value) -> None:
 
 
 def _normalize_columns(back: Backward, each: Instruction, dN: Value) -> None:
-    """The mean and the variance are X's own, and this the gradient through them as well."""
+    """Includes the gradient through the mean and the variance, which are X's own."""
     X, _, rstd = each.reads
     if X.needs_gradient:
         back.add(X, back.op("normalize_columns_backward", dN, each.writes[0], rstd))

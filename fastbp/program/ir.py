@@ -1,4 +1,4 @@
-"""What a program consists of: values, and the instructions that read and write them."""
+"""The intermediate representation: values, and instructions that read and write them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Value:
     name : str
     kind : {"input", "output", "parameter", "gradient", "buffer", "temporary"}
         Parameters, gradients and buffers are parts of the network's flat arrays; the input and
-        the output of a prediction are the caller's; temporaries lie in the arena.
+        the output of a prediction are the caller's arrays; temporaries are in the arena, one
+        block of memory that the executor allocates.
     rows : int or None
-        None for those of the minibatch.
+        None for as many as the minibatch has.
     columns : int
     owner : tuple of Layer and str, or None
         The layer, and the name there, of a parameter, gradient or buffer.
     needs_gradient : bool
-        Whether a parameter has a part in it.
+        Whether it depends on a parameter.
     place, place_per_row : int
-        Where it starts in its array, in numbers: ``place + place_per_row · rows``, where the
-        rows are as many as the arena has room for.
+        Its offset in its array, in numbers: ``place + place_per_row · rows``, where `rows` is the
+        number of rows that the arena was allocated for.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Value:
 
     @property
     def shape(self) -> str:
-        """Its rows and columns for people, ``m`` being the rows of the minibatch."""
+        """Rows and columns as text; ``m`` stands for the rows of the minibatch."""
         return f"({'m' if self.rows is None else self.rows}, {self.columns})"
 
 
@@ -61,16 +62,16 @@ class Instruction:
     attributes : dict
         The operation's numbers, by the names of ops.def, and `columns` where it picks some.
     layer : Layer or None
-        Whose it is, where that matters when it runs: a layer of the user's own, or one that draws
+        The layer that is needed to run it: a user's own, which runs in Python, or one that draws
         random numbers.
     where : str
         The layer's place in the network.
     relu : bool
-        Whether it applies a ReLU to its result: the planner's.
+        Whether a ReLU was fused into it; set by the planner.
     relu_mask : Value or None
-        What a ReLU returned whose gradient it applies to its result: the planner's.
+        The output of the ReLU whose gradient was fused into it; set by the planner.
     barrier : bool
-        Whether all threads wait for each other after it.
+        Whether threads wait for each other after it.
     """
 
     op: str
@@ -85,7 +86,7 @@ class Instruction:
 
     @property
     def all_reads(self) -> tuple[Value, ...]:
-        """What it reads, with the planner's `relu_mask`."""
+        """`reads`, and `relu_mask` if there is one."""
         return self.reads if self.relu_mask is None else (*self.reads, self.relu_mask)
 
     def __str__(self) -> str:
@@ -113,12 +114,12 @@ class Program:
     x, z : Value
         The input and the output.
     dz, dx : Value or None
-        Their gradients, in a program for training; dx is None where it has no use.
+        Their gradients, in a program for training; dx is None where nothing needs it.
     forward, backward : list of Instruction
     update : list of Instruction
-        What a step changes besides the parameters: buffers.
+        Run at the end of a training step: updates of buffers.
     arena, arena_per_row : int
-        How many numbers the temporaries need, and how many more for each row: the planner's.
+        Size of the arena: so many numbers, and so many more for each row; set by the planner.
     """
 
     x: Value

@@ -1,6 +1,6 @@
-"""From what layers say to what runs: rewrites, one by one, then memory, then barriers.
+"""Make a lowered program ready to run: fuse, place values in memory, insert barriers.
 
-No rewrite changes a bit of what is computed.
+No pass changes a bit of what is computed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["plan"]
 
 # Numbers of a temporary start at a multiple of this: 64 bytes of float32, a cache line.
 ALIGNMENT = 16
-# Numbers between two temporaries, besides: arrays whose distance is a multiple of a page would
-# share sets of a cache, and a load would wait for stores that it has nothing to do with.
+# Extra numbers between two temporaries.  Arrays at a distance of a multiple of the page size share
+# cache sets, and a load from one waits for stores to the other.
 SKEW = 5 * ALIGNMENT
 
 # An instruction, or None for the loss and the metric, and what it reads and writes.
@@ -28,17 +28,17 @@ _Spans: TypeAlias = list[tuple[int, int]]
 
 
 def plan(program: Program) -> Program:
-    """Rewrite a program, and say where its values are and where threads wait for each other.
+    """Fuse instructions, give every value a place in memory, and insert barriers.
 
     Parameters
     ----------
     program : Program
-        As `lower` returns it; changed in place.
+        As returned by `lower`; changed in place.
 
     Returns
     -------
     Program
-        The same.
+        The same object.
     """
     program.backward, program.dx = gradients.for_parameters(program), None
     fuse_relu_forward(program)
@@ -50,14 +50,14 @@ def plan(program: Program) -> Program:
 
 
 def _readers(program: Program) -> Counter[Value]:
-    """How many instructions read each value; the output is read by somebody else besides."""
+    """How many instructions read each value; the loss counts as one that reads the output."""
     readers = Counter(value for each in program.instructions for value in each.reads)
     readers[program.z] += 1
     return readers
 
 
 def fuse_relu_forward(program: Program) -> None:
-    """A ReLU of what a dense layer returned becomes part of its product."""
+    """Fold each ReLU that follows a dense layer into the layer's product."""
     def absorb(product: Instruction, _: Instruction) -> None:
         product.relu = True
 
@@ -65,7 +65,11 @@ def fuse_relu_forward(program: Program) -> None:
 
 
 def fuse_relu_backward(program: Program) -> None:
-    """A ReLU's gradient, of what a dense layer passes back, becomes part of its product."""
+    """Fold each ReLU's gradient that follows a dense layer's dX into the product for dX.
+
+    ReLU's gradient depends on the sign of its output alone, which is kept, so that the input may be
+    overwritten.
+    """
     def absorb(product: Instruction, relu: Instruction) -> None:
         product.relu_mask = relu.reads[1]
 
@@ -74,7 +78,7 @@ def fuse_relu_backward(program: Program) -> None:
 
 def _fuse(instructions: list[Instruction], readers: Counter[Value], product: str, relu: str,
           absorb: Callable[[Instruction, Instruction], None]) -> None:
-    """Make what alone reads the result of a product part of it."""
+    """Fold a ReLU into the product before it where nothing else reads the product."""
     made_by = {each.writes[0]: each for each in instructions if each.op == product}
     for each in [each for each in instructions if each.op == relu]:
         before = made_by.get(each.reads[0])
@@ -85,7 +89,7 @@ def _fuse(instructions: list[Instruction], readers: Counter[Value], product: str
 
 
 class _Place:
-    """Values that share one place in the arena, and when it is in use."""
+    """A range of the arena, the values that share it, and the steps in which it is in use."""
 
     def __init__(self, value: Value, first: int) -> None:
         self.values, self.first, self.last = [value], first, first
@@ -98,10 +102,10 @@ class _Place:
 
 
 def allocate(program: Program) -> None:
-    """Give each temporary a place, that of one that is not read any more where possible."""
+    """Place every temporary in the arena; places are reused once their value is no longer read."""
     if program.dz is None and program.z is not program.x:
         program.z.kind = "output"
-    # The loss comes between the ways forward and back, and the metric after all.
+    # The loss comes between forward and backward, and the metric at the end.
     steps: list[_Step] = [(each, each.all_reads, each.writes) for each in program.forward]
     if program.dz is not None:
         steps.append((None, (program.z,), (program.dz,)))
@@ -135,7 +139,7 @@ def _may_be_in_place(op: ops.Op, value: Value) -> bool:
 
 
 def _keep_for_the_next_products(steps: list[_Step], last: dict[Value, int]) -> None:
-    """What dW is made of stays until dX is, so that no thread need wait between the two."""
+    """Keep dW's operand until dX is computed, so that no barrier is needed between the two."""
     at: dict[Value, Value] = {}
     for i, (each, reads, _) in enumerate(steps):
         if each is None:
@@ -148,12 +152,12 @@ def _keep_for_the_next_products(steps: list[_Step], last: dict[Value, int]) -> N
 
 
 def _lay_out(program: Program, places: list[_Place]) -> None:
-    """Where each place is: the first gap that is wide enough for as long as it is needed."""
+    """Put each place into the first gap that is wide enough while the place is in use."""
     for place in places:
         if any(value.kind == "output" for value in place.values):
             for value in place.values:
                 value.kind = "output"
-    # Those of a number of rows come first; they are few and small.
+    # Temporaries whose number of rows is fixed come first; they are few and small.
     program.arena = 0
     per_row: list[_Place] = []
     for place in places:
@@ -182,9 +186,9 @@ def _lay_out(program: Program, places: list[_Place]) -> None:
 
 
 def place_barriers(instructions: Sequence[Instruction]) -> None:
-    """A barrier where an instruction needs what other threads' parts of earlier ones do.
+    """Insert a barrier wherever an instruction touches memory that other threads still use.
 
-    That is about temporaries alone: parameters are not written, nor gradients read, in between.
+    Only temporaries matter: within a section no instruction writes parameters or reads gradients.
     """
     read: _Spans = []
     written: _Spans = []
@@ -204,7 +208,7 @@ def place_barriers(instructions: Sequence[Instruction]) -> None:
 
 
 def _places_of(values: Iterable[Value]) -> _Spans:
-    """Where temporaries and the output begin and end, as if in one array."""
+    """The ranges of temporaries and of the output, as if all were in one array."""
     places = []
     for value in values:
         if value.kind == "output":

@@ -1,9 +1,9 @@
 """The reference interpreter: a program carried out instruction by instruction, in Python.
 
-It calls the functions of `fastbp.kernels`, one for each instruction, and keeps every value.  The
-executor, with its fused products, its arena and its threads, must give the same bits; this is also
-what `Sequential.forward` and `backward` and a layer's own run, and the place to read how
-backpropagation goes.
+It calls one function of `fastbp.kernels` for each instruction of a program that was not planned, and
+keeps every value.  The executor, with its fused products, its arena and its threads, must give the
+same bits.  `forward` and `backward` of `Sequential` and of layers run it too, and it is the place to
+read how backpropagation works.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Interpreter", "Steps", "call_backward", "call_forward", "new_steps"]
 
 
-# The kernel of each operation, but for those that the interpreter asks a layer about.
+# The kernel of each operation that needs nothing but its operands and attributes.
 KERNELS: dict[str, Callable[..., Any]] = {
     "dense": kernels.dense_forward,
     "dense_backward_weights": kernels.dense_backward_weights,
@@ -56,7 +56,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 
 
 def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int) -> Floats:
-    """What a layer that runs in Python returns, in C order, if that is what it should.
+    """Call `forward` of a layer that runs in Python, and check what it returns.
 
     Parameters
     ----------
@@ -67,10 +67,14 @@ def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int
     training : bool
     n_out : int
 
+    Returns
+    -------
+    Z : ndarray of shape (rows, n_out), in C order
+
     Raises
     ------
     TypeError, ValueError
-        If it is no array of shape (rows, n_out) and X's dtype.
+        If the layer returns anything but an array of this shape and X's dtype.
     """
     layer.restore_views()
     Z = layer.forward(checks.read_only(X), training=training)
@@ -79,7 +83,7 @@ def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int
 
 
 def call_backward(where: str, layer: Layer, dZ: Floats, n_in: int | None) -> Floats | None:
-    """As `call_forward`, for the way back; without `n_in`, nobody asks for the result."""
+    """Call `backward`, or `backward_parameters` where `n_in` is None, and check what it returns."""
     if n_in is None:
         layer.backward_parameters(checks.read_only(dZ))
         return None
@@ -94,9 +98,9 @@ class Interpreter:
     Parameters
     ----------
     program : Program
-        Without a plan.
+        Not planned.
     training : bool, default True
-        What layers of the user's own are told.
+        Passed on to layers that run in Python.
 
     Attributes
     ----------
@@ -111,7 +115,7 @@ class Interpreter:
         self._for_parameters: list[Instruction] | None = None
 
     def forward(self, X: Floats, update: bool = True) -> Floats:
-        """The output for X (rows, n_in); and `update`, if the step is sure to be made."""
+        """The output for X (rows, n_in), followed by `update` unless that is false."""
         program = self.program
         self.values = {program.x: X}
         for each in program.forward:
@@ -121,12 +125,12 @@ class Interpreter:
         return self.values[program.z]
 
     def update(self) -> None:
-        """What a step changes besides the parameters: running statistics."""
+        """Run the instructions for the end of a training step: running statistics."""
         for each in self.program.update:
             self._carry_out(each)
 
     def backward(self, dZ: Floats, input_gradient: bool = True) -> Floats | None:
-        """The gradient with respect to X; those of the parameters go where they belong."""
+        """The gradient with respect to X; those of the parameters are written to the layers."""
         program = self.program
         assert program.dz is not None
         self.values[program.dz] = np.ascontiguousarray(dZ)
@@ -142,7 +146,7 @@ class Interpreter:
         return np.zeros_like(X) if program.dx is None else self.values[program.dx]
 
     def take_back_step(self) -> None:
-        """Have layers that draw random numbers not count the last `forward`."""
+        """Reset the step counters of layers that draw random numbers to before `forward`."""
         for layer, (_, step) in self._masks.items():
             layer.step = step
 
@@ -169,7 +173,7 @@ class Interpreter:
             self._write(value, result)
 
     def _of_layer(self, each: Instruction, layer: Layer, X: Floats) -> Floats | None:
-        """What an instruction returns that asks its layer."""
+        """Carry out an instruction that needs its layer."""
         columns = each.writes[0].columns if each.writes else None
         if each.op == "python":
             assert columns is not None
@@ -183,11 +187,11 @@ class Interpreter:
         return kernels.dropout(X, each.attributes["rate"], key, step)
 
     def _average(self, each: Instruction, X: Floats) -> Floats:
-        """A running mean, or variance: of the population that the rows are drawn from."""
+        """Update a running mean or variance; the variance is the unbiased estimate."""
         average, rows = self._read(each.writes[0]), len(self.values[self.program.x])
         momentum = weight = each.attributes["momentum"]
         if each.op == "running_variance":
-            if rows == 1:  # which says nothing of it
+            if rows == 1:  # no estimate of a variance
                 return average
             weight = momentum * rows / (rows - 1)
         kernels.running_average(average, X, 1 - momentum, weight)
@@ -202,7 +206,7 @@ class Interpreter:
 
     def _write(self, value: Value, result: Floats) -> None:
         if value.kind == "buffer":
-            return  # which was changed in place
+            return  # it was changed in place
         if value.owner is not None:
             layer, name = value.owner
             layer.restore_views()
@@ -212,14 +216,14 @@ class Interpreter:
 
 
 class Steps:
-    """Steps of training, as kernels/steps.pyx makes them, in Python.
+    """Training steps in Python, in place of those of kernels/steps.pyx.
 
     Parameters
     ----------
     interpreter : Interpreter
         Of a program for training.
     batch_size, weights, layers, update, metric, average, turns, parameters, gradients
-        As `fastbp.kernels.steps.Steps` has them; the rest it asks `turns` for.
+        As for `fastbp.kernels.steps.Steps`; everything else comes from `turns`.
     """
 
     in_python: tuple[str, ...] = "gather", "layers", "loss", "update", "metric"
@@ -239,7 +243,7 @@ class Steps:
             average_keep: float, weight_decay: float, clip_norm: float, l2: float,
             steps_before: int, random: Array, step_stats: Doubles, metric_sums: Doubles | None,
             metric_mean: Doubles | None, layer_norms: Doubles | None) -> int:
-        """As `fastbp.kernels.steps.Steps.run`; all steps at once."""
+        """As `fastbp.kernels.steps.Steps.run`, without interruptions."""
         for step in range(first, stop):
             try:
                 loss, penalty, weight = self._make(step, l2, average_keep, layer_norms)
@@ -278,5 +282,5 @@ class Steps:
 
 
 def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Steps:
-    """What stands in for the compiled steps in `fastbp.training` where these are to be checked."""
+    """Replaces the function of this name in `fastbp.training` when steps are to be checked."""
     return Steps(programs.interpreter(n_in, training=True), **arguments)

@@ -1,4 +1,4 @@
-"""A program as people read it."""
+"""A program as text."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ IN_PYTHON = "python", "python_backward"
 
 def step_text(program: Program, batch_size: int | None = None, loss: Loss | None = None,
               optimizer: Optimizer | None = None) -> str:
-    """A program section by section, an instruction a line.
+    """A program section by section, one instruction per line.
 
     Parameters
     ----------
     program : Program
-        With its plan.
+        Planned.
     batch_size : int, optional
     loss : Loss, optional
-        Without it the program is one for prediction.
+        None for a program for prediction.
     optimizer : Optimizer, optional
 
     Returns

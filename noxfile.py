@@ -1,0 +1,103 @@
+"""What is checked before a change goes in, one session for each: `nox --list`.
+
+    pip install nox
+    nox                      # linters, types and the tests, as `.ci/run` has them
+    nox -s tests-3.12 -- tests/test_network.py
+
+Sessions that build fastbp install it as a user would, in an environment of their own.
+"""
+
+import tempfile
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+# The versions of .pre-commit-config.yaml.
+LINTERS = ["ruff==0.17.6", "cython-lint==0.22.0", "clang-format==23.1.5"]
+# What fastbp.estimators has to work with: the oldest and the newest.
+SKLEARN = {"oldest": "scikit-learn==1.7.*", "newest": "scikit-learn"}
+C_SOURCES = [str(path) for path in sorted(Path("fastbp", "kernels").glob("**/*.[ch]"))
+             if path.suffix == ".h" or path.parent.name == "simd"]
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+@nox.session
+def lint(session):
+    """Linters of Python, Cython and C."""
+    session.install(*LINTERS)
+    session.run("ruff", "check", ".")
+    session.run("cython-lint", "fastbp")
+    session.run("clang-format", "--dry-run", "--Werror", *C_SOURCES)
+
+
+@nox.session
+def types(session):
+    """`mypy --strict` over the package, and the examples of its docstrings."""
+    session.install(".[test]")
+    with tempfile.TemporaryDirectory() as elsewhere:  # where the checkout does not hide it
+        config = Path("pyproject.toml").resolve()
+        session.chdir(elsewhere)
+        session.run("mypy", "--config-file", str(config), "--package", "fastbp")
+
+
+@nox.session(python=PYTHONS)
+def tests(session):
+    """The README's test command on what is installed."""
+    session.install(".[test]")
+    session.run("python", "-P", "-c",
+                "import fastbp; print(fastbp.__file__); fastbp.show_config()")
+    session.run("pytest", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session
+@nox.parametrize("version", list(SKLEARN.values()), ids=list(SKLEARN))
+def sklearn(session, version):
+    """The estimators with the oldest and the newest scikit-learn."""
+    session.install(".[test]", version)
+    session.run("pytest", "-n", "auto", "tests/estimators")
+
+
+@nox.session
+def packaging(session):
+    """The other ways of building and installing."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("bash", ".ci/packaging", str(Path(session.bin, "python")), folder,
+                    external=True)
+
+
+@nox.session
+def coverage(session):
+    """Which lines of Python and Cython the tests run; compiled with tracing, so it takes long."""
+    session.install("setuptools>=77", "Cython>=3.1,<4", "numpy>=2")
+    session.install("--no-build-isolation", "--editable", ".[test]", "pytest-cov",
+                    env={"FASTBP_TRACE": "1"})
+    session.run("pytest", "-n", "auto", "--cov", "fastbp", "--cov-report", "term-missing",
+                *session.posargs)
+
+
+@nox.session
+def sanitize(session):
+    """The compiled code under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer."""
+    session.install("setuptools>=77", "Cython>=3.1,<4", "numpy>=2")
+    session.install("--no-build-isolation", "--editable", ".[test]")
+    session.run("bash", ".ci/sanitize", *session.posargs, external=True)
+
+
+@nox.session
+def docs(session):
+    """The examples of the docstrings and of the README."""
+    session.install(".[test]")
+    session.run("pytest", "tests/test_readme.py", "tests/test_docstrings.py")
+
+
+@nox.session
+def bench(session):
+    """Every benchmark, briefly."""
+    session.install(".[bench]")
+    for name in ("training", "inference", "kernels", "scaling", "memory", "estimators"):
+        session.run("python", f"bench/{name}.py", "--quick", *session.posargs)
