@@ -1,10 +1,14 @@
 """A network as data: a program of instructions, in the order of these modules.
 
-ir: values, instructions, programs.  builder: layers are lowered to instructions.  gradients: the
-backward pass, one rule for each operation.  planner: fusion, memory, barriers.  compiler: a planned
-program is encoded for the executor (kernels/executor.pyx), which runs it.  cache: the programs of a
-network.  reference: an interpreter in Python that gives the same bits, much more slowly.  text: what
-``print(net.program())`` shows.  codes: checks of the codes that embeddings read.
+- ir: values, instructions, programs
+- builder: layers are lowered to instructions
+- gradients: the backward pass, one rule for each operation
+- planner: fusion, memory, barriers
+- compiler: a planned program is encoded for the executor (kernels/executor.pyx), which runs it
+- cache: the programs of a network
+- reference: an interpreter in Python that gives the same bits, much more slowly
+- text: what ``print(net.program())`` shows
+- codes: checks of the codes that embeddings read
 """
 
 from .builder import Builder, lower, lower_layer, runs_in_python

@@ -1,9 +1,9 @@
 """The reference interpreter: a program carried out instruction by instruction, in Python.
 
-It calls one function of `fastbp.kernels` for each instruction of a program that was not planned, and
-keeps every value.  The executor, with its fused products, its arena and its threads, must give the
-same bits.  `forward` and `backward` of `Sequential` and of layers run it too, and it is the place to
-read how backpropagation works.
+It calls one function of `fastbp.kernels` for each instruction of a program that was not planned,
+and keeps every value.  The executor, with its fused products, its arena and its threads, must give
+the same bits.  `forward` and `backward` of `Sequential` and of layers run it too, and it is the
+place to read how backpropagation works.
 """
 
 from __future__ import annotations
