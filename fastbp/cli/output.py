@@ -37,10 +37,13 @@ def prepare(folder: Path) -> None:
 
     Examples
     --------
+    >>> import tempfile
     >>> from pathlib import Path
-    >>> prepare(Path("results/today"))
-    >>> Path("results/today").is_dir()
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> prepare(Path(folder.name, "results", "today"))
+    >>> Path(folder.name, "results", "today").is_dir()
     True
+    >>> folder.cleanup()
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

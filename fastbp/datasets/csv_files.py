@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+import os
 import shlex
 from array import array
 from collections import Counter
@@ -26,13 +27,16 @@ MISSING = {"", "na", "n/a", "nan", "null"}
 
 
 def read_csv(
-    path: str, target: str | None, drop: Sequence[str], names: Sequence[str] | None
+    path: str | os.PathLike[str],
+    target: str | None,
+    drop: Sequence[str],
+    names: Sequence[str] | None,
 ) -> tuple[Doubles, Array | None, list[str]]:
     """Read columns of numbers, and a target, from a CSV file.
 
     Parameters
     ----------
-    path : str
+    path : str or path-like
         A file in UTF-8 whose first line names the columns.  The separator is the one of
         ``,``, ``;`` and tab that the first line has most of.
     target : str or None
@@ -62,11 +66,15 @@ def read_csv(
 
     Examples
     --------
+    >>> import tempfile
     >>> from pathlib import Path
-    >>> _ = Path("iris.csv").write_text("length;width;kind\\n5.1;3.5;setosa\\n6.3;3.3;virginica\\n")
-    >>> read_csv("iris.csv", "kind", ["width"], None)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "iris.csv")
+    >>> _ = path.write_text("length;width;kind\\n5.1;3.5;setosa\\n6.3;3.3;virginica\\n")
+    >>> read_csv(path, "kind", ["width"], None)
     (array([[5.1],
            [6.3]]), array(['setosa', 'virginica'], dtype='<U9'), ['length'])
+    >>> folder.cleanup()
     """
     with contextlib.closing(_rows(path)) as rows:
         _, first_row = next(rows, (0, []))
@@ -99,7 +107,7 @@ def read_csv(
     return X, y, selected
 
 
-def _rows(path: str) -> Generator[tuple[int, list[str]], None, None]:
+def _rows(path: str | os.PathLike[str]) -> Generator[tuple[int, list[str]], None, None]:
     """The rows of a CSV file, each with the number of the line that it ends in."""
     try:
         # utf-8-sig also reads files that begin with a byte-order mark, as Excel's do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -19,12 +20,12 @@ __all__ = ["read_npz"]
 DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(path: str, target: str) -> tuple[Array, Array, list[str]]:
+def read_npz(path: str | os.PathLike[str], target: str) -> tuple[Array, Array, list[str]]:
     """Read the array ``X`` and a target from an ``.npz`` file.
 
     Parameters
     ----------
-    path : str
+    path : str or path-like
     target : str
         The name of the target's array.
 
@@ -46,9 +47,14 @@ def read_npz(path: str, target: str) -> tuple[Array, Array, list[str]]:
 
     Examples
     --------
-    >>> np.savez("measured.npz", X=[[1, 2], [3, 4]], y=[0.5, 1.5])
-    >>> read_npz("measured.npz", "y")[1:]
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "measured.npz")
+    >>> np.savez(path, X=[[1, 2], [3, 4]], y=[0.5, 1.5])
+    >>> read_npz(path, "y")[1:]
     (array([0.5, 1.5]), ['X[:, 0]', 'X[:, 1]'])
+    >>> folder.cleanup()
     """
     with open(path, "rb") as file:
         try:

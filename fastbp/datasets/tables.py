@@ -85,13 +85,17 @@ def read_table(
 
     Examples
     --------
+    >>> import tempfile
     >>> from pathlib import Path
-    >>> _ = Path("houses.csv").write_text("rooms,area,street,price\\n4,90.5,Elm,250000\\n")
-    >>> table = read_table("houses.csv", "price", drop=["street"])
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "houses.csv")
+    >>> _ = path.write_text("rooms,area,street,price\\n4,90.5,Elm,250000\\n")
+    >>> table = read_table(path, "price", drop=["street"])
     >>> table.columns, table.X, table.y
     (['rooms', 'area'], array([[ 4. , 90.5]]), array([250000.]))
-    >>> read_table("houses.csv", columns=["area", "rooms"]).X
+    >>> read_table(path, columns=["area", "rooms"]).X
     array([[90.5,  4. ]])
+    >>> folder.cleanup()
     """
     path = os.fspath(path)
     try:
