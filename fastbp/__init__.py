@@ -1,5 +1,7 @@
-"""fastbp: multilayer perceptrons on a CPU, fast, and the same bits on every machine.
+"""fastbp: multilayer perceptrons on a CPU, fast, and with the same bits on every machine.
 
+Examples
+--------
 >>> import numpy as np, fastbp as fb
 >>> net = fb.mlp([2, 16, 2], seed=0)
 >>> X = np.random.default_rng(0).normal(size=(200, 2))
@@ -9,6 +11,8 @@
 >>> history["accuracy"][-1] > 0.9
 True
 """
+
+from typing import TYPE_CHECKING
 
 try:
     from . import kernels
@@ -47,6 +51,10 @@ from .optimizers import *
 from .training import History
 from .version import __version__
 
+if TYPE_CHECKING:
+    from .estimators import MLPClassifier as MLPClassifier
+    from .estimators import MLPRegressor as MLPRegressor
+
 __all__ = [
     "Callback",
     "EarlyStopping",
@@ -74,8 +82,8 @@ __all__ = [
 __all__ += layers.__all__ + losses.__all__ + optimizers.__all__
 
 
-def __getattr__(name):
-    """The estimators, which need scikit-learn, are imported when they are asked for."""
+def __getattr__(name: str) -> object:
+    """Import the estimators when they are first used, since they need scikit-learn."""
     if name in ("MLPClassifier", "MLPRegressor"):
         from . import estimators
 
@@ -83,5 +91,5 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), "MLPClassifier", "MLPRegressor"])

@@ -1,120 +1,185 @@
-"""Callbacks: what `fit` calls between epochs."""
+"""Callbacks: objects that `fit` calls before and after each epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .kernels import checks
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .kernels.types import Floats
+    from .network import Sequential
+    from .training import Training
+
 __all__ = ["Callback", "EarlyStopping", "Plateau"]
 
 
 class Callback:
-    """Base class of callbacks; define what you need.
+    """Base class of callbacks: override the methods you need.
 
     Each method gets the running `fastbp.training.Training`, with the attributes
     ``network``, ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``,
     ``batch_size``, ``l2``, and the method ``stop(reason)``, which ends the training after the
-    epoch.  The last three of the attributes may be set, and so may weights and the settings of
-    the optimizer and the layers; the rest is read-only.
+    current epoch.  A callback may set ``loss``, ``batch_size`` and ``l2``, the weights, and the
+    settings of the optimizer and the layers; everything else is read-only.
 
     Attributes
     ----------
     kept : tuple of str
-        Names of the attributes that a checkpoint keeps: numbers, texts, arrays or None.
+        Names of the attributes that are saved in a checkpoint: numbers, strings, arrays or None.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> class GrowBatches(fb.Callback):
+    ...     def on_epoch_end(self, training: Training) -> None:
+    ...         training.batch_size *= 2
+    ...         if training.history["loss"][-1] < 0.01:
+    ...             training.stop("the loss is below 0.01")
+    >>> X = np.eye(4)
+    >>> history = fb.mlp([4, 8, 4], seed=0).fit(
+    ...     X, X, loss=fb.MeanSquaredError(), optimizer=fb.Adam(0.05), epochs=500, batch_size=1,
+    ...     callbacks=[GrowBatches()], seed=0)
+    >>> history.stopped
+    'the loss is below 0.01'
     """
 
-    kept = ()
+    kept: tuple[str, ...] = ()
 
-    def check_kept(self, values, network):
-        """Raise if a checkpoint's values cannot be this callback's, before any of them is set.
+    def check_kept(self, values: Mapping[str, Any], network: Sequential) -> None:
+        """Raise an error if values from a checkpoint do not suit this callback.
 
-        A checkpoint is a file, and may hold anything; by default all values will do.
+        Called before any of them is set, since a checkpoint is a file and may hold anything.
+        By default all values are accepted.
 
         Parameters
         ----------
         values : dict
-            By the names in `kept`: what JSON knows, and arrays where arrays were kept.
+            The values of the attributes named in `kept`: what JSON can hold, and arrays where
+            arrays were saved.
         network : Sequential
 
         Raises
         ------
         TypeError, ValueError
-            The message becomes part of the one that `fit` raises.
+            With a message that becomes part of the one that `fit` raises.
         """
 
-    def on_train_begin(self, training):
-        """Before the first epoch."""
+    def on_train_begin(self, training: Training) -> None:
+        """Called before the first epoch."""
 
-    def on_epoch_begin(self, training):
-        """Before each epoch."""
+    def on_epoch_begin(self, training: Training) -> None:
+        """Called before each epoch."""
 
-    def on_epoch_end(self, training):
-        """After each epoch, once its row is in the history."""
+    def on_epoch_end(self, training: Training) -> None:
+        """Called after each epoch, when its values have been appended to the history."""
 
-    def on_train_end(self, training):
-        """After the last epoch, also when stopped; not after an error."""
+    def on_train_end(self, training: Training) -> None:
+        """Called after the last epoch, also of a training that was stopped, but not after an error.
+        """
 
 
 class EachEpoch(Callback):
-    """A plain function as a callback: called at the end of each epoch."""
+    """A plain function as a callback: it is called at the end of each epoch.
 
-    def __init__(self, function):
+    Parameters
+    ----------
+    function : callable
+        Called with the running `fastbp.training.Training`.
+
+    Examples
+    --------
+    >>> EachEpoch(lambda training: print(training.epoch))  # doctest: +ELLIPSIS
+    <fastbp.callbacks.EachEpoch object at ...>
+    """
+
+    def __init__(self, function: Callable[[Training], object]) -> None:
         self.function = function
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: Training) -> None:
         self.function(training)
 
 
-def _best(name, value):
-    """A number, which may be infinite or NaN."""
+def _best(name: str, value: Any) -> float:
+    """The value as a float, which may be infinite or NaN."""
     return float(value) if isinstance(value, float | np.floating) else checks.number(name, value)
 
 
 class EarlyStopping(checks.Validated, Callback):
-    """Stop when a value of the history has not improved for some epochs.
+    """Stop when a value of the history has not improved for a number of epochs.
 
     Parameters
     ----------
     patience : int, default 10
-        Epochs without improvement before it stops.
+        Epochs without improvement after which the training stops.
     min_delta : float, default 0.0
-        What counts as an improvement has to be larger than this.
+        A change counts as an improvement if it is larger than this.
     monitor : str, default "val_loss"
-        A key of the history.  Losses should fall; every other value should rise.
+        A key of the history.  A loss improves by falling, every other value by rising.
     restore_best : bool, default True
-        Whether to go back to the weights of the best epoch when the training ends,
-        whether or not it was stopped early.
+        Whether to restore the weights of the best epoch when the training ends, whether or not
+        it was stopped early.
 
     Attributes
     ----------
     best : float
         The best value so far.
     best_epoch : int or None
-        The epoch it was reached in, from 0.
+        The epoch with that value, from 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; from `fit`, if it does not record `monitor`.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> history = fb.mlp([5, 32, 2], seed=0).fit(
+    ...     X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.Adam(0.01), epochs=1000, seed=0,
+    ...     validation_fraction=0.3, callbacks=[fb.EarlyStopping(patience=5)])
+    >>> history.stopped
+    'val_loss has not improved for 5 epochs'
     """
 
     validators = {"best": _best}
     kept = ("best", "best_epoch", "_best_parameters")
 
-    def __init__(self, patience=10, min_delta=0.0, monitor="val_loss", restore_best=True):
+    best: float
+    best_epoch: int | None
+
+    def __init__(
+        self,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        monitor: str = "val_loss",
+        restore_best: bool = True,
+    ) -> None:
         self.patience = checks.integer("patience", patience, 1)
         self.min_delta = checks.number("min_delta", min_delta, 0)
         self.monitor = monitor
         self.restore_best = restore_best
 
-    def check_kept(self, values, network):
-        """Raise unless these are numbers, and parameters like the network's."""
+    def check_kept(self, values: Mapping[str, Any], network: Sequential) -> None:
+        """Raise an error unless the best value is a number and the best weights fit the network."""
         _check_best(values, network)
         if values.get("best_epoch") is not None:
             checks.integer("best_epoch", values["best_epoch"], 0)
 
-    def on_train_begin(self, training):
+    def on_train_begin(self, training: Training) -> None:
         _check_recorded(self, training)
         self._sign = -1 if self.monitor.endswith("loss") else 1
         self.best = -self._sign * np.inf
         self.best_epoch = None
-        self._best_parameters = None
+        self._best_parameters: Floats | None = None
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: Training) -> None:
         value = training.history[self.monitor][-1]
         improved = self._sign * (value - self.best) > self.min_delta
         if improved or (np.isnan(self.best) and not np.isnan(value)) or self.best_epoch is None:
@@ -124,46 +189,71 @@ class EarlyStopping(checks.Validated, Callback):
         elif training.epoch - self.best_epoch >= self.patience:
             training.stop(f"{self.monitor} has not improved for {self.patience} epochs")
 
-    def on_train_end(self, training):
+    def on_train_end(self, training: Training) -> None:
         if self._best_parameters is not None:
             training.network.set_state(self._best_parameters)
             self._best_parameters = None
 
 
 class Plateau(checks.Validated, Callback):
-    """Turn the learning rate down when a value stops improving, or stop; as scikit-learn does.
+    """Reduce the learning rate, or stop, when a value has stopped improving.
 
-    An epoch counts against the training unless the value is better than the best so far by
-    `tol`; a plateau is more than `patience` such epochs in a row.  Used in another `fit`, it
-    goes on counting where it was.
+    A plateau is more than `patience` epochs in a row in none of which the value was better than
+    the best so far by at least `tol`: scikit-learn's rule.  A callback that is passed to another
+    `fit` continues to count where it was.
 
     Parameters
     ----------
     patience : int or infinity, default 10
         Epochs in a row that may pass without improvement; infinity for any number.
     tol : float, default 1e-4
+        How much better a value has to be to count as an improvement.
     monitor : str, default "loss"
-        A key of the history.  Losses should fall; every other value should rise.
+        A key of the history.  A loss improves by falling, every other value by rising.
     factor : float in (0, 1), optional
-        What the learning rate is multiplied by at a plateau.  Without it the training stops.
+        The learning rate is multiplied by it at a plateau.  Without it the training stops there.
     least : float, default 1e-6
-        At a plateau with a learning rate no larger than this the training stops.
+        The training stops at a plateau if the learning rate is at most this.
     keep_best : bool, default False
-        Whether to keep a copy of the best parameters, for `restore`.
+        Whether to keep a copy of the best weights for `restore`.
 
     Attributes
     ----------
     best : float
-        The best value so far, infinite before the first.
+        The best value so far; infinite, with the sign of the worst value, before the first.
     count : int
         Epochs in a row without improvement.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; from `fit`, if it does not record `monitor`, or if
+        `factor` is given and the optimizer's learning rate is a schedule.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> optimizer = fb.SGD(0.1)
+    >>> history = fb.mlp([5, 1], seed=0).fit(
+    ...     X, X[:, :1], loss=fb.MeanSquaredError(), optimizer=optimizer, epochs=100, seed=0,
+    ...     callbacks=[fb.callbacks.Plateau(patience=3, factor=0.5)])
+    >>> optimizer.learning_rate < 0.1
+    True
     """
 
     validators = {"best": _best}
     kept = ("best", "count", "_best_parameters")
 
-    def __init__(self, patience=10, tol=1e-4, monitor="loss", factor=None, least=1e-6,
-                 keep_best=False):
+    def __init__(
+        self,
+        patience: float = 10,
+        tol: float = 1e-4,
+        monitor: str = "loss",
+        factor: float | None = None,
+        least: float = 1e-6,
+        keep_best: bool = False,
+    ) -> None:
         self.patience = patience if patience == np.inf else checks.integer("patience", patience, 1)
         self.tol = checks.not_negative("tol", tol)
         self.monitor = monitor
@@ -173,16 +263,16 @@ class Plateau(checks.Validated, Callback):
         self.least = checks.not_negative("least", least)
         self.keep_best = keep_best
         self._sign = -1 if str(monitor).endswith("loss") else 1
-        self.best = -self._sign * np.inf
+        self.best: float = -self._sign * np.inf
         self.count = 0
-        self._best_parameters = None
+        self._best_parameters: Floats | None = None
 
-    def check_kept(self, values, network):
-        """Raise unless these are numbers, and parameters like the network's."""
+    def check_kept(self, values: Mapping[str, Any], network: Sequential) -> None:
+        """Raise an error unless the best value is a number and the best weights fit the network."""
         _check_best(values, network)
         checks.integer("count", values.get("count", 0), 0)
 
-    def on_train_begin(self, training):
+    def on_train_begin(self, training: Training) -> None:
         _check_recorded(self, training)
         if self.factor is not None and callable(training.optimizer.learning_rate):
             raise ValueError("Plateau(factor=...): expected an optimizer whose learning_rate is "
@@ -190,7 +280,7 @@ class Plateau(checks.Validated, Callback):
         if self.keep_best and self._best_parameters is None:
             self._best_parameters = training.network.get_state()
 
-    def on_epoch_end(self, training):
+    def on_epoch_end(self, training: Training) -> None:
         value = self._sign * training.history[self.monitor][-1]
         best = self._sign * self.best
         self.count = self.count + 1 if value < best + self.tol else 0
@@ -201,8 +291,18 @@ class Plateau(checks.Validated, Callback):
         if self.count > self.patience:
             self.count = 0 if self.turn_down(training) else self.count
 
-    def turn_down(self, training):
-        """Lower the learning rate or stop; whether the training goes on."""
+    def turn_down(self, training: Training) -> bool:
+        """Reduce the learning rate, or stop.
+
+        Parameters
+        ----------
+        training : fastbp.training.Training
+
+        Returns
+        -------
+        bool
+            Whether the training continues.
+        """
         optimizer = training.optimizer
         reason = f"{self.monitor} has not improved by {self.tol:g} for {self.patience} epochs"
         if self.factor is None:
@@ -213,14 +313,20 @@ class Plateau(checks.Validated, Callback):
             optimizer.learning_rate *= self.factor
         return not training.stopping
 
-    def restore(self, network):
-        """Set the parameters to the best ones, if any epoch gave some."""
+    def restore(self, network: Sequential) -> None:
+        """Set a network's weights to the best ones, if any were kept.
+
+        Parameters
+        ----------
+        network : Sequential
+            The one that was trained.
+        """
         if self._best_parameters is not None:
             network.set_state(self._best_parameters)
 
 
-def _check_recorded(callback, training):
-    """Raise unless what the callback watches is in the history."""
+def _check_recorded(callback: EarlyStopping | Plateau, training: Training) -> None:
+    """Raise ValueError unless the value that the callback monitors is in the history."""
     if callback.monitor not in training.history:
         keys = ", ".join(key for key in training.history if key != "seconds")
         remedy = ("; give fit validation_data or validation_fraction"
@@ -229,10 +335,10 @@ def _check_recorded(callback, training):
                          f"of {keys}, which is what this fit records{remedy}")
 
 
-def _check_best(values, network):
-    """Raise unless a checkpoint's best value is a number, and the best parameters fit."""
+def _check_best(values: Mapping[str, Any], network: Sequential) -> None:
+    """Raise an error unless the best value is a number and the best weights fit the network."""
     best, parameters = values.get("best", 0.0), values.get("_best_parameters")
-    if not isinstance(best, float | int) or isinstance(best, bool):  # NaN and infinity will do
+    if not isinstance(best, float | int) or isinstance(best, bool):  # NaN and infinity are fine
         raise TypeError(f"best: expected a number, got {type(best).__name__}")
     float(best)  # raises OverflowError for a whole number that is too large
     if parameters is not None:

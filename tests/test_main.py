@@ -19,7 +19,9 @@ from sklearn.linear_model import LinearRegression
 
 import fastbp as fb
 from fastbp import datasets
-from fastbp.__main__ import build_parser, decide_task, main
+from fastbp.__main__ import main
+from fastbp.cli.options import build_parser
+from fastbp.cli.tasks import decide_task
 
 FILES = ["learning_curves.png", "model.json", "model.safetensors"]
 

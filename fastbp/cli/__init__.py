@@ -1,0 +1,11 @@
+"""The command line: train on the digits, or on a table of the user's own.
+
+=================  ===========================================================================
+`command`          `main`: run the command, and turn errors into a line and an exit status
+`options`          what can be asked for, the defaults, and ``--help``
+`digits`, `table`  the two runs, with the Python code that repeats or uses them
+`tasks`            whether a table's target is classified or regressed, and how it is scored
+`training`         training, with a report of what is trained
+`output`           the folder that results are saved in
+=================  ===========================================================================
+"""

@@ -1,0 +1,87 @@
+"""The command: a run from its arguments to its exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ..kernels import dispatch, threads
+from ..messages import counted
+from ..version import __version__
+from .digits import train_on_digits
+from .options import parse
+from .table import train_on_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        The exit status: 0 done, 1 the training diverged, 2 bad options or data or too little
+        memory, 130 interrupted, 141 the output's reader has gone.
+
+    Examples
+    --------
+    >>> main(["--version"])  # doctest: +SKIP
+    fastbp 0.1.0
+    0
+    """
+    for stream in sys.stdout, sys.stderr:
+        if hasattr(stream, "reconfigure"):  # a terminal may know ASCII only
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(argv)
+        print(end="", flush=True)
+    except BrokenPipeError:  # as behind `| head`
+        # What is still in the buffer would be an error once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """What `main` does, apart from the streams it prints to."""
+    try:
+        options = parse(argv)
+        options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, "
+                    f"{counted(threads.get_num_threads(), 'thread')}, float32")
+        if options.data is None:
+            train_on_digits(options)
+        else:
+            train_on_table(options, options.data)
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
+    except KeyboardInterrupt:
+        return _fail(130, "stopped by Ctrl-C")
+    except FloatingPointError as error:
+        return _fail(1, error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
+    except (MemoryError, OverflowError) as error:
+        return _fail(2, f"too little memory: {error or 'none is left'}; take a smaller --hidden or "
+                        f"--batch-size")
+    except (ValueError, ImportError) as error:
+        return _fail(2, error)
+    return 0
+
+
+def _fail(status: int, message: object) -> int:
+    """Print a message in one line; the exit status."""
+    print("fastbp:", *str(message).split(), file=sys.stderr)
+    return status

@@ -1,0 +1,106 @@
+"""The folder that a run saves its results in."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from .. import plot
+from ..io import replace_file
+from ..version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..network import Sequential
+    from ..training import History
+    from .options import Options
+
+__all__ = ["prepare", "save"]
+
+SAVED = ["model.safetensors", "model.json", "learning_curves.png"]
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder, and make sure before the training that results can be saved in it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made or written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> prepare(Path(folder.name, "results", "today"))
+    >>> Path(folder.name, "results", "today").is_dir()
+    True
+    >>> folder.cleanup()
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output: expected a folder that can be made, got "
+                         f"{str(folder)!r}: {error.strerror}") from None
+    for name in SAVED:
+        if (folder / name).is_dir():
+            raise ValueError(f"--output: expected a folder to save {name} in, but in "
+                             f"{str(folder)!r} that is a folder itself; remove it, or take "
+                             f"another --output FOLDER")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--output: the folder {str(folder)!r} cannot be written to "
+                         f"({error.strerror}); take another with --output FOLDER") from None
+
+
+def save(
+    options: Options, net: Sequential, history: History, about: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Save the network, its description and the learning curves, and say where.
+
+    Parameters
+    ----------
+    options : Options
+    net : Sequential
+    history : History
+        Drawn as learning curves if matplotlib is installed.
+    about : dict
+        What JSON can hold: the task, the names of columns and classes, the scores.
+
+    Returns
+    -------
+    model, description : pathlib.Path
+        The files of the network and of `about`.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    model, description, picture = (options.output / name for name in SAVED)
+    about = {"fastbp": __version__, "seed": options.seed, **about}
+    text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    net.save(model)
+    # A file's name may hold bytes that are no UTF-8; a backslash and its code is JSON, too.
+    replace_file(description, text.encode(errors="backslashreplace"))
+    options.say(f"saved     {model}\n          {description}")
+    try:
+        content = BytesIO()
+        plot.learning_curves(history).savefig(content, format="png", dpi=150)
+        replace_file(picture, content.getvalue())
+        options.say(f"          {picture}")
+    except ImportError as error:
+        earlier = picture.exists()
+        picture.unlink(missing_ok=True)
+        options.say(f"          no picture: {error}"
+                    + "; that of an earlier run is removed" * earlier)
+    return model, description

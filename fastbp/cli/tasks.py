@@ -1,0 +1,199 @@
+"""What a table's target is learned as: classes, or amounts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..datasets import Standardizer
+from ..losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+
+if TYPE_CHECKING:
+    from ..datasets import Table
+    from ..kernels.types import Array
+
+__all__ = ["Classification", "Regression", "decide_task", "target_of"]
+
+# A target of no more different whole numbers than this is taken for classes.
+FEW = 20
+
+
+def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
+    """Decide whether to classify or to regress.
+
+    Parameters
+    ----------
+    table : fastbp.datasets.Table
+        With a target.
+    asked : {"classification", "regression"}, optional
+        What the user asked for.
+
+    Returns
+    -------
+    task : {"classification", "regression"}
+    reason : str
+        Why, for the user.
+
+    Raises
+    ------
+    ValueError
+        If a regression of text is asked for, or there would be about as many classes as
+        rows.
+
+    Examples
+    --------
+    >>> from fastbp.datasets import Table
+    >>> decide_task(Table(np.eye(3), np.array([0.5, 1.0, 1.5]), ["a", "b", "c"], "height"))
+    ('regression', "'height' holds numbers, 3 different")
+    """
+    y = target_of(table)
+    values = np.unique(y)
+    text = y.dtype.kind == "U"
+    whole = not text and bool((values == np.floor(values)).all())
+    few = whole and len(values) <= FEW
+    holds = "text" if text else "whole numbers" if whole else "numbers"
+    reason = f"{table.target!r} holds {holds}, {len(values):,} different"
+    if asked == "regression" and text:
+        raise ValueError(f"--task regression: expected numbers, but {reason}, such as "
+                         f"{str(values[0])!r}")
+    task = asked or ("classification" if text or few else "regression")
+    if task == "classification" and len(values) > max(2, len(y) / 2):
+        raise ValueError(f"classification: expected few classes, but {reason} in {len(y):,} "
+                         f"rows; take another --target, or make it numbers throughout and take "
+                         f"--task regression")
+    if task == "classification" and len(values) <= FEW:
+        reason += f" ({', '.join(map(str, _plain(values)))})"
+    if asked:
+        reason = f"as --task says; {reason}"
+    elif few:
+        reason += "; if they are amounts, --task regression"
+    return task, reason
+
+
+def target_of(table: Table) -> Array:
+    """The table's target, which a table to train on has."""
+    assert table.y is not None
+    return table.y
+
+
+class Classification:
+    """A target of classes, learned by their indices.
+
+    Parameters
+    ----------
+    y : ndarray of shape (rows,)
+        Numbers or text.
+    train : ndarray of int
+        The rows to train on.
+    name : str or None
+        What the target is called.
+
+    Attributes
+    ----------
+    targets : ndarray of shape (rows,)
+        What the network is trained to predict: class indices.
+    n_out : int
+        Outputs of the network.
+    outputs : Standardizer or None
+        What the targets went through: nothing.
+    loss : Loss
+    about : dict
+        What a user of the network has to know: the classes, in the order of the outputs.
+    prediction : str
+        Python code for the prediction, of ``net``, ``X`` and ``about``.
+    """
+
+    outputs = None
+    prediction = "[about['classes'][i] for i in net.predict(X).argmax(axis=1)]"
+
+    def __init__(self, y: Array, train: Array, name: str | None) -> None:
+        classes, self.targets = np.unique(y, return_inverse=True)
+        self.n_out = len(classes)
+        self.loss: Loss = SoftmaxCrossEntropy()
+        self._classes = _plain(classes)
+        self._most = np.bincount(self.targets[train]).argmax()
+        self.about: dict[str, Any] = {"classes": self._classes}
+
+    def scores(self, Z: Array, rows: Array) -> tuple[dict[str, float], dict[str, float], str]:
+        """Score the network's outputs for some rows.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (rows, n_out)
+        rows : ndarray of int
+
+        Returns
+        -------
+        score : dict
+            The accuracy.
+        baseline : dict
+            That of always predicting the most frequent class of the training.
+        text : str
+            Both, for the user.
+        """
+        y = self.targets[rows]
+        accuracy = float(np.mean(Z.argmax(axis=1) == y))
+        baseline = float(np.mean(y == self._most))
+        text = f"accuracy {accuracy:.4f}   (always {self._classes[self._most]}: {baseline:.4f})"
+        return {"accuracy": accuracy}, {"accuracy": baseline}, text
+
+
+class Regression:
+    """A target of amounts, learned standardized.
+
+    Parameters and attributes are those of `Classification`.
+    """
+
+    n_out = 1
+    prediction = "net.predict(X)[:, 0]"
+
+    def __init__(self, y: Array, train: Array, name: str | None) -> None:
+        self.outputs = Standardizer(y[train, None], [str(name)])
+        self.targets = self.outputs(y[:, None])
+        self.loss: Loss = MeanSquaredError()
+        self.about: dict[str, Any] = {}
+        self._y, self._mean = y, y[train].mean()
+
+    def scores(self, Z: Array, rows: Array) -> tuple[dict[str, float], dict[str, float], str]:
+        """Score the network's outputs for some rows, in the target's own units.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (rows, 1)
+        rows : ndarray of int
+
+        Returns
+        -------
+        score : dict
+            Root mean squared error, and coefficient of determination.
+        baseline : dict
+            Those of always predicting the mean of the training.
+        text : str
+            Both, for the user.
+        """
+        y = self._y[rows]
+        score, baseline = _regression_score(Z[:, 0], y), _regression_score(self._mean, y)
+        text = (f"RMSE {_amount(score['rmse'])}, R² {score['r2']:.4f}   "
+                f"(always the mean: RMSE {_amount(baseline['rmse'])}, R² {baseline['r2']:.4f})")
+        return score, baseline, text
+
+
+def _regression_score(prediction: Array, y: Array) -> dict[str, float]:
+    squares = np.sum((prediction - y) ** 2)
+    spread = np.sum((y - y.mean()) ** 2)
+    return {
+        "rmse": float(np.sqrt(squares / len(y))),
+        "r2": float(1 - squares / spread) if spread > 0 else 0.0,
+    }
+
+
+def _amount(number: float) -> str:
+    """A number of any size for people to read."""
+    return f"{number:,.0f}" if 1e4 <= number < 1e15 else f"{number:.5g}"
+
+
+def _plain(classes: Array) -> list[Any]:
+    """Classes as JSON can hold them, whole numbers without a point."""
+    whole = classes.dtype.kind == "f" and (classes == np.floor(classes)).all()
+    return [int(value) for value in classes] if whole else classes.tolist()

@@ -1,0 +1,64 @@
+"""Training with a report of what is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..messages import counted
+from .output import prepare
+
+if TYPE_CHECKING:
+    from ..kernels.types import Array
+    from ..losses import Loss
+    from ..network import Sequential
+    from ..optimizers import Optimizer
+    from ..training import History
+    from .options import Options
+
+__all__ = ["train"]
+
+
+def train(
+    options: Options,
+    net: Sequential,
+    data: tuple[Array, Array],
+    held_out: tuple[Array, Array],
+    loss: Loss,
+    optimizer: Optimizer,
+) -> History:
+    """Say what is trained and how, and train it.
+
+    Parameters
+    ----------
+    options : Options
+    net : Sequential
+    data : tuple of ndarray
+        X and y to train on.
+    held_out : tuple of ndarray
+        X and y to evaluate after each epoch.
+    loss : Loss
+    optimizer : Optimizer
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If the output folder cannot be written to, which is found out before the training.
+    FloatingPointError
+        If the training diverges.
+    """
+    prepare(options.output)
+    sizes = [net.n_in, *(layer.n_out for layer in net.layers if layer.n_parameters)]
+    options.say(f"network   {'-'.join(map(str, sizes))}, {options.activation}, dropout "
+                f"{options.dropout:g}; {counted(net.parameters.size, 'parameter')}")
+    options.say(f"training  {counted(options.epochs, 'epoch')} in batches of {options.batch_size}; "
+                f"{type(optimizer).__name__}, learning rate {options.learning_rate:g}")
+    options.say()
+    history = net.fit(*data, loss=loss, optimizer=optimizer, epochs=options.epochs,
+                      batch_size=options.batch_size, validation_data=held_out,
+                      verbose=0 if options.quiet else 1)
+    options.say()
+    return history

@@ -1,0 +1,26 @@
+"""Data sets: built-in ones, a user's own files, and preparing them for training.
+
+==================  ==========================================================================
+`builtin`           `digits`, the data set that needs no file
+`tables`            `read_table` and its result, `Table`
+`csv_files`         the reader of CSV files
+`npz_files`         the reader of NumPy's ``.npz`` files
+`splits`            `hold_out`: which rows to train on and which to test on
+`preprocessing`     `Standardizer`, and `fold` to make it part of a trained network
+==================  ==========================================================================
+
+Examples
+--------
+>>> from fastbp import datasets
+>>> X, y = datasets.digits()                                        # doctest: +SKIP
+>>> train, test = datasets.hold_out(y, 0.2, stratify=True)          # doctest: +SKIP
+>>> standardize = datasets.Standardizer(X[train])                   # doctest: +SKIP
+>>> X_train, X_test = standardize(X[train]), standardize(X[test])   # doctest: +SKIP
+"""
+
+from .builtin import digits
+from .preprocessing import Standardizer, fold
+from .splits import hold_out
+from .tables import Table, read_table
+
+__all__ = ["Standardizer", "Table", "digits", "fold", "hold_out", "read_table"]

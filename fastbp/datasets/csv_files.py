@@ -1,0 +1,287 @@
+"""The reader of CSV files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+import shlex
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..messages import LISTED, counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ..kernels.types import Array, Doubles
+
+__all__ = ["read_csv"]
+
+# Cells that stand for a missing value, in lower case.
+MISSING = {"", "na", "n/a", "nan", "null"}
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    target: str | None,
+    drop: Sequence[str],
+    names: Sequence[str] | None,
+) -> tuple[Doubles, Array | None, list[str]]:
+    """Read columns of numbers, and a target, from a CSV file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file in UTF-8 whose first line names the columns.  The separator is the one of
+        ``,``, ``;`` and tab that the first line has most of.
+    target : str or None
+        The column to learn.
+    drop : sequence of str
+        Columns to leave out.
+    names : sequence of str or None
+        The columns of X in order; None for all except the target and `drop`.
+
+    Returns
+    -------
+    X : ndarray of shape (rows, columns), float64
+        Finite numbers.
+    y : ndarray of shape (rows,), or None
+        The target: finite numbers in float64 if all its cells are numbers, otherwise text; None
+        if `target` is.
+    names : list of str
+        The names of X's columns.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not valid CSV in UTF-8, the columns cannot be selected, or there are cells in them
+        that cannot be learned from.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "iris.csv")
+    >>> _ = path.write_text("length;width;kind\\n5.1;3.5;setosa\\n6.3;3.3;virginica\\n")
+    >>> read_csv(path, "kind", ["width"], None)
+    (array([[5.1],
+           [6.3]]), array(['setosa', 'virginica'], dtype='<U9'), ['length'])
+    >>> folder.cleanup()
+    """
+    with contextlib.closing(_rows(path)) as rows:
+        _, first_row = next(rows, (0, []))
+        header = [name.strip() for name in first_row]
+        selected = _select(header, target, drop, names)
+        columns = [_Column(name) for name in selected]
+        target_column = None if target is None else _Column(target)
+        target_cells = []
+        places = [(header.index(column.name), column) for column in columns]
+        for line, cells in rows:
+            if not cells:  # an empty line
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"line {line} has {counted(len(cells), 'cell')}, but the first line names "
+                    f"{counted(len(header), 'column')}; put the line right, or text that holds a "
+                    f"separator between double quotes"
+                )
+            for place, column in places:
+                column.add(cells[place], line)
+            if target_column is not None:
+                cell = cells[header.index(target_column.name)]
+                target_column.add(cell, line)
+                target_cells.append(cell.strip())
+    if not columns[0].numbers:
+        raise ValueError("has no rows below the first line, which names the columns")
+    _check_columns(columns, may_drop=names is None)
+    X = np.column_stack([np.frombuffer(column.numbers) for column in columns])
+    y = None if target_column is None else _target_values(target_column, target_cells)
+    return X, y, selected
+
+
+def _rows(path: str | os.PathLike[str]) -> Generator[tuple[int, list[str]], None, None]:
+    """The rows of a CSV file, each with the number of the line that it ends in."""
+    try:
+        # utf-8-sig also reads files that begin with a byte-order mark, as Excel's do.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            separator = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            for cells in reader:
+                yield reader.line_num, cells
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"is not UTF-8 text (byte 0x{error.object[error.start]:02x}); save it as UTF-8, "
+            f"which spreadsheets offer as 'CSV UTF-8'"
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} is no proper CSV: {error}") from None
+
+
+class _Column:
+    """A column while the file is read: its numbers, and what cells are none.
+
+    Attributes
+    ----------
+    name : str
+    numbers : array of float
+        NaN where a cell is no number.
+    count : Counter
+        How many cells are "missing", "text" or "infinite".
+    first : dict
+        The first cell of each of these kinds, and its line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.numbers = array("d")
+        self.count: Counter[str] = Counter()
+        self.first: dict[str, tuple[str, int]] = {}
+
+    def add(self, cell: str, line: int) -> None:
+        """Append a cell."""
+        try:
+            number = float(cell)
+        except ValueError:
+            number = math.nan
+        self.numbers.append(number)
+        if not math.isfinite(number):
+            kind = ("missing" if cell.strip().lower() in MISSING
+                    else "text" if math.isnan(number) else "infinite")
+            self.count[kind] += 1
+            self.first.setdefault(kind, (cell, line))
+
+    @property
+    def has_decimal_comma(self) -> bool:
+        """Whether its first text is a number with a decimal comma."""
+        return "text" in self.first and _has_decimal_comma(self.first["text"][0])
+
+    def problem(self, may_be_text: bool = False) -> str | None:
+        """What is wrong with the column; None if nothing is."""
+        if "text" in self.first and not may_be_text:
+            return f"column {self.name!r} holds text, first {self._place('text')}"
+        if "missing" in self.first:
+            n, (_, line) = self.count["missing"], self.first["missing"]
+            what = "a value, in" if n == 1 else f"{n} values, first in"
+            return f"column {self.name!r} lacks {what} line {line}"
+        if "infinite" in self.first and "text" not in self.first:
+            return f"column {self.name!r} holds an infinite number, {self._place('infinite')}"
+        return None
+
+    def _place(self, kind: str) -> str:
+        cell, line = self.first[kind]
+        return f"{cell!r} in line {line}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_decimal_comma(text: str) -> bool:
+    return "," in text and _is_number(text.replace(",", "."))
+
+
+def _select(
+    header: list[str], target: str | None, drop: Sequence[str], names: Sequence[str] | None
+) -> list[str]:
+    """The names of X's columns: `names`, or all but the target and those to leave out."""
+    if not any(header):
+        raise ValueError("is empty, or its first line is; that line must name the columns")
+    if all(map(_is_number, header)):
+        raise ValueError(
+            f"the first line must name the columns, but holds numbers: {listed(header)}; put a "
+            f"line of names above it, with a letter in at least one of them"
+        )
+    there = f"the columns that the first line names are {listed(header)}"
+    options = [] if target is None else [("target", target)]
+    options += [("drop", name) for name in drop]
+    if names is None:
+        if "" in header:
+            raise ValueError(
+                f"column {header.index('') + 1} has no name in the first line; name it, or remove "
+                f"it (pandas writes such a column of row numbers unless told index=False)"
+            )
+        if target is None:
+            raise ValueError(f"target: say which column is to be learned; {there}")
+        selected = [name for name in header if name != target and name not in drop]
+        needed = header
+    else:
+        selected = list(names)
+        if len(drop) or not selected or target in selected:
+            raise ValueError("columns: expected names of columns to predict or learn from, without "
+                             "the target; and there is no drop beside them")
+        missing = [name for name in selected if name not in header]
+        if missing:
+            are_no = "is no column" if len(missing) == 1 else "are no columns"
+            raise ValueError(f"columns: there {are_no} {listed(missing)}; {there}")
+        needed = selected if target is None else [*selected, target]
+    twice = sorted({name for name in needed if header.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"the first line names {listed(twice)} more than once; give each column a name of "
+            f"its own"
+        )
+    for option, name in options:
+        if name not in header:
+            raise ValueError(f"{option}: there is no column {name!r}; {there}")
+    if target in drop:
+        raise ValueError(f"drop: column {target!r} is the target; drop others only")
+    if not selected:
+        raise ValueError(f"no column is left to learn {target!r} from; {there}")
+    return selected
+
+
+def _check_columns(columns: list[_Column], may_drop: bool) -> None:
+    """Raise ValueError if there is anything but finite numbers in them."""
+    bad = [column for column in columns if column.first]
+    if not bad:
+        return
+    found = {
+        "write decimals with a point": any(column.has_decimal_comma for column in bad),
+        "turn text into numbers (a column of 0 and 1 for each value)": any(
+            "text" in column.first and not column.has_decimal_comma for column in bad),
+        "fill in missing values or remove their rows": any(
+            "missing" in column.first and "text" not in column.first for column in bad),
+        "replace infinite numbers": any("infinite" in column.first for column in bad),
+    }
+    remedies = ", ".join(remedy for remedy, needed in found.items() if needed)
+    problems = "; ".join(str(column.problem()) for column in bad[:LISTED])
+    more = len(bad) - LISTED
+    if more > 0:
+        are = "is" if more == 1 else "are"
+        problems += f"; and {counted(more, 'more column')} {are} like that"
+    message = f"{problems}. Expected finite numbers: {remedies}"
+    if may_drop:
+        names = [column.name for column in bad]
+        drop, options = f"drop={names}", " ".join(f"--drop {shlex.quote(name)}" for name in names)
+        if more > 0:
+            drop, options = "drop=[...]", "--drop COLUMN ..."
+        message += f", or leave such columns out with {drop}, on the command line {options}"
+    raise ValueError(message)
+
+
+def _target_values(column: _Column, cells: list[str]) -> Array:
+    """The target: numbers if all of its cells are, otherwise the text of its cells."""
+    problem = column.problem(may_be_text=True)
+    if problem:
+        raise ValueError(f"the target {problem}; what is to be learned cannot be filled in, so "
+                         f"remove such rows")
+    if "text" not in column.first:
+        return np.array(column.numbers)
+    if column.has_decimal_comma and all(
+        _is_number(cell) or _has_decimal_comma(cell) for cell in cells
+    ):
+        raise ValueError(f"the target {column.problem()}; write decimals with a point")
+    return np.array(cells)
