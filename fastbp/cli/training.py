@@ -1,4 +1,4 @@
-"""Training with a report of what is trained."""
+"""Training, with a report of what is trained and how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(
     loss: Loss,
     optimizer: Optimizer,
 ) -> History:
-    """Say what is trained and how, and train it.
+    """Report what is trained and how, and train it.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def train(
     Raises
     ------
     ValueError
-        If the output folder cannot be written to, which is found out before the training.
+        If the output folder cannot be written to; raised before the training.
     FloatingPointError
         If the training diverges.
     """
