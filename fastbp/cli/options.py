@@ -56,7 +56,13 @@ ONLY_WITH_DATA: dict[str, Any] = {"target": None, "drop": [], "task": None, "tes
 
 
 class Options(argparse.Namespace):
-    """The values of the command line's options, one attribute for each."""
+    """The values of the command line's options, one attribute for each.
+
+    Examples
+    --------
+    >>> parse(["--epochs", "5"]).epochs
+    5
+    """
 
     quiet: bool
     data: str | None
@@ -74,7 +80,12 @@ class Options(argparse.Namespace):
     output: Path
 
     def say(self, text: str = "") -> None:
-        """Print, unless ``--quiet`` was given."""
+        """Print a text, unless ``--quiet`` was given.
+
+        Parameters
+        ----------
+        text : str, default ""
+        """
         if not self.quiet:
             print(text)
 

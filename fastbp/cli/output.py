@@ -85,6 +85,19 @@ def save(
     ------
     OSError
         If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastbp as fb
+    >>> from fastbp.cli.options import parse
+    >>> X, net = [[0.0], [1.0]], fb.mlp([1, 1], seed=0)
+    >>> history = net.fit(X, X, loss=fb.MeanSquaredError(), epochs=2, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     options = parse(["--quiet", "--output", folder])
+    ...     model, description = save(options, net, history, {"task": "regression"})
+    >>> model.name, description.name
+    ('model.safetensors', 'model.json')
     """
     model, description, picture = (options.output / name for name in SAVED)
     about = {"fastbp": __version__, "seed": options.seed, **about}

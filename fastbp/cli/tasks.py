@@ -72,7 +72,22 @@ def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
 
 
 def target_of(table: Table) -> Array:
-    """The table's target, which a table to train on has."""
+    """The target of a table to train on, which has one.
+
+    Parameters
+    ----------
+    table : fastbp.datasets.Table
+
+    Returns
+    -------
+    ndarray of shape (rows,)
+
+    Examples
+    --------
+    >>> from fastbp.datasets import Table
+    >>> target_of(Table(np.eye(2), np.array(["cat", "dog"]), ["a", "b"], "animal")).tolist()
+    ['cat', 'dog']
+    """
     assert table.y is not None
     return table.y
 
@@ -102,6 +117,15 @@ class Classification:
         What else a user of the network has to know: the classes, in the order of the outputs.
     prediction : str
         A Python expression for the prediction, in terms of ``net``, ``X`` and ``about``.
+
+    Examples
+    --------
+    >>> y = np.array(["dog", "cat", "dog"])
+    >>> task = Classification(y, train=np.array([0, 1, 2]), name="animal")
+    >>> task.targets.tolist(), task.about
+    ([1, 0, 1], {'classes': ['cat', 'dog']})
+    >>> print(task.scores(np.array([[2.0, 1.0]]), rows=np.array([1]))[2])
+    accuracy 1.0000   (always dog: 0.0000)
     """
 
     outputs = None
@@ -143,6 +167,14 @@ class Regression:
     """A target of amounts, standardized for training.
 
     It has the parameters and attributes of `Classification`.
+
+    Examples
+    --------
+    >>> task = Regression(np.array([1.0, 2.0, 3.0]), train=np.array([0, 2]), name="price")
+    >>> task.targets.tolist()
+    [[-1.0], [0.0], [1.0]]
+    >>> print(task.scores(np.array([[1.0], [2.9]]), rows=np.array([0, 2]))[2])
+    RMSE 0.070711, R² 0.9950   (always the mean: RMSE 1, R² 0.0000)
     """
 
     n_out = 1

@@ -49,6 +49,19 @@ def train(
         If the output folder cannot be written to; raised before the training.
     FloatingPointError
         If the training diverges.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastbp as fb
+    >>> from fastbp.cli.options import parse
+    >>> X, y = fb.datasets.digits("train")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     options = parse(["--quiet", "--epochs", "2", "--output", folder])
+    ...     history = train(options, fb.mlp([64, 10], seed=0), (X, y), (X, y),
+    ...                     fb.SoftmaxCrossEntropy(), fb.SGD(0.1))
+    >>> len(history["val_accuracy"])
+    2
     """
     prepare(options.output)
     sizes = [net.n_in, *(layer.n_out for layer in net.layers if layer.n_parameters)]
