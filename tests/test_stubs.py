@@ -30,7 +30,7 @@ def test_stubs_agree_with_the_compiled_modules(tmp_path):
     if folder == Path(__file__).parent.parent:  # installed as editable, which mypy does not see
         environment["MYPYPATH"] = str(folder)
     result = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", *(f"fastbp.kernels.{name}" for name in MODULES),
+        [sys.executable, "-m", "mypy.stubtest", *(f"fastbp.kernels.{name}" for name in MODULES), "fastbp.layers.activations",
          "--allowlist", allowed, "--ignore-unused-allowlist", "--mypy-config-file", config],
         capture_output=True, text=True, cwd=tmp_path, check=False, env=environment,
     )
