@@ -1,125 +1,172 @@
 """Layers that consist of other layers."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 
 from ..kernels import checks
 from .base import Layer
 from .sequences import Container, LayerSequence, chain, check_each_once, checked_layers
 
+if TYPE_CHECKING:
+    from ..program import Builder, Value
+
 __all__ = ["Columns", "Residual"]
+
+# What `Columns` takes for each part: which columns, and the layers for them.
+Part: TypeAlias = tuple[
+    int | slice | Sequence[int], Layer | LayerSequence | Sequence[Layer | LayerSequence]]
 
 
 class Residual(Container):
-    """What some layers make of X, added to X: ``Z = X + F(X)``.
+    """A residual connection around layers: ``Z = X + F(X)``, where F is the layers in sequence.
 
     Parameters
     ----------
     layers : sequence of Layer
-        They return as many columns as they take.
+        Together they return as many columns as they take.
+
+    Raises
+    ------
+    TypeError
+        If `layers` is not a sequence of layers.
+    ValueError
+        If the numbers of columns do not fit, or a layer is in use elsewhere.
 
     References
     ----------
     K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> block = fb.Residual([fb.LayerNorm(8), fb.Dense(8, 8), fb.ReLU()])
+    >>> net = fb.Sequential([fb.Dense(4, 8), block, fb.Dense(8, 2)])
     """
 
-    def __init__(self, layers):
-        layers = checked_layers(layers)
-        n_in, n_out = chain(layers)
+    _layers: tuple[Layer, ...]
+
+    def __init__(self, layers: Iterable[Layer | LayerSequence]) -> None:
+        checked = checked_layers(layers)
+        n_in, n_out = chain(checked)
         if n_in != n_out:
             raise ValueError(f"layers: expected layers that return as many columns as they take, "
                              f"got {n_in} to {n_out}")
         super().__init__(n_in)
-        vars(self)["_layers"] = layers
+        vars(self)["_layers"] = checked
 
     @property
-    def layers(self):
-        """The layers, a tuple."""
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers."""
         return self._layers
 
     @property
-    def children(self):
+    def children(self) -> list[tuple[str, Layer]]:
         """The layers, each with its place."""
         return [(str(i), layer) for i, layer in enumerate(self._layers)]
 
-    def lower(self, builder, x):
+    def lower(self, builder: Builder, x: Value) -> Value:
         z = x
         for i, layer in enumerate(self._layers):
             z = builder.layer(i, layer, z)
-        return builder.op("add", x, z, gradient=0.0)
+        total: Value = builder.op("add", x, z, gradient=0.0)
+        return total
 
 
 class Columns(Container):
-    """Parts of the input's columns, each through its own layers, side by side.
+    """Pass groups of columns through separate layers, and concatenate what these return.
 
     Parameters
     ----------
     parts : sequence of tuple (columns, layers)
-        Columns are a whole number, a slice with a start and a stop, or a sequence of whole
-        numbers; layers are one or a sequence, or none, for columns that are taken as they are.
+        The columns are a whole number, a slice with a start and a stop, or a sequence of whole
+        numbers.  The layers are a layer, a sequence of layers, or an empty list, which passes the
+        columns on unchanged.
     n_in : int, optional
-        Columns of the input; by default as many as the highest that is named needs.
+        Columns of the input; by default, just enough for the highest column in `parts`.
+
+    Attributes
+    ----------
+    n_in, n_out : int
+
+    Raises
+    ------
+    TypeError
+        If `parts` is not made of such pairs.
+    ValueError
+        If it is empty, numbers of columns do not fit, or a layer is in use elsewhere.
 
     Examples
     --------
-    A number and two categories, of 7 and 12 codes::
+    A number, and two categories with 7 and 12 codes:
 
-        Columns([(0, []), (1, Embedding(7, 4)), (2, Embedding(12, 6))])
+    >>> import fastbp as fb
+    >>> columns = fb.Columns([(0, []), (1, fb.Embedding(7, 4)), (2, fb.Embedding(12, 6))])
+    >>> columns.n_in, columns.n_out
+    (3, 11)
     """
 
-    def __init__(self, parts, n_in=None):
+    n_in: int
+    n_out: int
+    _columns: list[list[int]]
+    _sequences: list[tuple[Layer, ...]]
+
+    def __init__(self, parts: Iterable[Part], n_in: int | None = None) -> None:
         try:
-            parts = [(columns, layers) for columns, layers in parts]
+            pairs = [(columns, layers) for columns, layers in parts]
         except (TypeError, ValueError):
             raise TypeError(f"parts: expected pairs (columns, layers), got {parts!r}") from None
-        if not parts:
+        if not pairs:
             raise ValueError("parts: expected at least one, got none")
-        columns = [_columns(f"parts[{i}]", part) for i, (part, _) in enumerate(parts)]
+        columns = [_columns(f"parts[{i}]", part) for i, (part, _) in enumerate(pairs)]
         n_named = 1 + max(max(part) for part in columns)
         n_in = n_named if n_in is None else checks.integer("n_in", n_in, n_named)
         sequences, n_out = [], 0
-        for i, (part, (_, layers)) in enumerate(zip(columns, parts, strict=True)):
-            layers = [layers] if isinstance(layers, Layer | LayerSequence) else layers
-            layers = checked_layers(layers, name=f"parts[{i}]") if layers or not isinstance(
-                layers, list | tuple) else ()
-            takes, returns = chain(layers) if layers else (None, None)
+        for i, (part, (_, layers)) in enumerate(zip(columns, pairs, strict=True)):
+            sequence = _sequence(f"parts[{i}]", layers)
+            takes, returns = chain(sequence)
             if takes not in (None, len(part)):
                 raise ValueError(f"parts[{i}]: expected layers that take {len(part)} columns, got "
                                  f"{takes}")
-            sequences.append(layers)
+            sequences.append(sequence)
             n_out += returns or len(part)
-        check_each_once([layer for layers in sequences for layer in layers])
+        check_each_once([layer for sequence in sequences for layer in sequence])
         super().__init__(n_in, n_out)
         vars(self).update(_columns=columns, _sequences=sequences)
 
     @property
-    def parts(self):
+    def parts(self) -> list[tuple[Layer, ...]]:
         """The layers of each part."""
         return self._sequences
 
     @property
-    def children(self):
-        """The layers, each with its place: the part's, and that in it."""
+    def children(self) -> list[tuple[str, Layer]]:
+        """The layers, each with the index of its part and its index there, as in ``"0.1"``."""
         return [(f"{i}.{j}", layer) for i, part in enumerate(self._sequences)
                 for j, layer in enumerate(part)]
 
-    def lower(self, builder, x):
+    def lower(self, builder: Builder, x: Value) -> Value:
         results = []
         for i, (columns, layers) in enumerate(zip(self._columns, self._sequences, strict=True)):
             z = builder.op("take_columns", x, columns=columns, sizes={"n": len(columns)})
             for j, layer in enumerate(layers):
                 z = builder.layer(f"{i}.{j}", layer, z)
             results.append(z)
-        return builder.op("join", *results)
+        joined: Value = builder.op("join", *results)
+        return joined
 
-    def config(self):
-        """The constructor's arguments, with layers among them."""
+    def config(self) -> dict[str, Any]:
+        """The arguments of the constructor, with the layers themselves among them."""
         parts = [[list(columns), list(layers)]
                  for columns, layers in zip(self._columns, self._sequences, strict=True)]
         return {"parts": parts, "n_in": self.n_in}
 
 
-def _columns(name, columns):
-    """The numbers of some columns."""
+def _columns(name: str, columns: Any) -> list[int]:
+    """The indices of the columns of a part."""
     if isinstance(columns, slice):
         if columns.start is None or columns.stop is None or columns.step not in (None, 1):
             raise ValueError(f"{name}: expected a slice with a start and a stop, got {columns}")
@@ -130,4 +177,14 @@ def _columns(name, columns):
     columns = [checks.integer(f"{name}: a column", column, 0) for column in columns]
     if not columns:
         raise ValueError(f"{name}: expected at least one column, got none")
-    return columns
+    indices: list[int] = columns
+    return indices
+
+
+def _sequence(name: str, layers: Any) -> tuple[Layer, ...]:
+    """The layers of a part."""
+    if isinstance(layers, list | tuple) and not layers:
+        return ()
+    if isinstance(layers, Layer | LayerSequence):
+        layers = [layers]
+    return checked_layers(layers, name=name)
