@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+pytest.register_assert_rewrite(f"{__package__}.checkpoint_jobs")
+
 
 @pytest.fixture
 def ctrl_c():
@@ -11,3 +13,8 @@ def ctrl_c():
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
