@@ -16,8 +16,9 @@ fastbp\.kernels\.\w+\.__(reduce|setstate)_cython__
 
 
 MODULES = [
-    "activations", "dense", "dispatch", "embeddings", "encoded", "executor", "gather", "guards",
-    "losses", "metrics", "normalization", "optimizers", "steps", "threads",
+    "activations", "columns", "dense", "dispatch", "elementwise", "embeddings", "encoded",
+    "executor", "gather", "guards", "instructions", "losses", "metrics", "normalization",
+    "optimizers", "stages", "steps", "threads",
 ]
 
 

@@ -202,6 +202,29 @@ def shape(name, array, expected, why, hint=""):
         raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}{hint}")
 
 
+def matrix(name, value, axis):
+    """`value` as by `floats`, of two dimensions, with at least one row (axis 0) or column (1)."""
+    array = floats(name, value, 2)
+    if array.shape[axis] == 0:
+        raise ValueError(f"{name}: expected at least one {('row', 'column')[axis]}, "
+                         f"got shape {array.shape}")
+    return array
+
+
+def like(name, value, first, other):
+    """`value` as by `floats`, of the shape and dtype of the call's array `other`, named `first`."""
+    array = floats(name, value, 2, other.dtype)
+    shape(name, array, other.shape, f"like {first}")
+    return array
+
+
+def vector(name, value, size, dtype, why):
+    """`value` as by `floats`, of shape (size,); `why` ends the message where it is not."""
+    array = floats(name, value, 1, dtype)
+    shape(name, array, (size,), why)
+    return array
+
+
 def output(out, expected, dtype, name="out", in_place=(), **inputs):
     """The array a kernel writes to: a new one, or `out` if it fits.
 
