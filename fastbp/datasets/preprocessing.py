@@ -137,7 +137,8 @@ def fold(
         last = _dense(network.layers[-1])
         scale = np.where(np.isinf(outputs.scale), 0.0, outputs.scale)
         last.W *= scale
-        last.b = last.b * scale + outputs.mean
+        last.b *= scale
+        last.b += outputs.mean
     return network
 
 
