@@ -361,7 +361,7 @@ def test_a_loss_of_ones_own_must_be_callable():
 def both_paths(loss, X, y, dtype, **options):
     """Parameters and history of the compiled and of the layers' path, and whether they were."""
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "new_steps", new_steps)
             net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
@@ -492,7 +492,7 @@ def test_scaled_by_a_callback(dtype, rng):
                               callbacks=[change])
             return net.parameters.tobytes(), history["loss"]
 
-    assert run(training.new_steps) == run(reference.new_steps)
+    assert run(training.run.new_steps) == run(reference.new_steps)
 
 
 class HalfSquares(fb.Loss):

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import kernels
 from ..kernels import checks, memory, ops
+from ..locks import Exclusive
 from .groups import Group
 from .rates import checked_rate, rate_at
 
@@ -34,7 +35,7 @@ def _groups(name, value):
     return tuple(value)
 
 
-class Optimizer(checks.Validated):
+class Optimizer(checks.Validated, Exclusive):
     """Base class: the learning rate, clipping, and the state of one set of parameters.
 
     A subclass of your own names its state arrays in `state_names` and defines `update`.  fastbp's
@@ -83,6 +84,11 @@ class Optimizer(checks.Validated):
         self.steps = 0
         self._parameters = None
         self._groups, self._parts = groups, None
+
+    @property
+    def initial_learning_rate(self):
+        """The learning rate that the optimizer was made with."""
+        return self._first_rate
 
     @property
     def groups(self):
@@ -288,7 +294,7 @@ class Optimizer(checks.Validated):
 
     def __getstate__(self):
         """A copy keeps the settings; it is for other parameters, so not the state."""
-        kept = {name: value for name, value in vars(self).items() if name != "_claim"}
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()

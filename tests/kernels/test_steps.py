@@ -428,7 +428,7 @@ from fastbp.program import reference
 
 where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if path == "layers":
-    training.new_steps = reference.new_steps
+    training.run.new_steps = reference.new_steps
 X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
                               dtype="f4")
 y = np.arange(300) % 4
@@ -505,7 +505,7 @@ def test_an_update_in_python_after_compiled_ones_counts_them():
     X = np.ones((4, 2))
     X[2] = 1e153
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "new_steps", new_steps)
             net = fb.Sequential([fb.Dense(2, 1)], "float64", seed=0)
