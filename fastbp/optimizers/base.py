@@ -173,8 +173,8 @@ class Optimizer(checks.Validated):
                 start += size
         for group in self._groups:
             if not any(part[2] is group for part in parts):
-                raise ValueError(f"groups: expected each to have some parameters, got {group!r}, "
-                                 f"which has none of this network's")
+                raise ValueError(f"groups: expected each to include parameters of the network, "
+                                 f"got {group!r}, which includes none")
         self._parts = parts
 
     def group_parts(self, n: int) -> list[Part]:
@@ -198,8 +198,8 @@ class Optimizer(checks.Validated):
         if not self._groups:
             return [(0, n, None)]
         if self._parts is None or sum(size for _, size, _ in self._parts) != n:
-            raise RuntimeError("groups: expected to know which parameters are in which; call "
-                               "optimizer.assign(network) first")
+            raise RuntimeError("groups: which parameters belong to which group is not known; "
+                               "call optimizer.assign(network) first")
         return self._parts
 
     @property
@@ -431,8 +431,8 @@ class Optimizer(checks.Validated):
     def _update(self, parameters: Floats, gradients: Floats, learning_rate: float,
                 state: dict[str, Floats], group: Group | None) -> None:
         if self.name is None:
-            raise NotImplementedError(f"{type(self).__name__}: an optimizer of your own has no "
-                                      f"groups")
+            raise NotImplementedError(f"{type(self).__name__}: groups need one of fastbp's own "
+                                      f"optimizers")
         op = ops.UPDATES[self.name]
         kernels.optimizers.update_step(
             op.name, parameters, gradients, {key: state[key] for key in op.state},
