@@ -408,8 +408,24 @@ def losses_stub() -> str:
 
 
 def layers_stub() -> str:
-    """Of the layer classes of the activations, for `fastbp.layers`."""
-    lines = [_HEAD + "from .layers import Activation\n"]
+    """Of `fastbp.layers.activations`."""
+    lines = [_HEAD + """from typing import ClassVar
+
+from ..kernels import ops
+from ..program import Builder, Value
+from .base import Layer
+
+ACTIVATIONS: dict[str, type[Activation]]
+
+class Activation(Layer):
+    function: ClassVar[str]
+    def __init__(self) -> None: ...
+    @property
+    def signature(self) -> tuple[object, ...] | None: ...
+    def lower(self, builder: Builder, x: Value) -> Value: ...
+
+def activation_class(op: ops.Activation) -> type[Activation]: ...
+"""]
     for op in ACTIVATIONS.values():
         lines.append(f"class {op.layer}(Activation):")
         if op.default_alpha is None:
