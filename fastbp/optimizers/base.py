@@ -12,11 +12,8 @@ from numpy.typing import ArrayLike
 
 from .. import kernels
 from ..kernels import checks, memory, ops
-<<<<<<< HEAD
-from ..locks import Exclusive
-=======
 from ..kernels.types import Doubles, Floats
->>>>>>> h-layers
+from ..locks import Exclusive
 from .groups import Group
 from .rates import Rate, checked_rate, rate_at
 
@@ -50,13 +47,8 @@ def _groups(name: str, value: Any) -> tuple[Group, ...]:
     return tuple(value)
 
 
-<<<<<<< HEAD
 class Optimizer(checks.Validated, Exclusive):
-    """Base class: the learning rate, clipping, and the state of one set of parameters.
-=======
-class Optimizer(checks.Validated):
     """Base class of all optimizers, fastbp's own and yours.
->>>>>>> h-layers
 
     A subclass of yours names its state arrays in `state_names` and defines `update`.  Those of
     fastbp instead give, in `name`, a row of the table of operations (kernels/ops.def), which says
@@ -135,15 +127,6 @@ class Optimizer(checks.Validated):
         self.groups = groups
 
     @property
-<<<<<<< HEAD
-    def initial_learning_rate(self):
-        """The learning rate that the optimizer was made with."""
-        return self._first_rate
-
-    @property
-    def groups(self):
-        """Parameters with a learning rate or a decay of their own."""
-=======
     def initial_learning_rate(self) -> Rate:
         """The learning rate that the constructor was given."""
         return self._first_rate
@@ -151,7 +134,6 @@ class Optimizer(checks.Validated):
     @property
     def groups(self) -> Sequence[Group]:
         """Parameters with a learning rate or a weight decay of their own."""
->>>>>>> h-layers
         return self._groups
 
     @groups.setter
@@ -459,19 +441,13 @@ class Optimizer(checks.Validated):
             attributes=dict(zip(op.attributes, self._attributes(group), strict=True)),
         )
 
-<<<<<<< HEAD
-    def __getstate__(self):
-        """A copy keeps the settings; it is for other parameters, so not the state."""
-        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
-=======
     def trained(self) -> Floats:
         """The weights at which gradients are taken, if `averaged` names others to evaluate."""
         raise NotImplementedError(f"{type(self).__name__} needs a method trained()")
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the settings, but not the state, since it is for other parameters."""
-        kept = {name: value for name, value in vars(self).items() if name != "_claim"}
->>>>>>> h-layers
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()
