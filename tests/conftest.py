@@ -17,6 +17,9 @@ os.environ["PYTHONSAFEPATH"] = "1"
 # Tests have teams of threads for work that is much too small, on machines that may be busy with
 # other things: whoever waits should sleep.  OpenMP reads this as it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenBLAS knows no such setting: its threads wait by turning over, which takes whole processors
+# from the other workers of a parallel run.  NumPy and SciPy only say here what is true.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
