@@ -79,7 +79,9 @@ __all__ = [
     "show_config",
 ]
 
-__all__ += layers.__all__ + losses.__all__ + optimizers.__all__
+__all__ += layers.__all__
+__all__ += losses.__all__
+__all__ += optimizers.__all__
 
 
 def __getattr__(name: str) -> object:

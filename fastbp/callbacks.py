@@ -93,8 +93,14 @@ class EachEpoch(Callback):
 
     Examples
     --------
-    >>> EachEpoch(lambda training: print(training.epoch))  # doctest: +ELLIPSIS
-    <fastbp.callbacks.EachEpoch object at ...>
+    >>> import fastbp as fb
+    >>> X = np.eye(2)
+    >>> history = fb.mlp([2, 2], seed=0).fit(
+    ...     X, X, loss=fb.MeanSquaredError(), epochs=3, seed=0,
+    ...     callbacks=[lambda training: print(training.epoch)])
+    0
+    1
+    2
     """
 
     def __init__(self, function: Callable[[Training], object]) -> None:
@@ -220,7 +226,8 @@ class Plateau(checks.Validated, Callback):
     Attributes
     ----------
     best : float
-        The best value so far; infinite, with the sign of the worst value, before the first.
+        The best value so far; before the first, infinity for a loss and minus infinity for
+        other values.
     count : int
         Epochs in a row without improvement.
 
@@ -276,7 +283,7 @@ class Plateau(checks.Validated, Callback):
         _check_recorded(self, training)
         if self.factor is not None and callable(training.optimizer.learning_rate):
             raise ValueError("Plateau(factor=...): expected an optimizer whose learning_rate is "
-                             "a number, got a schedule, which says itself when to change")
+                             "a number, got a schedule, which already sets it each epoch")
         if self.keep_best and self._best_parameters is None:
             self._best_parameters = training.network.get_state()
 

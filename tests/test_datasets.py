@@ -99,7 +99,7 @@ BAD_CSV = {
         "a,street,y,city\n1,High St,2,Rome\n2,3,4,5\n", "y",
         "column 'street' holds text, first 'High St' in line 2; column 'city' holds text, first "
         "'Rome' in line 2. Expected finite numbers: turn text into numbers (a column of 0 and 1 "
-        "for each value), or leave such columns out with drop=['street', 'city'], on the command "
+        "for each value), or leave these columns out with drop=['street', 'city'], on the command "
         "line --drop street --drop city"),
     "text far down": ("a,y\n1,2\n\n3,4\nNA,5\n12 kg,6\n", "y",
                       "column 'a' holds text, first '12 kg' in line 6."),
@@ -116,12 +116,12 @@ BAD_CSV = {
     "quoted names": ("a b,y\nx,1\n", "y", "on the command line --drop 'a b'"),
     "missing target value": (
         "a,y\n1,1\n2,\n3,NaN\n", "y",
-        "the target column 'y' lacks 2 values, first in line 3; what is to be learned cannot be "
-        "filled in, so remove such rows"),
+        "the target column 'y' lacks 2 values, first in line 3; remove such rows, since a target "
+        "cannot be filled in"),
     "missing class": ("a,y\n1,cat\n2,\n", "y", "the target column 'y' lacks a value"),
     "infinite target": ("a,y\n1,1\n2,inf\n", "y", "the target column 'y' holds an infinite"),
-    "no target": ("a,b\n1,2\n", None, "target: say which column is to be learned; the columns "
-                                      "that the first line names are 'a', 'b'"),
+    "no target": ("a,b\n1,2\n", None, "target: name the column to learn; the columns that the "
+                                      "first line names are 'a', 'b'"),
     "unknown target": ("a,b\n1,2\n", "c", "target: there is no column 'c'; the columns that the "
                                           "first line names are 'a', 'b'"),
     "no header": ("1.5,2\n3,4\n", "y", "the first line must name the columns, but holds "
@@ -138,7 +138,7 @@ BAD_CSV = {
                                               "columns"),
     "long row": ("a,y\n1,2\n1,000,2\n", "y", "line 3 has 3 cells, but the first line names 2"),
     "only the target": ("y\n1\n", "y", "no column is left to learn 'y' from"),
-    "open quote": ('a,y\n1,2\n"3,4\n', "y", "line 3 is no proper CSV: unexpected end of data"),
+    "open quote": ('a,y\n1,2\n"3,4\n', "y", "line 3 is not valid CSV: unexpected end of data"),
     "not UTF-8": ("a,y\n1,Köln\n".encode("latin-1"), "y",
                   "is not UTF-8 text (byte 0xf6); save it as UTF-8"),
     "UTF-16": ("a,y\n1,2\n".encode("utf-16"), "y", "is not UTF-8 text (byte 0xff)"),
@@ -224,7 +224,7 @@ BAD_NPZ = {
                         "y: expected numbers or text of shape (rows,), got float64 of shape "
                         "(2, 2)"),
     "lengths": ({"X": np.ones((2, 3)), "y": np.ones(3)}, "got shapes (2, 3) and (3,)"),
-    "no rows": ({"X": np.ones((0, 3)), "y": np.ones(0)}, "at least one of them"),
+    "no rows": ({"X": np.ones((0, 3)), "y": np.ones(0)}, "same number of rows, at least one"),
     "NaN in X": ({"X": NAN, "y": [1, 2]}, "X holds 2 NaN or infinite values (first in row 1, "
                                           "column 0); fill in"),
     "NaN in y": ({"X": np.eye(2), "y": [1, np.nan]}, "y holds 1 NaN or infinite value; fill"),
@@ -255,7 +255,7 @@ def test_damaged_npz_is_refused(tmp_path):
     for content in (b"", b"hello", whole[:900], whole[:-30], single.read_bytes(), flipped, method,
                     encrypted, cut):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"t\.npz: .*(is no \.npz file|cannot be read)"):
+        with pytest.raises(ValueError, match=r"t\.npz: .*(is not an \.npz file|cannot be read)"):
             datasets.read_table(path)
 
 
@@ -272,7 +272,7 @@ def test_npz_has_no_columns_to_drop(tmp_path):
 def test_hold_out_is_a_partition_of_the_right_sizes(y, share, seed, stratify):
     y = np.array(y)
     if int(len(y) * share) == 0:
-        with pytest.raises(ValueError, match=r"test_share: expected one that keeps a row out"):
+        with pytest.raises(ValueError, match=r"test_share: expected a share that holds out at"):
             datasets.hold_out(y, share, seed, stratify)
         return
     train, test = datasets.hold_out(y, share, seed, stratify)

@@ -326,13 +326,13 @@ BAD = {
     "dropout": (["--dropout", "1"], "expected a finite number and at least 0 and below 1, got 1"),
     "learning rate": (["--learning-rate", "-1"], "--learning-rate: expected a finite number"),
     "seed": (["--seed", "-1"], "seed: expected a whole number of at least 0, got -1"),
-    "target without data": (["--target", "y"], "--target goes with --data FILE"),
-    "drop without data": (["--drop", "y"], "--drop goes with --data FILE"),
-    "share without data": (["--test-share", "0.5"], "--test-share goes with --data FILE"),
+    "target without data": (["--target", "y"], "--target needs --data FILE"),
+    "drop without data": (["--drop", "y"], "--drop needs --data FILE"),
+    "share without data": (["--test-share", "0.5"], "--test-share needs --data FILE"),
     "no file": (["--data", "none.csv", "--target", "y"], "none.csv: No such file or directory"),
     "folder": (["--data", ".", "--target", "y"], ".: Is a directory"),
-    "no target": (["--data", "t.csv"], "t.csv: target: say which column is to be learned; the "
-                                       "columns that the first line names are 'a', 'kind'"),
+    "no target": (["--data", "t.csv"], "t.csv: target: name the column to learn; the columns that "
+                                       "the first line names are 'a', 'kind'"),
     "unknown target": (["--data", "t.csv", "--target", "z"], "there is no column 'z'"),
     "text": (["--data", "t.csv", "--target", "y"],
              "column 'kind' holds text, first 'u' in line 2; column 'id' holds text, first 'i0'"),
@@ -341,7 +341,7 @@ BAD = {
     "share": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "1"],
               "--test-share: expected a finite number and above 0 and below 1, got 1.0"),
     "too few rows": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "0.01"],
-                     "test_share: expected one that keeps a row out, got 0.01 of 20 rows"),
+                     "test_share: expected a share that holds out at least one row, got 0.01 of"),
     "constant target": (["--data", "t.csv", "--target", "same", *DROP],
                         "the target 'same' is 5.0 in every row to train on"),
     "regression of text": (["--data", "t.csv", "--target", "kind", "--drop", "id", "--task",
@@ -351,7 +351,7 @@ BAD = {
     "a class for each row": (["--data", "t.csv", "--target", "id", "--drop", "kind"],
                              "classification: expected few classes, but 'id' holds text, 20 "
                              "different in 20 rows"),
-    "output is a file": (["--output", "t.csv"], "--output: expected a folder that can be made, "
+    "output is a file": (["--output", "t.csv"], "--output: expected a folder that can be created, "
                                                 "got 't.csv': File exists"),
 }
 

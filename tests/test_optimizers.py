@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp as fb
+from fastbp.kernels import ops
 
 from .cases import each
 
@@ -60,6 +61,8 @@ WORKED = [
     (fb.Lion(0.1, 0.25, 0.75), [G, H], [[0.9, -2.1], [1.0, -2.2]]),
     (fb.Lion(0.1, 0.25, 0.75, weight_decay=0.5), [G], [[0.95 - 0.1, -1.9 - 0.1]]),
     (fb.Lion(0.1), [[0, -3]], [[1.0, -1.9]]),
+    # The first step is Adam's.
+    (fb.ScheduleFreeAdamW(0.1, epsilon=0.5), [G], [[1 - 0.1 * 0.5 / 1, -2 - 0.1 * 1 / 1.5]]),
 ]
 
 
@@ -67,6 +70,10 @@ WORKED = [
 def test_worked_by_hand(dtype, optimizer, gradients, expected):
     got = steps(copy.deepcopy(optimizer), [1, -2], gradients, dtype)
     np.testing.assert_allclose(got, expected, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_every_update_is_worked_by_hand():
+    assert {optimizer.operation for optimizer, *_ in WORKED} == set(ops.UPDATES)
 
 
 def test_adam_takes_beta1_and_beta2_for_what_they_are():

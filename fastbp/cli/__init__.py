@@ -5,7 +5,7 @@
 `options`          what can be asked for, the defaults, and ``--help``
 `digits`, `table`  the two runs, with the Python code that repeats or uses them
 `tasks`            whether a table's target is classified or regressed, and how it is scored
-`training`         training, with a report of what is trained
+`training`         training, with a report of what is trained and how
 `output`           the folder that results are saved in
 =================  ===========================================================================
 """

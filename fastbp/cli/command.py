@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0 done, 1 the training diverged, 2 bad options or data or too little
-        memory, 130 interrupted, 141 the output's reader has gone.
+        memory, 130 interrupted, 141 broken pipe.
 
     Examples
     --------
@@ -40,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, "reconfigure"):  # a terminal may know ASCII only
+        if hasattr(stream, "reconfigure"):  # the terminal may be limited to ASCII
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(argv)
         print(end="", flush=True)
-    except BrokenPipeError:  # as behind `| head`
-        # What is still in the buffer would be an error once more when Python exits.
+    except BrokenPipeError:  # the reader has gone, as with `| head`
+        # Otherwise Python would fail once more at exit, when it flushes the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status
@@ -74,8 +74,8 @@ def _run(argv: Sequence[str] | None) -> int:
         reason = error.strerror or error
         return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
     except (MemoryError, OverflowError) as error:
-        return _fail(2, f"too little memory: {error or 'none is left'}; take a smaller --hidden or "
-                        f"--batch-size")
+        return _fail(2, f"too little memory: {error or 'none is left'}; choose a smaller --hidden "
+                        f"or --batch-size")
     except (ValueError, ImportError) as error:
         return _fail(2, error)
     return 0

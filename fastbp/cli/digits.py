@@ -38,7 +38,7 @@ def train_on_digits(options: Options) -> None:
     net = mlp(sizes, options.activation, options.dropout, seed=options.seed)
     loss = SoftmaxCrossEntropy(0.1)
     optimizer = SGD(options.learning_rate, momentum=0.9)
-    # The held-out digits choose nothing: they are only watched, and scored once at the end.
+    # Nothing is chosen by the held-out digits: they are evaluated, for the user to see.
     history = train(options, net, (X, y), (X_test, y_test), loss, optimizer)
 
     accuracy = net.evaluate(X_test, y_test, loss=loss)["accuracy"]

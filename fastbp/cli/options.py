@@ -20,7 +20,7 @@ Train a multilayer perceptron and save it, with a picture of how the training we
 
 Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on a table of your own.  A share of the rows is held out of the training, and
-the score is measured on them.
+the score is measured on those.
 """
 
 EXAMPLES = """\
@@ -30,33 +30,39 @@ examples:
   fastbp --data houses.csv --target price
       predict a column of a CSV file from all the others
   fastbp --data houses.csv --target price --drop street --drop "owner name"
-      from all but these, which hold text
+      leave out columns that hold text
   fastbp --data houses.csv --target price --hidden 128 128 --epochs 100
-      with a larger network, for longer
+      train a larger network for longer
   fastbp --data wine.csv --target quality --task regression
-      whole numbers, but amounts rather than classes
+      whole numbers that are amounts, not classes
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
-what is saved, in the folder that --output names:
-  model.safetensors    the network, for fastbp.load; it takes your columns as they are
-  model.json           what the columns and classes are called, in order; the scores
+what is saved, in the --output folder:
+  model.safetensors    the network, for fastbp.load; it takes your columns in their own units
+  model.json           the names of columns and classes, in order; the scores
   learning_curves.png  loss and score, epoch by epoch (needs pip install "fastbp[plot]")
 
 exit status: 0 done, 1 the training diverged, 2 bad options or data or too little memory,
-130 stopped by Ctrl-C, 141 stopped as nobody reads what it prints
+130 stopped by Ctrl-C, 141 broken pipe
 """
 
-# The defaults that depend on what is learned.
+# The defaults that differ between the digits and a table.
 DIGITS_RECIPE: dict[str, Any] = {"hidden": [128], "dropout": 0.2, "learning_rate": 0.1}
 TABLE_RECIPE: dict[str, Any] = {"hidden": [64, 64], "dropout": 0.1, "learning_rate": 0.005}
 
-# Options that make sense with --data only, and their defaults.
+# The options that need --data, and their defaults.
 ONLY_WITH_DATA: dict[str, Any] = {"target": None, "drop": [], "task": None, "test_share": 0.2}
 
 
 class Options(argparse.Namespace):
-    """What was asked for on the command line, with defaults for the rest."""
+    """The values of the command line's options, one attribute for each.
+
+    Examples
+    --------
+    >>> parse(["--epochs", "5"]).epochs
+    5
+    """
 
     quiet: bool
     data: str | None
@@ -74,13 +80,18 @@ class Options(argparse.Namespace):
     output: Path
 
     def say(self, text: str = "") -> None:
-        """Print, unless ``--quiet`` was given."""
+        """Print a text, unless ``--quiet`` was given.
+
+        Parameters
+        ----------
+        text : str, default ""
+        """
         if not self.quiet:
             print(text)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises ValueError, for a message in one line without the usage."""
+    """A parser that raises ValueError where argparse would print the usage and exit."""
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError with this message."""
@@ -117,12 +128,12 @@ def build_parser() -> Parser:
     text = "a column to leave out; may be given several times"
     add("--drop", metavar="COLUMN", action="append", default=[], help=text)
     tasks = ["classification", "regression"]
-    add("--task", choices=tasks, help="default: as the target looks, and it says why")
+    add("--task", choices=tasks, help="default: decided by the values of the target, and reported")
     text = "the share of rows to hold out, default 0.2"
     add("--test-share", metavar="SHARE", type=float, default=0.2, help=text)
 
     add = parser.add_argument_group("network").add_argument
-    text = "sizes of the hidden layers, default 64 64 (digits: 128); without any: a linear model"
+    text = "sizes of the hidden layers, default 64 64 (digits: 128); none for a linear model"
     add("--hidden", metavar="N", type=int, nargs="*", help=text)
     add("--activation", choices=list(ACTIVATIONS), default="relu", help="default relu")
     add("--dropout", metavar="RATE", type=float, help="default 0.1 (digits: 0.2)")
@@ -154,7 +165,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     Raises
     ------
     ValueError
-        If an option is unknown, or does not make sense.
+        If an option is unknown or missing its value, or a value is out of range.
     SystemExit
         After ``--help`` or ``--version`` has been printed.
 
@@ -166,7 +177,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     options = build_parser().parse_args(arguments, Options())
     for name, default in ONLY_WITH_DATA.items():
         if options.data is None and getattr(options, name) != default:
-            raise ValueError(f"--{name.replace('_', '-')} goes with --data FILE")
+            raise ValueError(f"--{name.replace('_', '-')} needs --data FILE")
     for name, value in (DIGITS_RECIPE if options.data is None else TABLE_RECIPE).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -24,7 +24,7 @@ SAVED = ["model.safetensors", "model.json", "learning_curves.png"]
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, and make sure before the training that results can be saved in it.
+    """Create the folder, and make sure before the training that results can be saved in it.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def prepare(folder: Path) -> None:
     Raises
     ------
     ValueError
-        If it cannot be made or written to.
+        If it cannot be created or written to.
 
     Examples
     --------
@@ -48,18 +48,18 @@ def prepare(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--output: expected a folder that can be made, got "
+        raise ValueError(f"--output: expected a folder that can be created, got "
                          f"{str(folder)!r}: {error.strerror}") from None
     for name in SAVED:
         if (folder / name).is_dir():
-            raise ValueError(f"--output: expected a folder to save {name} in, but in "
-                             f"{str(folder)!r} that is a folder itself; remove it, or take "
-                             f"another --output FOLDER")
+            raise ValueError(f"--output: expected a folder to save {name} in, but "
+                             f"{str(folder)!r} has a subfolder of that name; remove it, or "
+                             f"choose another --output FOLDER")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"--output: the folder {str(folder)!r} cannot be written to "
-                         f"({error.strerror}); take another with --output FOLDER") from None
+                         f"({error.strerror}); choose another --output FOLDER") from None
 
 
 def save(
@@ -85,12 +85,25 @@ def save(
     ------
     OSError
         If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastbp as fb
+    >>> from fastbp.cli.options import parse
+    >>> X, net = [[0.0], [1.0]], fb.mlp([1, 1], seed=0)
+    >>> history = net.fit(X, X, loss=fb.MeanSquaredError(), epochs=2, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     options = parse(["--quiet", "--output", folder])
+    ...     model, description = save(options, net, history, {"task": "regression"})
+    >>> model.name, description.name
+    ('model.safetensors', 'model.json')
     """
     model, description, picture = (options.output / name for name in SAVED)
     about = {"fastbp": __version__, "seed": options.seed, **about}
     text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     net.save(model)
-    # A file's name may hold bytes that are no UTF-8; a backslash and its code is JSON, too.
+    # A file name may hold bytes that are not UTF-8: written as backslash escapes, which JSON has.
     replace_file(description, text.encode(errors="backslashreplace"))
     options.say(f"saved     {model}\n          {description}")
     try:

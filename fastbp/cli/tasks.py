@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "Regression", "decide_task", "target_of"]
 
-# A target of no more different whole numbers than this is taken for classes.
+# A target of whole numbers with at most this many different values is taken for classes.
 FEW = 20
 
 
@@ -38,8 +38,8 @@ def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
     Raises
     ------
     ValueError
-        If a regression of text is asked for, or there would be about as many classes as
-        rows.
+        If regression is asked for and the target is text, or if there would be fewer than two
+        rows for each class on average.
 
     Examples
     --------
@@ -60,8 +60,8 @@ def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
     task = asked or ("classification" if text or few else "regression")
     if task == "classification" and len(values) > max(2, len(y) / 2):
         raise ValueError(f"classification: expected few classes, but {reason} in {len(y):,} "
-                         f"rows; take another --target, or make it numbers throughout and take "
-                         f"--task regression")
+                         f"rows; choose another --target, or make all its values numbers and "
+                         f"choose --task regression")
     if task == "classification" and len(values) <= FEW:
         reason += f" ({', '.join(map(str, _plain(values)))})"
     if asked:
@@ -72,7 +72,22 @@ def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
 
 
 def target_of(table: Table) -> Array:
-    """The table's target, which a table to train on has."""
+    """The target of a table to train on, which has one.
+
+    Parameters
+    ----------
+    table : fastbp.datasets.Table
+
+    Returns
+    -------
+    ndarray of shape (rows,)
+
+    Examples
+    --------
+    >>> from fastbp.datasets import Table
+    >>> target_of(Table(np.eye(2), np.array(["cat", "dog"]), ["a", "b"], "animal")).tolist()
+    ['cat', 'dog']
+    """
     assert table.y is not None
     return table.y
 
@@ -96,12 +111,21 @@ class Classification:
     n_out : int
         Outputs of the network.
     outputs : Standardizer or None
-        What the targets went through: nothing.
+        What the targets were standardized with: nothing.
     loss : Loss
     about : dict
-        What a user of the network has to know: the classes, in the order of the outputs.
+        What else a user of the network has to know: the classes, in the order of the outputs.
     prediction : str
-        Python code for the prediction, of ``net``, ``X`` and ``about``.
+        A Python expression for the prediction, in terms of ``net``, ``X`` and ``about``.
+
+    Examples
+    --------
+    >>> y = np.array(["dog", "cat", "dog"])
+    >>> task = Classification(y, train=np.array([0, 1, 2]), name="animal")
+    >>> task.targets.tolist(), task.about
+    ([1, 0, 1], {'classes': ['cat', 'dog']})
+    >>> print(task.scores(np.array([[2.0, 1.0]]), rows=np.array([1]))[2])
+    accuracy 1.0000   (always dog: 0.0000)
     """
 
     outputs = None
@@ -128,7 +152,7 @@ class Classification:
         score : dict
             The accuracy.
         baseline : dict
-            That of always predicting the most frequent class of the training.
+            That of always predicting the most frequent class of the training rows.
         text : str
             Both, for the user.
         """
@@ -140,9 +164,17 @@ class Classification:
 
 
 class Regression:
-    """A target of amounts, learned standardized.
+    """A target of amounts, standardized for training.
 
-    Parameters and attributes are those of `Classification`.
+    It has the parameters and attributes of `Classification`.
+
+    Examples
+    --------
+    >>> task = Regression(np.array([1.0, 2.0, 3.0]), train=np.array([0, 2]), name="price")
+    >>> task.targets.tolist()
+    [[-1.0], [0.0], [1.0]]
+    >>> print(task.scores(np.array([[1.0], [2.9]]), rows=np.array([0, 2]))[2])
+    RMSE 0.070711, R² 0.9950   (always the mean: RMSE 1, R² 0.0000)
     """
 
     n_out = 1
@@ -168,7 +200,7 @@ class Regression:
         score : dict
             Root mean squared error, and coefficient of determination.
         baseline : dict
-            Those of always predicting the mean of the training.
+            Those of always predicting the mean of the training rows.
         text : str
             Both, for the user.
         """
@@ -189,11 +221,11 @@ def _regression_score(prediction: Array, y: Array) -> dict[str, float]:
 
 
 def _amount(number: float) -> str:
-    """A number of any size for people to read."""
+    """A number of any size, as people write it."""
     return f"{number:,.0f}" if 1e4 <= number < 1e15 else f"{number:.5g}"
 
 
 def _plain(classes: Array) -> list[Any]:
-    """Classes as JSON can hold them, whole numbers without a point."""
+    """Classes as JSON can hold them: whole numbers as int."""
     whole = classes.dtype.kind == "f" and (classes == np.floor(classes)).all()
     return [int(value) for value in classes] if whole else classes.tolist()

@@ -1,4 +1,4 @@
-"""Training with a report of what is trained."""
+"""Training, with a report of what is trained and how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(
     loss: Loss,
     optimizer: Optimizer,
 ) -> History:
-    """Say what is trained and how, and train it.
+    """Report what is trained and how, and train it.
 
     Parameters
     ----------
@@ -46,9 +46,22 @@ def train(
     Raises
     ------
     ValueError
-        If the output folder cannot be written to, which is found out before the training.
+        If the output folder cannot be written to; raised before the training.
     FloatingPointError
         If the training diverges.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastbp as fb
+    >>> from fastbp.cli.options import parse
+    >>> X, y = fb.datasets.digits("train")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     options = parse(["--quiet", "--epochs", "2", "--output", folder])
+    ...     history = train(options, fb.mlp([64, 10], seed=0), (X, y), (X, y),
+    ...                     fb.SoftmaxCrossEntropy(), fb.SGD(0.1))
+    >>> len(history["val_accuracy"])
+    2
     """
     prepare(options.output)
     sizes = [net.n_in, *(layer.n_out for layer in net.layers if layer.n_parameters)]

@@ -37,8 +37,8 @@ def read_csv(
     Parameters
     ----------
     path : str or path-like
-        A file in UTF-8 whose first line names the columns.  The separator is the one of
-        ``,``, ``;`` and tab that the first line has most of.
+        A file in UTF-8 whose first line names the columns.  The separator is the comma,
+        semicolon or tab, whichever that line has most of.
     target : str or None
         The column to learn.
     drop : sequence of str
@@ -61,8 +61,8 @@ def read_csv(
     OSError
         If the file cannot be read.
     ValueError
-        If it is not valid CSV in UTF-8, the columns cannot be selected, or there are cells in them
-        that cannot be learned from.
+        If it is not valid CSV in UTF-8, or lacks one of the columns, or if a cell that should be
+        a finite number is not.
 
     Examples
     --------
@@ -90,8 +90,8 @@ def read_csv(
             if len(cells) != len(header):
                 raise ValueError(
                     f"line {line} has {counted(len(cells), 'cell')}, but the first line names "
-                    f"{counted(len(header), 'column')}; put the line right, or text that holds a "
-                    f"separator between double quotes"
+                    f"{counted(len(header), 'column')}; correct the line (text that contains a "
+                    f"separator belongs in double quotes)"
                 )
             for place, column in places:
                 column.add(cells[place], line)
@@ -123,21 +123,21 @@ def _rows(path: str | os.PathLike[str]) -> Generator[tuple[int, list[str]], None
             f"which spreadsheets offer as 'CSV UTF-8'"
         ) from None
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num} is no proper CSV: {error}") from None
+        raise ValueError(f"line {reader.line_num} is not valid CSV: {error}") from None
 
 
 class _Column:
-    """A column while the file is read: its numbers, and what cells are none.
+    """A column while the file is read: its numbers, and which cells are not finite numbers.
 
     Attributes
     ----------
     name : str
     numbers : array of float
-        NaN where a cell is no number.
+        NaN where a cell is not a number.
     count : Counter
-        How many cells are "missing", "text" or "infinite".
+        How many cells are "missing", "text" or "infinite", by these names.
     first : dict
-        The first cell of each of these kinds, and its line.
+        The first cell of each of these kinds, and its line number.
     """
 
     def __init__(self, name: str) -> None:
@@ -196,13 +196,13 @@ def _has_decimal_comma(text: str) -> bool:
 def _select(
     header: list[str], target: str | None, drop: Sequence[str], names: Sequence[str] | None
 ) -> list[str]:
-    """The names of X's columns: `names`, or all but the target and those to leave out."""
+    """The names of X's columns: `names`, or all except the target and `drop`."""
     if not any(header):
-        raise ValueError("is empty, or its first line is; that line must name the columns")
+        raise ValueError("is empty, or its first line is, which must name the columns")
     if all(map(_is_number, header)):
         raise ValueError(
-            f"the first line must name the columns, but holds numbers: {listed(header)}; put a "
-            f"line of names above it, with a letter in at least one of them"
+            f"the first line must name the columns, but holds numbers: {listed(header)}; add a "
+            f"line of names above it, at least one of which is not a number"
         )
     there = f"the columns that the first line names are {listed(header)}"
     options = [] if target is None else [("target", target)]
@@ -214,14 +214,14 @@ def _select(
                 f"it (pandas writes such a column of row numbers unless told index=False)"
             )
         if target is None:
-            raise ValueError(f"target: say which column is to be learned; {there}")
+            raise ValueError(f"target: name the column to learn; {there}")
         selected = [name for name in header if name != target and name not in drop]
         needed = header
     else:
         selected = list(names)
         if len(drop) or not selected or target in selected:
-            raise ValueError("columns: expected names of columns to predict or learn from, without "
-                             "the target; and there is no drop beside them")
+            raise ValueError("columns: expected the names of X's columns, without the target, and "
+                             "no drop at the same time")
         missing = [name for name in selected if name not in header]
         if missing:
             are_no = "is no column" if len(missing) == 1 else "are no columns"
@@ -244,7 +244,7 @@ def _select(
 
 
 def _check_columns(columns: list[_Column], may_drop: bool) -> None:
-    """Raise ValueError if there is anything but finite numbers in them."""
+    """Raise ValueError if a column holds anything but finite numbers."""
     bad = [column for column in columns if column.first]
     if not bad:
         return
@@ -261,14 +261,14 @@ def _check_columns(columns: list[_Column], may_drop: bool) -> None:
     more = len(bad) - LISTED
     if more > 0:
         are = "is" if more == 1 else "are"
-        problems += f"; and {counted(more, 'more column')} {are} like that"
+        problems += f"; and {counted(more, 'more column')} {are} like these"
     message = f"{problems}. Expected finite numbers: {remedies}"
     if may_drop:
         names = [column.name for column in bad]
         drop, options = f"drop={names}", " ".join(f"--drop {shlex.quote(name)}" for name in names)
         if more > 0:
             drop, options = "drop=[...]", "--drop COLUMN ..."
-        message += f", or leave such columns out with {drop}, on the command line {options}"
+        message += f", or leave these columns out with {drop}, on the command line {options}"
     raise ValueError(message)
 
 
@@ -276,8 +276,8 @@ def _target_values(column: _Column, cells: list[str]) -> Array:
     """The target: numbers if all of its cells are, otherwise the text of its cells."""
     problem = column.problem(may_be_text=True)
     if problem:
-        raise ValueError(f"the target {problem}; what is to be learned cannot be filled in, so "
-                         f"remove such rows")
+        raise ValueError(f"the target {problem}; remove such rows, since a target cannot be "
+                         f"filled in")
     if "text" not in column.first:
         return np.array(column.numbers)
     if column.has_decimal_comma and all(

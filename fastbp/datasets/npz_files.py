@@ -43,7 +43,8 @@ def read_npz(path: str | os.PathLike[str], target: str) -> tuple[Array, Array, l
     OSError
         If the file cannot be opened.
     ValueError
-        If it is damaged, or an array is missing, of another shape or dtype, or not finite.
+        If it is damaged, if an array is missing or has another shape or dtype, or if a number is
+        NaN or infinite.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def read_npz(path: str | os.PathLike[str], target: str) -> tuple[Array, Array, l
                 raise ValueError
         except DAMAGE:
             raise ValueError(
-                "is no .npz file, or a damaged one; write it with numpy.savez(path, X=X, y=y)"
+                "is not an .npz file, or is damaged; write it with numpy.savez(path, X=X, y=y)"
             ) from None
         for name in ("X", target):
             if name not in arrays:
@@ -84,8 +85,8 @@ def read_npz(path: str | os.PathLike[str], target: str) -> tuple[Array, Array, l
         )
     if len(X) != len(y) or X.size == 0:
         raise ValueError(
-            f"X and {target}: expected as many rows, at least one of them, and at least one "
-            f"column, got shapes {X.shape} and {y.shape}"
+            f"X and {target}: expected the same number of rows, at least one, and at least "
+            f"one column, got shapes {X.shape} and {y.shape}"
         )
     _check_finite("X", X)
     _check_finite(target, y[:, None])
@@ -101,7 +102,7 @@ def _member(arrays: np.lib.npyio.NpzFile, name: str) -> Array:
         if "allow_pickle" in reason:
             reason = f"it holds Python objects; write numbers, as in {name}.astype(float)"
             if name != "X":
-                reason += f", or {name}.astype(str) for names of classes"
+                reason += f", or {name}.astype(str) for class names"
         raise ValueError(f"{name} cannot be read: {reason}") from None
     return array
 

@@ -59,7 +59,7 @@ class Standardizer:
 
     def __init__(self, X: ArrayLike, names: Sequence[str] | None = None) -> None:
         table = checks.data("X", X)
-        # Rounding may give equal numbers a deviation of 1e-17, so it says nothing about that.
+        # Not deviation == 0: with rounding errors, that of equal numbers may be 1e-17.
         constant = table.min(axis=0) == table.max(axis=0)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             self.mean = np.where(constant, table[0], table.mean(axis=0, dtype=np.float64))
@@ -102,9 +102,9 @@ def fold(
     network : Sequential
         Its first and last layers are `Dense`.  It is left as it is.
     inputs : Standardizer, optional
-        Through which the network's inputs went in training.
+        What the network's inputs were standardized with for training.
     outputs : Standardizer, optional
-        Through which its targets went in training.
+        What its targets were standardized with for training.
 
     Returns
     -------
@@ -137,7 +137,8 @@ def fold(
         last = _dense(network.layers[-1])
         scale = np.where(np.isinf(outputs.scale), 0.0, outputs.scale)
         last.W *= scale
-        last.b = last.b * scale + outputs.mean
+        last.b *= scale
+        last.b += outputs.mean
     return network
 
 

@@ -54,12 +54,12 @@ def hold_out(
     order = rng.permutation(len(y))
     if stratify:
         order = order[np.argsort(y[order], kind="stable")]  # the rows of a class side by side
-    # Rows taken at even distances along that order are the same share of each class.
+    # Rows taken at equal distances along that order are that share of each class too.
     taken = np.floor(np.arange(len(y) + 1) * share)
     is_test = taken[1:] > taken[:-1]
     if not is_test.any():
         raise ValueError(
-            f"test_share: expected one that keeps a row out, got {share} of "
+            f"test_share: expected a share that holds out at least one row, got {share} of "
             f"{counted(len(y), 'row')}"
         )
     return np.sort(order[~is_test]), np.sort(order[is_test])

@@ -56,8 +56,8 @@ def read_table(
     ``.npz`` file holds the arrays ``X`` and ``y``.
 
     To learn from a CSV file, name its target.  To predict, name the columns that were learned
-    from, as `Table.columns` has them: X holds them in that order, whatever their order in the
-    file, and no target is needed.
+    from (`Table.columns`): X holds them in that order, whatever their order in the file, and no
+    target is needed.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def read_table(
     OSError
         If the file cannot be read.
     ValueError
-        If the file cannot be learned from as it is.  The message names the columns, says what
-        is wrong with them, and what to do about it.
+        If there is a problem with its contents.  The message names the columns and lines, and
+        says what to do.
 
     Examples
     --------
@@ -99,8 +99,7 @@ def read_table(
     """
     path = os.fspath(path)
     try:
-        # Imported here, for csv and zipfile take longer to import than all of this package's data
-        # sets.
+        # Imported here because csv and zipfile would slow down `import fastbp`.
         if path.lower().endswith(".npz"):
             from .npz_files import read_npz
 

@@ -7,28 +7,28 @@ that are not contiguous), and ``out=`` writes the result into memory of yours.
 
 from . import activations, losses
 from .activations import *
+from .columns import (
+    column_dots,
+    prelu,
+    prelu_backward,
+    prelu_slope_gradient,
+    scale_columns,
+)
 from .dense import (
     dense_backward_bias,
     dense_backward_input,
     dense_backward_weights,
     dense_forward,
 )
+from .elementwise import add, inverse_sqrt, running_average
 from .embeddings import embedding, embedding_backward
 from .losses import *
 from .normalization import (
-    add,
-    column_dots,
     column_moments,
-    inverse_sqrt,
     normalize_columns,
     normalize_columns_backward,
     normalize_rows,
     normalize_rows_backward,
-    prelu,
-    prelu_backward,
-    prelu_slope_gradient,
-    running_average,
-    scale_columns,
 )
 from .optimizers import adam_step, norm, penalize, sgd_step
 

@@ -6,13 +6,22 @@ float64) or raises an error that names the argument, what was expected and what 
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .types import Array, Floats
+
+# What keeps a setting right: given its name and a value, returns the value to keep or raises.
+Validator: TypeAlias = Callable[[str, Any], Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def floats(name, value, ndim=None, dtype=None):
+def floats(name: str, value: object, ndim: int | None = None,
+           dtype: np.dtype[Any] | None = None) -> Floats:
     """`value` as a C-contiguous float32 or float64 array, copied only if it is not one.
 
     Parameters
@@ -55,7 +64,7 @@ def floats(name, value, ndim=None, dtype=None):
     return array
 
 
-def real_numbers(name, value):
+def real_numbers(name: str, value: object) -> Array:
     """`value` as an array of real numbers of any dtype: floats, integers or booleans.
 
     Raises
@@ -74,7 +83,7 @@ def real_numbers(name, value):
     return array
 
 
-def _as_array(name, value):
+def _as_array(name: str, value: object) -> Array:
     """`value` as a NumPy array, unless that would leave something of it out."""
     if type(value) is np.ndarray:
         return value
@@ -82,7 +91,7 @@ def _as_array(name, value):
         raise TypeError(f"{name}: expected a dense array, got a sparse one; pass "
                         f"{name}.toarray()")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name}: expected no masked values, got {np.ma.count_masked(value)}; "
+        raise ValueError(f"{name}: expected no masked values, got {np.count_nonzero(value.mask)}; "
                          f"remove their rows, or fill them in, as in {name}.filled(0)")
     try:
         array = np.asarray(value)
@@ -91,7 +100,7 @@ def _as_array(name, value):
     return _from_extension_types(value) if array.dtype == object else array
 
 
-def _from_extension_types(value):
+def _from_extension_types(value: Any) -> Array:
     """A pandas object as an array of numbers where its columns are.
 
     NumPy sees nullable and Arrow-backed columns as Python objects.  Missing values become NaN.
@@ -107,12 +116,12 @@ def _from_extension_types(value):
         return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def is_sparse(value):
+def is_sparse(value: object) -> bool:
     """Whether `value` is a sparse matrix or array of SciPy's, which need not be installed."""
     return hasattr(value, "tocsr")
 
 
-def sparse_rows(name, X):
+def sparse_rows(name: str, X: Any) -> Any:
     """A sparse array in rows of compressed columns: sound, of real numbers, without duplicates.
 
     Raises
@@ -134,19 +143,19 @@ def sparse_rows(name, X):
     return X
 
 
-def memory(name, X):
+def memory(name: str, X: Any) -> dict[str, Array]:
     """The arrays that X consists of, by names for messages: three where it is sparse."""
     if is_sparse(X):
         return {f"{name}.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
     return {name: X}
 
 
-def dense(X, dtype):
+def dense(X: Any, dtype: DTypeLike) -> Array:
     """X, which may be sparse, as a C-contiguous array of this dtype."""
     return np.ascontiguousarray(X.toarray() if is_sparse(X) else X, dtype)
 
 
-def data(name, value):
+def data(name: str, value: object) -> Array:
     """`value` as an array of finite real numbers that is not empty.
 
     Raises
@@ -164,7 +173,7 @@ def data(name, value):
     return array
 
 
-def finite(name, array, first_row=0):
+def finite(name: str, array: Array, first_row: int = 0) -> None:
     """Raise ValueError if `array` holds NaN or infinity, saying where it does first."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
@@ -176,7 +185,7 @@ def finite(name, array, first_row=0):
                      f"remove such rows or fill in the values")
 
 
-def _remedy(name, dtype):
+def _remedy(name: str, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "iub" or dtype == np.float16 or dtype == np.longdouble:
         return f"; convert it, as in {name}.astype(np.float32)"
     if dtype.kind == "c":
@@ -186,13 +195,14 @@ def _remedy(name, dtype):
     return ""
 
 
-def _reshape_hint(name, array, ndim):
+def _reshape_hint(name: str, array: Array, ndim: int) -> str:
     if ndim == 2 and array.ndim == 1:
         return f"; for one row use {name}[None, :], for one column {name}[:, None]"
     return ""
 
 
-def shape(name, array, expected, why, hint=""):
+def shape(name: str, array: Array, expected: Sequence[int | None], why: str,
+          hint: str = "") -> None:
     """Raise ValueError unless `array` has the expected shape; None stands for any size."""
     if len(expected) != array.ndim or any(
         want not in (None, got) for want, got in zip(expected, array.shape, strict=True)
@@ -202,7 +212,31 @@ def shape(name, array, expected, why, hint=""):
         raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}{hint}")
 
 
-def output(out, expected, dtype, name="out", in_place=(), **inputs):
+def matrix(name: str, value: object, axis: int) -> Floats:
+    """`value` as by `floats`, of two dimensions, with at least one row (axis 0) or column (1)."""
+    array = floats(name, value, 2)
+    if array.shape[axis] == 0:
+        raise ValueError(f"{name}: expected at least one {('row', 'column')[axis]}, "
+                         f"got shape {array.shape}")
+    return array
+
+
+def like(name: str, value: object, first: str, other: Floats) -> Floats:
+    """`value` as by `floats`, of the shape and dtype of the call's array `other`, named `first`."""
+    array = floats(name, value, 2, other.dtype)
+    shape(name, array, other.shape, f"like {first}")
+    return array
+
+
+def vector(name: str, value: object, size: int, dtype: np.dtype[Any], why: str) -> Floats:
+    """`value` as by `floats`, of shape (size,); `why` ends the message where it is not."""
+    array = floats(name, value, 1, dtype)
+    shape(name, array, (size,), why)
+    return array
+
+
+def output(out: Floats | None, expected: Sequence[int], dtype: np.dtype[Any], name: str = "out",
+           in_place: Sequence[Array] = (), **inputs: Array | None) -> Floats:
     """The array a kernel writes to: a new one, or `out` if it fits.
 
     Parameters
@@ -240,12 +274,12 @@ def output(out, expected, dtype, name="out", in_place=(), **inputs):
     return out
 
 
-def same(a, b):
+def same(a: Array, b: Array) -> bool:
     """Whether two C-contiguous arrays are the same memory, element for element."""
     return a.shape == b.shape and a.ctypes.data == b.ctypes.data
 
 
-def writable(name, array, dtype=None):
+def writable(name: str, array: object, dtype: np.dtype[Any] | None = None) -> None:
     """Raise unless `array` is a C-contiguous float array that may be written to."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
@@ -263,14 +297,15 @@ def writable(name, array, dtype=None):
         raise ValueError(f"{name}: expected an array that can be written to, got a read-only one")
 
 
-def read_only(array):
+def read_only(array: Array) -> Array:
     """A view of an array that cannot be written to."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def exactly(name, array, expected, dtype):
+def exactly(name: str, array: object, expected: tuple[int, ...] | None,
+            dtype: np.dtype[Any]) -> None:
     """Raise unless `array` is a NumPy array of this shape and dtype.
 
     Parameters
@@ -286,14 +321,16 @@ def exactly(name, array, expected, dtype):
         raise error(f"{name}: expected {_wanted(expected, dtype)}, got {got}")
 
 
-def returned(what, name, array, expected, dtype):
+def returned(what: str, name: str, array: object, expected: tuple[int, ...] | None,
+             dtype: np.dtype[Any]) -> None:
     """As `exactly`, for what a layer or loss of the user's own (`what`) returned as `name`."""
     error, got = _mismatch(array, expected, dtype)
     if error is not None:
         raise error(f"{what} returned {got}; expected {name}, {_wanted(expected, dtype)}")
 
 
-def _mismatch(array, expected, dtype):
+def _mismatch(array: object, expected: tuple[int, ...] | None,
+              dtype: np.dtype[Any]) -> tuple[type[Exception] | None, str]:
     """The error that an array is worth, and what it is; None where nothing is wrong."""
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         return TypeError, "None" if array is None else f"a {type(array).__name__}"
@@ -303,7 +340,7 @@ def _mismatch(array, expected, dtype):
     return (None if expected in (None, array.shape) else ValueError), got
 
 
-def _wanted(shape, dtype):
+def _wanted(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> str:
     return f"a numpy.ndarray of {dtype}" + (f" and shape {shape}" if shape is not None else "")
 
 
@@ -317,14 +354,14 @@ class Validated:
         raises an error.
     """
 
-    validators = {}
+    validators: ClassVar[dict[str, Validator]] = {}
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in self.validators:
             value = self.validators[name](name, value)
         super().__setattr__(name, value)
 
-    def __delattr__(self, name):
+    def __delattr__(self, name: str) -> None:
         if name in self.validators:
             raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted; set it to "
                                  f"another value")
@@ -335,7 +372,7 @@ class CodeError(ValueError):
     """A code that an embedding has not."""
 
 
-def compiled_form(piece):
+def compiled_form(piece: object) -> Any:
     """What compiled code is told to do in place of a loss, optimizer or metric class; None where
     it has to be called.
 
@@ -346,12 +383,12 @@ def compiled_form(piece):
 
 
 @functools.lru_cache(maxsize=256)
-def _is_own(cls):
+def _is_own(cls: type) -> bool:
     """Whether a class is one of this package's."""
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def boolean(name, value):
+def boolean(name: str, value: object) -> bool:
     """`value` as a bool, if it is True or False.
 
     Raises
@@ -364,22 +401,23 @@ def boolean(name, value):
     raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
 
 
-def fraction(name, value):
+def fraction(name: str, value: Any) -> float:
     """A number in [0, 1)."""
     return number(name, value, 0, 1, high_open=True)
 
 
-def positive(name, value):
+def positive(name: str, value: Any) -> float:
     """A number above 0."""
     return number(name, value, 0, low_open=True)
 
 
-def not_negative(name, value):
+def not_negative(name: str, value: Any) -> float:
     """A number of at least 0."""
     return number(name, value, 0)
 
 
-def number(name, value, low=None, high=None, *, low_open=False, high_open=False):
+def number(name: str, value: Any, low: float | None = None, high: float | None = None, *,
+           low_open: bool = False, high_open: bool = False) -> float:
     """`value` as a float, if it is finite and between `low` and `high`.
 
     Raises
@@ -412,7 +450,7 @@ def number(name, value, low=None, high=None, *, low_open=False, high_open=False)
     return result
 
 
-def integer(name, value, low, high=None):
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """`value` as an int, if it is whole and between `low` and `high`.
 
     Raises

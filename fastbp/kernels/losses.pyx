@@ -193,7 +193,7 @@ def _of_numbers(loss):
                          checks.number("delta", delta, 0, low_open=True), cap, out)
 
     function.__name__ = function.__qualname__ = loss.name
-    function.__doc__ = ops.loss_docstring(loss)
+    function.__doc__ = ops.loss_docstring(loss, function)
     globals()[loss.name] = function
 
 

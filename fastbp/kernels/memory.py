@@ -4,14 +4,18 @@ import functools
 import math
 import os
 import sys
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .types import Array
 
 CACHE_LINE = 64  # bytes, and as many as the widest vector has
 
 
 @functools.cache
-def physical():
+def physical() -> int:
     """Bytes of memory that this machine has; where it does not say, what can be addressed."""
     try:
         pages = os.sysconf("SC_PHYS_PAGES")
@@ -20,7 +24,7 @@ def physical():
         return sys.maxsize
 
 
-def check(what, n_bytes):
+def check(what: str, n_bytes: int) -> None:
     """Raise MemoryError where this machine has fewer bytes than `what` will need.
 
     Linux may promise them all the same, and kill the process once it uses them.
@@ -30,7 +34,7 @@ def check(what, n_bytes):
                           f"{physical() >> 20:,} MiB")
 
 
-def workspace(sizes):
+def workspace(sizes: Iterable[int]) -> tuple[NDArray[np.uint8], list[int]]:
     """Zeros for several arrays in one, each starting at a cache line.
 
     Parameters
@@ -55,7 +59,7 @@ def workspace(sizes):
     return aligned(total, np.uint8), starts
 
 
-def aligned(shape, dtype):
+def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
     """Zeros that start at a cache line, so that no vector lies in two.
 
     Parameters

@@ -1,57 +1,38 @@
 """Steps of training: whole epochs of them, compiled.
 
-`Steps` is an executor's program with data, a loss and an optimizer.  A step gathers its rows, goes
-forward, lets the loss write its gradient, goes back, and updates the parameters.  A team of threads
-makes a run of steps together: each does its part of everything, and they wait for each other where
-one needs what others do.
+`Steps` is an executor's program with data, a loss and an optimizer.  It checks them once, since
+compiled code cannot ask again, and has a team of threads make a run of steps (stages.pyx).
 
-Whatever is Python's to do (a layer, loss, metric or optimizer of the user's own, rows that cannot
-be gathered here, an update that may make a weight infinite) ends the team; Python is called, and
+What has to be done in Python (a layer, loss, metric or optimizer written there, rows that cannot be
+gathered here, an update that may make a weight infinite) ends the team; Python is called, and
 another team goes on from there.
 """
 
 cimport cython
 cimport numpy as cnp
-from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
-from fastbp.kernels.dispatch cimport (
-    fbp_largest, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
-)
+from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t, uint64_t
 from fastbp.kernels.encoded cimport Code
-from fastbp.kernels.executor cimport GRAIN, Executor, Frame, execute, resolve
-from fastbp.kernels.gather cimport Rows, Source, read_rows
+from fastbp.kernels.executor cimport Executor
+from fastbp.kernels.gather cimport Rows
 from fastbp.kernels.guards cimport Borrowed, apart
-from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
-from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
-from fastbp.kernels.optimizers cimport (
-    FBP_MOST_STATE, SQUARES_BLOCK, fbp_sum_of_squares, fbp_update,
-    penalize_block, sum_of_squares_of,
+from fastbp.kernels.instructions cimport resolve
+from fastbp.kernels.optimizers cimport SQUARES_BLOCK
+from fastbp.kernels.stages cimport (
+    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_STATS, NONE, ROWS_OF_SIGNS, SIGNS,
+    SQUARES, SQUARES_OF_RATES, UPDATE, Part, Plan, Run, run_doubles, run_floats, seconds,
 )
-from fastbp.kernels.threads cimport (
-    fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker, run_team, threads_for,
-)
+from fastbp.kernels.threads cimport run_team, threads_for
 
 from . import checks, memory, ops
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
-from .dispatch import UNARY_INDEX as _UNARY_INDEX
 from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
 cnp.import_array()
-
-cdef int EXP = _UNARY_INDEX["exp"]
-
-# In place of the number of a loss, metric or update.
-cdef enum:
-    NONE = -1
-    IN_PYTHON = -2
-
-cdef enum:
-    LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
 
 METRICS = {
     None: NONE, "python": IN_PYTHON, "accuracy": LABELS, "signs": SIGNS,
@@ -61,86 +42,8 @@ METRICS = {
 TAKE_LABELS = {None, "python", "accuracy", *(op.name for op in ops.LOSSES.values()
                                              if op.takes_labels)}
 
-# The stages of a step.
-cdef enum:
-    GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
-
-# What is written down of a step: the loss, the penalty, and the batch's weight.
-cdef enum:
-    N_STATS = 3
-
 # How long a run goes on before it returns: for Ctrl-C and the progress bar.
 cdef double SECONDS_PER_RUN = 0.05
-
-
-# A part of the flat arrays.
-cdef struct Part:
-    Py_ssize_t start, size
-
-
-# What the threads of a run read, and nobody changes.
-cdef struct Plan:
-    int forward, backward, update_section  # where sections of the program end
-    int x, z, dz
-    Py_ssize_t n_parameters, n_out, batch_size
-    Py_ssize_t n_rows           # of X, the targets and the weights
-    bint gathers                # whether rows of X are gathered here, and not in Python
-
-    const Part *weights         # those that the penalty is on
-    const Part *layers          # the parameters of each layer that has some
-    const Part *groups          # those that have a learning rate and attributes of their own
-    int n_weights, n_layers, n_groups
-    void *average               # of the parameters over the steps, or NULL
-
-    int loss, metric
-    double loss_parameter, loss_cap, value_scale, gradient_scale
-
-    int update
-    int n_state
-    void *state[FBP_MOST_STATE]
-
-    const void *Y
-    const int64_t *labels
-    const void *row_weights
-
-    # The workspace.
-    void *x_batch
-    void *y_batch
-    void *w_batch
-    int64_t *label_batch
-    double *row_losses
-    double *sizes          # of blocks of parameters or gradients
-    double *squares        # sums of blocks of weights
-    void *for_products     # FBP_WORKSPACE numbers for each thread
-    void *arena            # of the program
-
-
-# A run of steps.  What part 0 writes here the others read after the next barrier.
-cdef struct Run:
-    const Plan *plan
-    Frame frame
-    const int64_t *rows
-    Py_ssize_t n_rows, first, stop
-    const double *rates         # of each step, one for each group
-    const double *attributes    # of the update, likewise
-    int n_attributes
-    double average_keep
-    double weight_decay, clip_norm, l2
-    double *step_stats
-    double *metric_sums
-    const double *metric_mean
-    double *layer_norms
-    double deadline, loss, penalty
-    bint no_label, no_row, in_time
-    long steps_before           # the first, as the optimizer counts
-    Py_ssize_t made, updates
-
-    # Where the team begins, and where it left off.
-    int stage, i                 # of the stage's instructions
-    Py_ssize_t step
-    bint done                    # whether Python has done what this stage wants of it
-    bint turn                    # whether Python is to do something now
-    const Source *X
 
 
 @cython.final
@@ -556,325 +459,3 @@ def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, samp
     n_state = n_more + (0 if update in (None, "python") else len(ops.UPDATES[update].state))
     if len(state) != n_state or n_state > FBP_MOST_STATE:
         raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")
-
-
-cdef double seconds() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + 1e-9 * now.tv_nsec
-
-
-cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:
-    cdef Run *run = <Run *>work
-    run_steps(run, me, <float *>run.frame.code.parameters, <float *>run.frame.code.gradients)
-
-
-cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
-    cdef Run *run = <Run *>work
-    run_steps(run, me, <double *>run.frame.code.parameters, <double *>run.frame.code.gradients)
-
-
-cdef inline void leave(Run *run, fbp_worker *me, int stage, int i, Py_ssize_t step) noexcept nogil:
-    """Note where Python, and then the next team, goes on: once all have read where they began."""
-    if fbp_barrier(me) and me.part == 0:
-        run.stage, run.i, run.step, run.turn = stage, i, step, True
-
-
-cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients) noexcept nogil:
-    """This thread's part of every step, until the time is up or it is Python's turn.
-
-    All threads go through this alike: what they decide on is the same for all.
-    """
-    cdef const Plan *plan = run.plan
-    cdef bint leads = me.part == 0, done = run.done
-    cdef double size = 0, decay_size = 0
-    cdef const double *rates
-    cdef Py_ssize_t m, first, stop, step = run.step
-    cdef int stage = run.stage, i = run.i
-    cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
-    cdef real *Z = <real *>run.frame.at[plan.z]
-    if plan.update >= 0 and run.weight_decay > 0:
-        if not size_of(run, me, parameters, &decay_size):
-            return
-        decay_size *= run.weight_decay
-    while True:
-        m = min(plan.batch_size, run.n_rows - step * plan.batch_size)
-        if stage == GATHER:
-            if not plan.gathers and not done:
-                leave(run, me, stage, i, step)
-                return
-            if leads:
-                run.frame.rows, run.frame.steps_ahead = m, <uint64_t>(step - run.first)
-            gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
-            if not fbp_barrier(me):
-                return
-            if run.no_label or run.no_row:
-                leave(run, me, stage, i, step)
-                return
-            stage, i = FORWARD, 0
-        elif stage == FORWARD or stage == BACKWARD:
-            i = execute(&run.frame, i, plan.forward if stage == FORWARD else plan.backward, me,
-                        workspace)
-            if i < 0:
-                return
-            if i < (plan.forward if stage == FORWARD else plan.backward) or run.frame.bad_code:
-                leave(run, me, stage, i, step)
-                return
-            stage = LOSS if stage == FORWARD else REDUCE
-        elif stage == LOSS:
-            if plan.loss == IN_PYTHON and not done:
-                leave(run, me, stage, i, step)
-                return
-            if plan.loss >= 0 and not compute_loss(run, me, m, Z, <real *>run.frame.at[plan.dz]):
-                return
-            stage, i = BACKWARD, plan.forward
-        elif stage == REDUCE:
-            if not penalize(run, me, m, parameters, gradients):
-                return
-            stage = UPDATE
-            if plan.update == NONE:
-                stage = RECORD
-            elif not size_of(run, me, gradients, &size):
-                return
-            elif run.layer_norms is not NULL:
-                if leads:
-                    add_layer_norms(plan, gradients, run.layer_norms)
-                if not fbp_barrier(me):  # before anybody clips them
-                    return
-        elif stage == UPDATE:
-            if not done:
-                rates = run.rates + step * plan.n_groups
-                if plan.update < 0 or not is_safe(run, rates, size, decay_size, parameters):
-                    leave(run, me, stage, i, step)
-                    return
-                update(run, me, rates, size, run.steps_before + (step - run.first) + 1, parameters,
-                       gradients)
-                if leads:
-                    run.updates += 1
-            if plan.average is not NULL:
-                if not fbp_barrier(me):  # groups are shared out otherwise
-                    return
-                fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
-                fbp_running_average(tier, stop - first, <real *>plan.average + first,
-                                    parameters + first, run.average_keep, 1 - run.average_keep)
-            if execute(&run.frame, plan.backward, plan.update_section, me,
-                       workspace) < plan.update_section:
-                return
-            stage = RECORD
-        else:
-            if not done:
-                if leads:
-                    record(run, step, m, Z)
-                if plan.metric == IN_PYTHON:
-                    leave(run, me, stage, i, step)
-                    return
-            if leads:
-                run.made += 1
-                run.in_time = seconds() < run.deadline
-            # A step that was made is whole, whatever has come up in the meantime.
-            if not fbp_barrier(me) or not run.in_time:
-                return
-            stage, step = GATHER, step + 1
-            if step == run.stop:
-                return
-        done = False
-
-
-cdef bint is_safe(const Run *run, const double *rates, double size, double decay_size,
-                  const real *parameters) noexcept nogil:
-    """Whether loss and gradients are finite, and no weight can become infinite by the update."""
-    # Below the square root of the largest number nothing that is multiplied overflows.
-    cdef double limit = (sqrt(<double>3.4028234663852886e38) if real is float
-                         else sqrt(1.7976931348623157e308))
-    cdef double rate = 0
-    cdef int i
-    for i in range(run.plan.n_groups):
-        rate = max(rate, rates[i])
-    if run.clip_norm == 0:  # then the size is the largest gradient's, and not the norm
-        limit /= sqrt(<double>max(1, run.plan.n_parameters))
-    # Where weight decay more than undoes a weight, weights can grow without a gradient.
-    cdef double reach = max(1.0, rate) * max(1.0, run.weight_decay) * max(1.0, size + decay_size)
-    # `max` drops a NaN, so the size is asked for one by itself.
-    return (isfinite(run.loss + run.penalty) and isfinite(size + decay_size) and reach < limit
-            and rate * run.weight_decay <= 1)
-
-
-cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
-                 real *x) noexcept nogil:
-    """The batch's rows of X to `x`, and those of the targets and weights to their places.
-
-    A row or label may be none, if somebody has changed the order or y since it was checked.
-    """
-    cdef const Plan *plan = run.plan
-    cdef real *y = <real *>plan.y_batch
-    cdef real *w = <real *>plan.w_batch
-    cdef Py_ssize_t i, first, stop, n = plan.n_out
-    fbp_partition(me, m, 1, &first, &stop)
-    for i in range(first, stop):
-        if not 0 <= rows[i] < plan.n_rows:
-            fbp_set_flag(&run.no_row)
-            return
-    if plan.gathers:
-        read_rows(run.X, rows + first, stop - first,
-                  x + first * run.X.n_columns)
-    for i in range(first, stop):
-        if plan.labels is not NULL:
-            plan.label_batch[i] = plan.labels[rows[i]]
-            if not 0 <= plan.label_batch[i] < n:
-                plan.label_batch[i] = 0
-                fbp_set_flag(&run.no_label)
-        elif y is not NULL:
-            memcpy(y + i * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
-        if w is not NULL:
-            w[i] = (<const real *>plan.row_weights)[rows[i]]
-
-
-cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
-                       real *dZ) noexcept nogil:
-    """The loss, for the record, and its gradient.  Whether to go on, as everywhere below."""
-    cdef const Plan *plan = run.plan
-    cdef const real *Y = <const real *>plan.y_batch
-    cdef const real *weights = <const real *>plan.w_batch
-    cdef double scale = loss_scale(m, weights)
-    cdef const int64_t *labels = plan.label_batch
-    cdef Py_ssize_t i, first, stop, n = plan.n_out
-    fbp_partition(me, m, 1, &first, &stop)
-    fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
-             &labels[first] if labels else labels, &weights[first] if weights else weights,
-             scale, plan.loss_parameter, plan.loss_cap, dZ + first * n, plan.row_losses + first)
-    if plan.gradient_scale != 1:
-        for i in range(first * n, stop * n):
-            dZ[i] *= <real>plan.gradient_scale
-    if not fbp_barrier(me):
-        return False
-    if me.part == 0:
-        run.loss = sum_of_losses(m, weights, plan.row_losses) * scale * plan.value_scale
-    return True
-
-
-cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
-                   real *gradients) noexcept nogil:
-    """Add the gradient of the penalty on the weights, and note what it is."""
-    cdef const Plan *plan = run.plan
-    cdef double *squares = plan.squares
-    cdef double layer, total = 0, strength = run.l2 * loss_scale(m, <const real *>plan.w_batch)
-    cdef Py_ssize_t first, stop, n, start, block
-    cdef int i
-    if run.l2 == 0:
-        return True
-    for i in range(plan.n_weights):
-        n = plan.weights[i].size
-        fbp_partition(me, n_blocks(n), 1, &first, &stop)
-        for block in range(first, stop):
-            start = plan.weights[i].start + block * SQUARES_BLOCK
-            squares[block] = penalize_block(
-                min(n - block * SQUARES_BLOCK, SQUARES_BLOCK), parameters + start,
-                gradients + start, strength)
-        squares += n_blocks(n)
-    if not fbp_barrier(me):
-        return False
-    if me.part == 0:
-        squares = plan.squares
-        for i in range(plan.n_weights):
-            n = n_blocks(plan.weights[i].size)
-            layer = 0
-            for block in range(n):
-                layer += squares[block]
-            total += layer
-            squares += n
-        run.penalty = 0.5 * strength * total
-    return True
-
-
-cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
-    """How many blocks so many numbers are, whose squares are summed on their own."""
-    return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
-
-
-cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil:
-    """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
-    adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
-    cdef const Plan *plan = run.plan
-    cdef double part
-    cdef Py_ssize_t i, first, stop, n_parts
-    if run.clip_norm > 0:
-        n_parts = n_blocks(plan.n_parameters)
-        fbp_partition(me, n_parts, 1, &first, &stop)
-        for i in range(first, stop):
-            plan.sizes[i] = fbp_sum_of_squares(
-                tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
-                X + i * SQUARES_BLOCK)
-    else:
-        n_parts = me.parts
-        fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
-        plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
-    if not fbp_barrier(me):
-        return False
-    size[0] = 0
-    for i in range(n_parts):
-        part = plan.sizes[i]
-        if run.clip_norm > 0:
-            size[0] += part
-        elif part > size[0] or part != part:
-            size[0] = part
-    if run.clip_norm > 0:
-        size[0] = sqrt(size[0])
-    return True
-
-
-cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
-                 real *parameters, real *gradients) noexcept nogil:
-    """Clip, and one step of the optimizer, a group of parameters after the other."""
-    cdef int i
-    for i in range(run.plan.n_groups):
-        update_group(run, me, run.plan.groups[i], rates[i],
-                     run.attributes + i * run.n_attributes, norm, step, parameters, gradients)
-
-
-cdef void update_group(const Run *run, const fbp_worker *me, Part group, double rate,
-                       const double *attributes, double norm, long step, real *parameters,
-                       real *gradients) noexcept nogil:
-    cdef const Plan *plan = run.plan
-    cdef real *state[FBP_MOST_STATE]
-    cdef real factor
-    cdef Py_ssize_t i, first, stop
-    fbp_partition(me, group.size, GRAIN, &first, &stop)
-    first, stop = first + group.start, stop + group.start
-    if run.clip_norm > 0 and norm > run.clip_norm:
-        factor = <real>(run.clip_norm / norm)
-        for i in range(first, stop):
-            gradients[i] *= factor
-    for i in range(plan.n_state):
-        state[i] = <real *>plan.state[i] + first
-    fbp_update(tier, plan.update, stop - first, parameters + first, gradients + first, state,
-               rate, step, attributes)
-
-
-cdef void add_layer_norms(const Plan *plan, const real *gradients,
-                          double *norms) noexcept nogil:
-    cdef int i
-    for i in range(plan.n_layers):
-        norms[i] += sqrt(sum_of_squares_of(plan.layers[i].size,
-                                           gradients + plan.layers[i].start))
-
-
-cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
-    """Write the step's step_stats down, and add it to the metric's sums."""
-    cdef const Plan *plan = run.plan
-    cdef const real *Y = <const real *>plan.y_batch
-    cdef const real *weights = <const real *>plan.w_batch
-    cdef double *step_stats = run.step_stats + N_STATS * step
-    cdef real *rates
-    step_stats[0], step_stats[1] = run.loss, run.penalty
-    step_stats[2] = sum_of_weights(m, weights)
-    if plan.metric == LABELS:
-        count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
-    elif plan.metric == SIGNS or plan.metric == ROWS_OF_SIGNS:
-        count_signs(m, plan.n_out, Z, Y, weights, plan.metric == ROWS_OF_SIGNS, run.metric_sums)
-    elif plan.metric == SQUARES:
-        add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
-    elif plan.metric == SQUARES_OF_RATES:
-        rates = <real *>run.frame.at[plan.dz]  # nobody needs what is there any more
-        fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
-        add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
-                    run.metric_sums)

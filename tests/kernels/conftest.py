@@ -91,7 +91,7 @@ class Table(dict):
 
 
 def _add_normalization(table):
-    """What normalization.pyx and embeddings.pyx have."""
+    """What normalization.pyx, columns.pyx, elementwise.pyx and embeddings.pyx have."""
     for gradient in (False, True):
         end, options = " gradient" * gradient, {"gradient": gradient}
         table["add" + end] = Call("add", {"X": "mn", "Y": "mn"}, "mn", ("X", "Y"), (), gradient,

@@ -343,7 +343,8 @@ def test_a_fit_loses_nothing_where_the_compiled_code_fails():
             except (MemoryError, SystemError, RuntimeError) as error:
                 _testcapi.remove_mem_hooks()
                 return traceback.extract_tb(error.__traceback__)[-1].filename.endswith(
-                    ("dense.pyx", "executor.pyx", "steps.pyx", "threads.pyx"))
+                    ("dense.pyx", "executor.pyx", "instructions.pyx", "stages.pyx", "steps.pyx",
+                     "threads.pyx"))
             finally:
                 _testcapi.remove_mem_hooks()
 

@@ -1,32 +1,20 @@
-"""Optimizers: small classes over the kernels that hold the state between steps.
-
-By hand::
-
-    optimizer = SGD(learning_rate=0.1, momentum=0.9)
-    optimizer.step(net.parameters, net.gradients)
-"""
+"""`Optimizer`, the base class: settings, and the state of one set of parameters."""
 
 import math
 import reprlib
 
 import numpy as np
 
-from . import kernels
-from .kernels import checks, memory, ops
+from .. import kernels
+from ..kernels import checks, memory, ops
+from .groups import Group
+from .rates import checked_rate, rate_at
 
-__all__ = ["SGD", "Adam", "AdamW", "Group", "Lion", "Optimizer", "ScheduleFreeAdamW"]
-
-
-def _rate(name, value):
-    return value if callable(value) else checks.not_negative(name, value)
+__all__ = ["Optimizer"]
 
 
 def _clip(name, value):
     return None if value is None else checks.positive(name, value)
-
-
-def _momentum(name, value):
-    return checks.number(name, value, 0, 1)
 
 
 def _state(name, value):
@@ -38,58 +26,6 @@ def _state(name, value):
 
 def _steps(name, value):
     return checks.integer(name, value, 0, 2**62)
-
-
-def _own_rate(name, value):
-    return None if value is None else _rate(name, value)
-
-
-def _own_decay(name, value):
-    return None if value is None else checks.not_negative(name, value)
-
-
-class Group(checks.Validated):
-    """Parameters with a learning rate or a weight decay of their own.
-
-    Parameters
-    ----------
-    parameters : str, type or callable
-        Which: those of this name, such as ``"b"``, in all layers; those of layers of this class,
-        such as `Embedding`; or those for which ``parameters(layer, name)`` is true.
-    learning_rate : float or callable, optional
-        A number or a schedule, in place of the optimizer's.
-    weight_decay : float, optional
-        In place of the optimizer's.
-
-    Examples
-    --------
-    No decay for biases, and a higher rate for embeddings::
-
-        AdamW(1e-3, groups=[Group("b", weight_decay=0),
-                            Group(Embedding, learning_rate=1e-2)])
-    """
-
-    validators = {"learning_rate": _own_rate, "weight_decay": _own_decay}
-
-    def __init__(self, parameters, learning_rate=None, weight_decay=None):
-        if not (isinstance(parameters, str) or callable(parameters)):
-            raise TypeError(f"parameters: expected a name, a class of layers or a function, got "
-                            f"{parameters!r}")
-        self.parameters = parameters
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-
-    def includes(self, layer, name):
-        """Whether a parameter of a layer is in it."""
-        if isinstance(self.parameters, str):
-            return name == self.parameters
-        if isinstance(self.parameters, type):
-            return isinstance(layer, self.parameters)
-        return bool(self.parameters(layer, name))
-
-    def __repr__(self):
-        own = {name: value for name, value in vars(self).items() if value is not None}
-        return f"Group({', '.join(f'{name}={value!r}' for name, value in own.items())})"
 
 
 def _groups(name, value):
@@ -130,7 +66,7 @@ class Optimizer(checks.Validated):
     """
 
     validators = {
-        "learning_rate": _rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
+        "learning_rate": checked_rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
         "state": _state, "steps": _steps, "_groups": _groups,
     }
     name = None  # of the update in kernels/ops.def; fastbp's own have one
@@ -229,7 +165,7 @@ class Optimizer(checks.Validated):
         """The learning rate of each group at a time in epochs, in the order of `group_parts`."""
         rate = self.rate(epoch)
         return [rate if group is None or group.learning_rate is None
-                else _rate_at(group.learning_rate, epoch) for _, _, group in self.group_parts(n)]
+                else rate_at(group.learning_rate, epoch) for _, _, group in self.group_parts(n)]
 
     def rate(self, epoch):
         """The learning rate at a time in epochs.
@@ -239,7 +175,7 @@ class Optimizer(checks.Validated):
         ValueError
             If a schedule gives a negative number, NaN or infinity.
         """
-        return _rate_at(self.learning_rate, epoch)
+        return rate_at(self.learning_rate, epoch)
 
     def step(self, parameters, gradients, epoch=0.0):
         """Change `parameters` in place; the state starts afresh when they are others.
@@ -367,172 +303,7 @@ class Optimizer(checks.Validated):
         return f"{type(self).__name__}({arguments})"
 
 
-def _rate_at(learning_rate, epoch):
-    if not callable(learning_rate):
-        return learning_rate
-    epoch = checks.not_negative("epoch", epoch)
-    return checks.number(f"learning_rate at epoch {epoch:g}", learning_rate(epoch), 0)
-
-
 def _check_parameters(parameters):
     checks.writable("parameters", parameters)
     checks.shape("parameters", parameters, (None,), "(one dimension)",
                  "; pass a flat view, parameters.reshape(-1)")
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum and L2 regularisation if wanted.
-
-    Formulas and sources: `fastbp.kernels.sgd_step`.
-
-    Parameters
-    ----------
-    learning_rate : float or callable, default 0.01
-    momentum : float in [0, 1], default 0.0
-    nesterov : bool, default False
-    weight_decay : float, default 0.0
-        ``weight_decay · parameters`` is added to the gradients.
-    clip_norm : float, optional
-    groups : sequence of Group, optional
-        See `Optimizer`, here and below.
-    """
-
-    validators = Optimizer.validators | {"momentum": _momentum, "nesterov": checks.boolean}
-
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0,
-                 clip_norm=None, *, groups=()):
-        super().__init__(learning_rate, weight_decay, clip_norm, groups)
-        self.momentum = momentum
-        self.nesterov = nesterov
-
-    @property
-    def name(self):
-        return "momentum" if self.momentum > 0 else "sgd"
-
-
-class Adam(Optimizer):
-    """Steps scaled by running means of the gradient and its square.
-
-    Formulas and sources: `fastbp.kernels.adam_step`.
-
-    Parameters
-    ----------
-    learning_rate : float or callable, default 0.001
-    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
-    epsilon : float above 0, default 1e-8
-    weight_decay : float, default 0.0
-        ``weight_decay · parameters`` is added to the gradients.
-    clip_norm : float, optional
-    epsilon_hat : bool, default False
-        Whether `epsilon` is added to √v before its bias is corrected, as in scikit-learn and
-        TensorFlow, rather than after.
-    """
-
-    validators = Optimizer.validators | {
-        "beta1": checks.fraction, "beta2": checks.fraction, "epsilon": checks.positive,
-        "epsilon_hat": checks.boolean,
-    }
-    name = "adam"
-    decoupled = False
-
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.0, clip_norm=None, epsilon_hat=False, *, groups=()):
-        super().__init__(learning_rate, weight_decay, clip_norm, groups)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
-        self.epsilon_hat = epsilon_hat
-
-
-class AdamW(Adam):
-    """Adam whose weight decay is taken off the parameters, not added to the gradients.
-
-    Parameters
-    ----------
-    learning_rate : float or callable, default 0.001
-    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
-    epsilon : float above 0, default 1e-8
-    weight_decay : float, default 0.01
-        Each step multiplies the parameters by ``1 - learning_rate · weight_decay`` first.
-    clip_norm : float, optional
-    epsilon_hat : bool, default False
-    """
-
-    decoupled = True
-
-    def __init__(self, learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.01, clip_norm=None, epsilon_hat=False, *, groups=()):
-        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm,
-                         epsilon_hat, groups=groups)
-
-
-class Lion(Optimizer):
-    """Steps of one size, in the direction of the sign of a mean of gradients.
-
-    ``U = sign(beta1·M + (1 - beta1)·g)``, ``P ← P - learning_rate·(U + weight_decay·P)``, then
-    ``M ← beta2·M + (1 - beta2)·g``.  Rates are a third to a tenth of Adam's, and decays as much
-    larger.
-
-    Parameters
-    ----------
-    learning_rate : float or callable, default 1e-4
-    beta1, beta2 : float in [0, 1), default 0.9 and 0.99
-    weight_decay : float, default 0.0
-    clip_norm : float, optional
-
-    References
-    ----------
-    X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
-    """
-
-    validators = Optimizer.validators | {"beta1": checks.fraction, "beta2": checks.fraction}
-    name = "lion"
-
-    def __init__(self, learning_rate=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0,
-                 clip_norm=None, *, groups=()):
-        super().__init__(learning_rate, weight_decay, clip_norm, groups)
-        self.beta1 = beta1
-        self.beta2 = beta2
-
-
-class ScheduleFreeAdamW(Optimizer):
-    """AdamW that needs no schedule: it averages the weights in place of turning down the rate.
-
-    Gradients are taken at ``Y = (1 - beta1)·Z + beta1·X``, which is what the parameters are while
-    it trains; a step of AdamW with its second moment alone moves Z, and X is the mean of all Z.
-    X is what `fit` evaluates on validation data, and what it leaves as the parameters.  By hand, X
-    is ``state["x"]``.
-
-    Parameters
-    ----------
-    learning_rate : float or callable, default 0.0025
-        A constant, or a schedule that only warms up.
-    beta1, beta2 : float in [0, 1), default 0.9 and 0.999
-    epsilon : float above 0, default 1e-8
-    weight_decay : float, default 0.0
-    clip_norm : float, optional
-    groups : sequence of Group, optional
-
-    References
-    ----------
-    A. Defazio et al., "The road less scheduled", NeurIPS 2024.
-    """
-
-    validators = Optimizer.validators | {
-        "beta1": checks.fraction, "beta2": checks.fraction, "epsilon": checks.positive,
-    }
-    name = "schedule_free_adamw"
-    copies, averaged = ("z", "x"), "x"
-    average = 0.0  # the mean of all steps: see kernels/ops.def
-
-    def __init__(self, learning_rate=0.0025, beta1=0.9, beta2=0.999, epsilon=1e-8,
-                 weight_decay=0.0, clip_norm=None, *, groups=()):
-        super().__init__(learning_rate, weight_decay, clip_norm, groups)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.epsilon = epsilon
-
-    def trained(self):
-        """Where gradients are taken: Y, from Z and X."""
-        z, x = self.state["z"], self.state["x"]
-        return z + z.dtype.type(self.beta1) * (x - z)

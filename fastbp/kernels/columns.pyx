@@ -1,0 +1,229 @@
+"""Parameters that are one number for each column, and their gradients.
+
+Scales and shifts of normalised columns, the slopes of PReLU, and the sums of products down the
+columns that the gradients are.
+"""
+
+from fastbp.kernels.dispatch cimport (
+    fbp_column_dots, fbp_prelu, fbp_prelu_backward, fbp_prelu_slope, fbp_scale, real, tier,
+)
+
+from . import checks
+
+
+cdef int scale(const real[:, ::1] X, const real[::1] gamma, const real[::1] beta,
+               real[:, ::1] Y, bint gradient) except -1:
+    cdef const real *beta_data = <const real *>NULL if beta is None else &beta[0]
+    with nogil:
+        fbp_scale(tier, X.shape[0], X.shape[1], &X[0, 0], &gamma[0], beta_data, &Y[0, 0],
+                  gradient)
+    return 0
+
+
+cdef int dots(const real[:, ::1] A, const real[:, ::1] B, real[::1] sums) except -1:
+    cdef const real *B_data = <const real *>NULL if B is None else &B[0, 0]
+    with nogil:
+        fbp_column_dots(tier, A.shape[0], A.shape[1], A.shape[1], &A[0, 0], B_data, &sums[0])
+    return 0
+
+
+cdef int apply_prelu(const real[:, ::1] X, const real[::1] slope, real[:, ::1] Y) except -1:
+    with nogil:
+        fbp_prelu(tier, X.shape[0], X.shape[1], &X[0, 0], &slope[0], &Y[0, 0])
+    return 0
+
+
+cdef int apply_prelu_backward(const real[:, ::1] dY, const real[:, ::1] X,
+                              const real[::1] slope, real[:, ::1] dX) except -1:
+    with nogil:
+        fbp_prelu_backward(tier, X.shape[0], X.shape[1], &dY[0, 0], &X[0, 0], &slope[0],
+                           &dX[0, 0])
+    return 0
+
+
+cdef int slope_gradient(const real[:, ::1] dY, const real[:, ::1] X, real[::1] dslope) except -1:
+    with nogil:
+        fbp_prelu_slope(tier, X.shape[0], X.shape[1], X.shape[1], &dY[0, 0], &X[0, 0],
+                        &dslope[0])
+    return 0
+
+
+def scale_columns(X, gamma, beta=None, gradient=False, *, out=None):
+    """Scale and shift every column: ``Y = X·gamma + beta``.
+
+    The gradients are ``dX = scale_columns(dY, gamma, gradient=True)``,
+    ``dgamma = column_dots(dY, X)`` and ``dbeta = column_dots(dY)``.
+
+    Parameters
+    ----------
+    X : ndarray of shape (batch, n), float32 or float64
+    gamma : ndarray of shape (n,), same dtype
+    beta : ndarray of shape (n,), same dtype, optional
+        Without it, ``Y = X·gamma``.
+    gradient : bool, default False
+        Whether the result is a gradient: then 0 takes the place of what is below 2**-100
+        (float32) or 2**-960 (float64) in magnitude, and not only of what is subnormal.
+    out : ndarray of shape (batch, n), optional
+        Where to write the result; may be `X`.
+
+    Returns
+    -------
+    Y : ndarray of shape (batch, n)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed, or `gradient` is no bool.
+    ValueError
+        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+    """
+    X = checks.floats("X", X, 2)
+    gamma = checks.vector("gamma", gamma, X.shape[1], X.dtype, "to match X's columns")
+    if beta is not None:
+        beta = checks.vector("beta", beta, X.shape[1], X.dtype, "to match X's columns")
+    gradient = checks.boolean("gradient", gradient)
+    Y = checks.output(out, X.shape, X.dtype, in_place=[X], gamma=gamma, beta=beta)
+    if X.dtype == "f4":
+        scale[float](X, gamma, beta, Y, gradient)
+    else:
+        scale[double](X, gamma, beta, Y, gradient)
+    return Y
+
+
+def column_dots(A, B=None, *, out=None):
+    """Sum of products down every column: ``Σᵢ A[i, j]·B[i, j]``.
+
+    Parameters
+    ----------
+    A : ndarray of shape (batch, n), float32 or float64
+    B : ndarray of shape (batch, n), same dtype, optional
+        Without it, the sums of A's columns, with the bits of `dense_backward_bias`.
+    out : ndarray of shape (n,), optional
+        Where to write the result; C-contiguous, and no part of an input.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        0 where it would be too small for a gradient: 2**-100 (float32), 2**-960 (float64).
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+    """
+    A = checks.floats("A", A, 2)
+    if B is not None:
+        B = checks.like("B", B, "A", A)
+    sums = checks.output(out, A.shape[1:], A.dtype, A=A, B=B)
+    if A.dtype == "f4":
+        dots[float](A, B, sums)
+    else:
+        dots[double](A, B, sums)
+    return sums
+
+
+def prelu(X, slope, *, out=None):
+    """Rectified linear unit with a slope to be trained: ``Y = X`` above 0, ``slope·X`` elsewhere.
+
+    Parameters
+    ----------
+    X : ndarray of shape (batch, n), float32 or float64
+    slope : ndarray of shape (n,), same dtype
+        For negative input, one for each column.
+    out : ndarray of shape (batch, n), optional
+        Where to write the result; may be `X`, but the gradients need X.
+
+    Returns
+    -------
+    Y : ndarray of shape (batch, n)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level
+    performance on ImageNet classification", ICCV 2015.
+    """
+    X = checks.floats("X", X, 2)
+    slope = checks.vector("slope", slope, X.shape[1], X.dtype, "to match X's columns")
+    Y = checks.output(out, X.shape, X.dtype, in_place=[X], slope=slope)
+    if X.dtype == "f4":
+        apply_prelu[float](X, slope, Y)
+    else:
+        apply_prelu[double](X, slope, Y)
+    return Y
+
+
+def prelu_backward(dY, X, slope, *, out=None):
+    """Gradient of the input of `prelu`: ``dX = dY`` where X > 0, ``slope·dY`` elsewhere.
+
+    Parameters
+    ----------
+    dY : ndarray of shape (batch, n), float32 or float64
+        The loss's gradient with respect to Y.
+    X : ndarray of shape (batch, n), same dtype
+        What `prelu` was given.
+    slope : ndarray of shape (n,), same dtype
+    out : ndarray of shape (batch, n), optional
+        Where to write the result; may be `dY` or `X`.
+
+    Returns
+    -------
+    dX : ndarray of shape (batch, n)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+    """
+    dY = checks.floats("dY", dY, 2)
+    X = checks.like("X", X, "dY", dY)
+    slope = checks.vector("slope", slope, dY.shape[1], dY.dtype, "to match dY's columns")
+    dX = checks.output(out, dY.shape, dY.dtype, in_place=[dY, X], slope=slope)
+    if dY.dtype == "f4":
+        apply_prelu_backward[float](dY, X, slope, dX)
+    else:
+        apply_prelu_backward[double](dY, X, slope, dX)
+    return dX
+
+
+def prelu_slope_gradient(dY, X, *, out=None):
+    """Gradient of the slope of `prelu`: ``dslope[j] = Σᵢ dY[i, j]·min(X[i, j], 0)``.
+
+    Parameters
+    ----------
+    dY : ndarray of shape (batch, n), float32 or float64
+        The loss's gradient with respect to Y.
+    X : ndarray of shape (batch, n), same dtype
+        What `prelu` was given.
+    out : ndarray of shape (n,), optional
+        Where to write the result; C-contiguous, and no part of an input.
+
+    Returns
+    -------
+    dslope : ndarray of shape (n,)
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+    """
+    dY = checks.floats("dY", dY, 2)
+    X = checks.like("X", X, "dY", dY)
+    dslope = checks.output(out, dY.shape[1:], dY.dtype, dY=dY, X=X)
+    if dY.dtype == "f4":
+        slope_gradient[float](dY, X, dslope)
+    else:
+        slope_gradient[double](dY, X, dslope)
+    return dslope

@@ -1,0 +1,250 @@
+"""The instructions of a program, carried out.
+
+`execute` goes through the instructions of a section, in one thread or in a team whose threads each
+do their part of every instruction.  It returns where an instruction is a layer written in Python,
+for its caller to call it.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastbp.kernels.dense cimport (
+    bias_product, fbp_gemm, forward_product, input_product, matmul, weights_product,
+)
+from fastbp.kernels.dispatch cimport (
+    FBP_OPS, FBP_UNARIES, fbp_add, fbp_column_dots, fbp_column_moments, fbp_dropout, fbp_embedding,
+    fbp_embedding_backward, fbp_inverse_sqrt, fbp_normalize_columns,
+    fbp_normalize_columns_backward, fbp_normalize_rows, fbp_normalize_rows_backward, fbp_prelu,
+    fbp_prelu_backward, fbp_prelu_slope, fbp_running_average, fbp_scale, fbp_softmax, fbp_unary,
+    fbp_unary_backward, int64_t, real, tier,
+)
+from fastbp.kernels.encoded cimport Code, Instruction, Place
+from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker
+
+cdef extern from "simd/dispatch.h":
+    enum:
+        FBP_OP_dense, FBP_OP_dense_backward_weights, FBP_OP_dense_backward_bias
+        FBP_OP_dense_backward_input, FBP_OP_dropout, FBP_OP_dropout_backward, FBP_OP_softmax
+        FBP_OP_add, FBP_OP_scale, FBP_OP_scale_shift, FBP_OP_column_dots
+        FBP_OP_normalize_rows, FBP_OP_normalize_rows_backward, FBP_OP_column_moments
+        FBP_OP_inverse_sqrt, FBP_OP_normalize_columns, FBP_OP_normalize_columns_backward
+        FBP_OP_running_mean, FBP_OP_running_variance
+        FBP_OP_prelu, FBP_OP_prelu_backward, FBP_OP_prelu_slope
+        FBP_OP_embedding, FBP_OP_embedding_backward
+        FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
+        FBP_OP_python, FBP_OP_python_backward
+
+# Columns that threads share are cut at multiples of this: a cache line of them.
+cdef enum:
+    COLUMN_GRAIN = 16
+
+
+cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
+                  Py_ssize_t size) noexcept nogil:
+    """Where each value is, with an arena that has room for so many rows.
+
+    Inputs and outputs are left to the caller; `size` is that of a number, in bytes.
+    """
+    cdef const Place *value
+    cdef int i, j
+    memcpy(at, code.at, code.n_values * sizeof(void *))
+    for j in range(code.n_temporaries):
+        i = code.temporaries[j]
+        value = &code.values[i]
+        at[i] = arena + (value.start + value.start_per_row * rows) * size
+
+
+cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
+                 real *workspace) noexcept nogil:
+    """Instructions from i on: this thread's part of each.
+
+    Returns the first that is not carried out: `stop`, one that is Python's to carry out, or -1
+    where it was interrupted.
+    """
+    cdef const Instruction *each
+    while i < stop:
+        each = &frame.code.instructions[i]
+        if each.op == FBP_OP_python or each.op == FBP_OP_python_backward:
+            return i
+        carry_out(frame, each, me, workspace)
+        if each.barrier and not fbp_barrier(me):
+            return -1
+        i += 1
+    return i
+
+
+cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
+                    real *workspace) noexcept nogil:
+    cdef const Place *values = frame.code.values
+    cdef void **at = frame.at
+    cdef Py_ssize_t m = frame.rows, n, first, stop
+    cdef const real *X = <const real *>at[each.reads[0]]
+    cdef const real *Y = NULL
+    cdef real *Z = <real *>at[each.writes[0]]
+    cdef const Place *W
+    cdef fbp_gemm product
+    cdef real one = 1
+    cdef int op = each.op
+    if each.reads[1] >= 0:
+        Y = <const real *>at[each.reads[1]]
+    if op == FBP_OP_dense:
+        W = &values[each.reads[1]]
+        product = forward_product(m, W.rows, W.columns, X, Y, <const real *>at[each.reads[2]], Z)
+        product.relu = each.relu
+        matmul(product, me, workspace)
+    elif op == FBP_OP_dense_backward_weights:
+        W = &values[each.writes[0]]
+        matmul(weights_product(m, W.rows, W.columns, X, Y, Z), me, workspace)
+    elif op == FBP_OP_dense_backward_bias:
+        matmul(bias_product(m, values[each.reads[0]].columns, &one, X, Z), me, workspace)
+    elif op == FBP_OP_dense_backward_input:
+        W = &values[each.reads[1]]
+        product = input_product(m, W.rows, W.columns, X, Y, Z)
+        if each.relu_mask >= 0:
+            product.relu_mask = at[each.relu_mask]
+        matmul(product, me, workspace)
+    elif op == FBP_OP_softmax:
+        n = values[each.reads[0]].columns
+        fbp_partition(me, m, 1, &first, &stop)
+        fbp_softmax(tier, stop - first, n, X + first * n, Z + first * n)
+    elif op >= FBP_OPS or op == FBP_OP_dropout or op == FBP_OP_dropout_backward:
+        # Element by element.
+        fbp_partition(me, m * values[each.reads[0]].columns, GRAIN, &first, &stop)
+        if op < FBP_OPS:
+            fbp_dropout(tier, stop - first, X + first, Z + first, each.numbers[0],
+                        frame.keys[each.layer], frame.steps[each.layer] + frame.steps_ahead,
+                        first)
+        elif op >= FBP_OPS + FBP_UNARIES:
+            fbp_unary_backward(tier, op - FBP_OPS - FBP_UNARIES, stop - first, X + first,
+                               Y + first, Z + first, each.numbers[0])
+        else:
+            fbp_unary(tier, op - FBP_OPS, stop - first, X + first, Z + first, each.numbers[0])
+    else:
+        carry_out_other(frame, each, me, X, Y, Z)
+
+
+cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
+                          const real *Y, real *Z) noexcept nogil:
+    """Normalisation, sums, embeddings and columns; X, Y and Z are what is read and written first.
+
+    Some are shared out by rows, those that sum over rows by columns.
+    """
+    cdef const Place *values = frame.code.values
+    cdef void **at = frame.at
+    cdef Py_ssize_t m = frame.rows, n = values[each.writes[0]].columns, first, stop, i
+    cdef Py_ssize_t k = values[each.reads[0]].columns
+    cdef real *V = NULL
+    cdef const real *U = NULL
+    cdef int op = each.op
+    if each.writes[1] >= 0:
+        V = <real *>at[each.writes[1]]
+    if Y is not NULL and each.reads[2] >= 0:
+        U = <const real *>at[each.reads[2]]
+    if op == FBP_OP_add:
+        fbp_partition(me, m * n, GRAIN, &first, &stop)
+        fbp_add(tier, stop - first, X + first, Y + first, Z + first, each.numbers[0] != 0)
+        return
+    if op == FBP_OP_inverse_sqrt:
+        fbp_partition(me, n, GRAIN, &first, &stop)
+        fbp_inverse_sqrt(tier, stop - first, X + first, Z + first, each.numbers[0])
+        return
+    if op == FBP_OP_running_mean or op == FBP_OP_running_variance:
+        average(frame, each, me, X, Z, n)
+        return
+    if (op == FBP_OP_column_dots or op == FBP_OP_column_moments or op == FBP_OP_prelu_slope
+            or op == FBP_OP_normalize_columns_backward or op == FBP_OP_embedding_backward):
+        fbp_partition(me, n, COLUMN_GRAIN, &first, &stop)
+        if first == stop:
+            return
+        if op == FBP_OP_column_dots:
+            fbp_column_dots(tier, m, stop - first, n, X + first, Y + first, Z + first)
+        elif op == FBP_OP_column_moments:
+            fbp_column_moments(tier, m, stop - first, n, X + first, Z + first, V + first)
+        elif op == FBP_OP_prelu_slope:
+            fbp_prelu_slope(tier, m, stop - first, n, X + first, Y + first, Z + first)
+        elif op == FBP_OP_normalize_columns_backward:
+            fbp_normalize_columns_backward(tier, m, stop - first, n, X + first, Y + first,
+                                           U + first, Z + first)
+        else:
+            fbp_embedding_backward(tier, m, stop - first, n, X, 1, Y + first,
+                                   values[each.writes[0]].rows, Z + first)
+        return
+    fbp_partition(me, m, 1, &first, &stop)
+    m = stop - first
+    Z += first * n
+    if op == FBP_OP_normalize_rows:
+        fbp_normalize_rows(tier, m, n, X + first * n, Z, V + first, each.numbers[0],
+                           each.numbers[1] != 0)
+    elif op == FBP_OP_normalize_rows_backward:
+        fbp_normalize_rows_backward(tier, m, n, X + first * n, Y + first * n, U + first, Z,
+                                    each.numbers[0] != 0)
+    elif op == FBP_OP_scale:
+        fbp_scale(tier, m, n, X + first * n, Y, <const real *>NULL, Z, each.numbers[0] != 0)
+    elif op == FBP_OP_scale_shift:
+        fbp_scale(tier, m, n, X + first * n, Y, U, Z, False)
+    elif op == FBP_OP_normalize_columns:
+        fbp_normalize_columns(tier, m, n, X + first * n, Y, U, Z)
+    elif op == FBP_OP_prelu:
+        fbp_prelu(tier, m, n, X + first * n, Y, Z)
+    elif op == FBP_OP_prelu_backward:
+        fbp_prelu_backward(tier, m, n, X + first * n, Y + first * n, U, Z)
+    elif op == FBP_OP_embedding:
+        for i in range(first, stop):
+            # Whoever has changed X since it was checked, or a layer before it.
+            if not (0 <= X[i] < values[each.reads[1]].rows and X[i] == <real><Py_ssize_t>X[i]):
+                fbp_set_flag(&frame.bad_code)
+                memset(Z, 0, m * n * sizeof(real))
+                return
+        fbp_embedding(tier, m, n, X + first, 1, Y, Z)
+    elif op == FBP_OP_take_columns:
+        take_columns(m, k, n, X + first * k, each.columns, Z)
+    elif op == FBP_OP_take_columns_backward:
+        put_columns(m, k, n, X + first * k, each.columns, Z)
+    elif op == FBP_OP_join:
+        join(frame, each, first, stop, Z, n)
+
+
+cdef void average(const Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
+                  real *Z, Py_ssize_t n) noexcept nogil:
+    """A running mean, or variance: of the population that the rows are drawn from."""
+    cdef Py_ssize_t first, stop, m = frame.rows
+    cdef double momentum = each.numbers[0], weight = momentum
+    if each.op == FBP_OP_running_variance:
+        if m == 1:  # which says nothing of it
+            return
+        weight = momentum * <double>m / <double>(m - 1)
+    fbp_partition(me, n, GRAIN, &first, &stop)
+    fbp_running_average(tier, stop - first, Z + first, X + first, 1 - momentum, weight)
+
+
+cdef void take_columns(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, const real *X,
+                       const int64_t *columns, real *Y) noexcept nogil:
+    """Y[i, j] = X[i, columns[j]]; X has k columns, and Y n."""
+    cdef Py_ssize_t i, j
+    for i in range(m):
+        for j in range(n):
+            Y[i * n + j] = X[i * k + columns[j]]
+
+
+cdef void put_columns(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, const real *dY,
+                      const int64_t *columns, real *dX) noexcept nogil:
+    """The gradient of that: dX[i, columns[j]] += dY[i, j]; dY has k columns, and dX n."""
+    cdef Py_ssize_t i, j
+    memset(dX, 0, m * n * sizeof(real))
+    for i in range(m):
+        for j in range(k):
+            dX[i * n + columns[j]] += dY[i * k + j]
+
+
+cdef void join(const Frame *frame, const Instruction *each, Py_ssize_t first, Py_ssize_t stop,
+               real *Z, Py_ssize_t n) noexcept nogil:
+    """Rows `first` to `stop` of what is read, side by side."""
+    cdef const real *part
+    cdef Py_ssize_t i, k, at = 0
+    cdef int j = 0
+    while each.reads[j] >= 0:
+        part = <const real *>frame.at[each.reads[j]]
+        k = frame.code.values[each.reads[j]].columns
+        for i in range(first, stop):
+            memcpy(Z + (i - first) * n + at, part + i * k, k * sizeof(real))
+        at += k
+        j += 1

@@ -1,0 +1,97 @@
+from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t
+from fastbp.kernels.gather cimport Source
+from fastbp.kernels.instructions cimport Frame
+from fastbp.kernels.threads cimport fbp_worker
+
+
+# In place of the number of a loss, metric or update.
+cdef enum:
+    NONE = -1
+    IN_PYTHON = -2
+
+cdef enum:
+    LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
+
+
+# The stages of a step.
+cdef enum:
+    GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
+
+# What is written down of a step: the loss, the penalty, and the batch's weight.
+cdef enum:
+    N_STATS = 3
+
+
+# A part of the flat arrays.
+cdef struct Part:
+    Py_ssize_t start, size
+
+
+# What the threads of a run read, and nobody changes.
+cdef struct Plan:
+    int forward, backward, update_section  # where sections of the program end
+    int x, z, dz
+    Py_ssize_t n_parameters, n_out, batch_size
+    Py_ssize_t n_rows           # of X, the targets and the weights
+    bint gathers                # whether rows of X are gathered here, and not in Python
+
+    const Part *weights         # those that the penalty is on
+    const Part *layers          # the parameters of each layer that has some
+    const Part *groups          # those that have a learning rate and attributes of their own
+    int n_weights, n_layers, n_groups
+    void *average               # of the parameters over the steps, or NULL
+
+    int loss, metric
+    double loss_parameter, loss_cap, value_scale, gradient_scale
+
+    int update
+    int n_state
+    void *state[FBP_MOST_STATE]
+
+    const void *Y
+    const int64_t *labels
+    const void *row_weights
+
+    # The workspace.
+    void *x_batch
+    void *y_batch
+    void *w_batch
+    int64_t *label_batch
+    double *row_losses
+    double *sizes          # of blocks of parameters or gradients
+    double *squares        # sums of blocks of weights
+    void *for_products     # FBP_WORKSPACE numbers for each thread
+    void *arena            # of the program
+
+
+# A run of steps.  What part 0 writes here the others read after the next barrier.
+cdef struct Run:
+    const Plan *plan
+    Frame frame
+    const int64_t *rows
+    Py_ssize_t n_rows, first, stop
+    const double *rates         # of each step, one for each group
+    const double *attributes    # of the update, likewise
+    int n_attributes
+    double average_keep
+    double weight_decay, clip_norm, l2
+    double *step_stats
+    double *metric_sums
+    const double *metric_mean
+    double *layer_norms
+    double deadline, loss, penalty
+    bint no_label, no_row, in_time
+    long steps_before           # the first, as the optimizer counts
+    Py_ssize_t made, updates
+
+    # Where the team begins, and where it left off.
+    int stage, i                 # of the stage's instructions
+    Py_ssize_t step
+    bint done                    # whether Python has done what this stage wants of it
+    bint turn                    # whether Python is to do something now
+    const Source *X
+
+
+cdef double seconds() noexcept nogil
+cdef void run_floats(void *work, fbp_worker *me) noexcept nogil
+cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil
