@@ -18,6 +18,8 @@ from fastbp.losses import Scaled
 from fastbp.metrics import SubsetAccuracy
 from fastbp.program import reference
 
+from ..cases import each
+
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 
@@ -226,12 +228,12 @@ class TestWhatIsLowered:
     def test_built_in_networks_are(self):
         assert lowered(fb.mlp([3, 4, 3], dropout=0.1), self.X, self.y, self.loss)
 
-    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @each("optimizer", OPTIMIZERS)
     def test_with_every_optimizer(self, optimizer):
         net = fb.mlp([3, 4, 3])
         assert lowered(net, self.X, self.y, self.loss, OPTIMIZERS[optimizer]())
 
-    @pytest.mark.parametrize("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
+    @each("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
     def test_rows_of_every_kind_are_read(self, kind):
         assert gather.readable(self.X.astype(kind), np.float32)
 
@@ -239,9 +241,9 @@ class TestWhatIsLowered:
         assert gather.readable(np.zeros((6, 4))[::2], np.float32)
         assert gather.readable(np.zeros((6, 4))[::-1, :3], np.float32)
 
-    @pytest.mark.parametrize("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
-                                       lambda X: X.repeat(2, axis=1)[:, ::2]])
-    @pytest.mark.parametrize("kind", ["f4", "f8", "u1"])
+    @each("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
+                    lambda X: X.repeat(2, axis=1)[:, ::2]])
+    @each("kind", ["f4", "f8", "u1"])
     def test_columns_further_apart_are_read(self, order, kind):
         X = np.random.default_rng(0).integers(0, 9, (40, 3)).astype(kind)
         y = np.arange(40) % 3
@@ -324,7 +326,7 @@ class TestWhatACallbackChanges:
         with pytest.raises(ValueError, match="y: expected targets of two dimensions"):
             self.fit(lambda run: None, loss)
 
-    @pytest.mark.parametrize("state", [np.zeros(3, "f4"), np.zeros(212), None, [0.0] * 212])
+    @each("state", [np.zeros(3, "f4"), np.zeros(212), None, [0.0] * 212])
     def test_a_state_that_does_not_fit(self, state):
         def change(run):
             run.optimizer.state["m"] = state
@@ -341,7 +343,7 @@ class TestWhatACallbackChanges:
         same = self.fit(lambda run: None, optimizer=fb.Adam())
         assert changed.parameters.tobytes() == same.parameters.tobytes()
 
-    @pytest.mark.parametrize(("setting", "value"), [
+    @each(("setting", "value"), [
         ("learning_rate", -0.1), ("beta1", 1.0), ("beta2", 1.0), ("epsilon", 0), ("clip_norm", -1),
         ("weight_decay", -1), ("weight_decay", np.nan),
     ])
@@ -364,8 +366,8 @@ class TestSparseRows:
     y = np.arange(40) % 3
     loss = fb.SoftmaxCrossEntropy()
 
-    @pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
-    @pytest.mark.parametrize("index", ["i4", "i8"])
+    @each("make", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+    @each("index", ["i4", "i8"])
     def test_are_read(self, make, index):
         X = make(self.X)
         X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
@@ -382,7 +384,7 @@ class TestSparseRows:
         X.indices, X.indptr = X.indices.astype("i8"), X.indptr.astype("i4")
         assert not gather.readable(X, np.float32)
 
-    @pytest.mark.parametrize("change", [
+    @each("change", [
         lambda X: setattr(X, "data", X.data[::-1]),
         lambda X: setattr(X, "indices", X.indices[:-1]),
         lambda X: setattr(X, "indptr", X.indptr[:-1]),
@@ -394,7 +396,7 @@ class TestSparseRows:
         change(X)
         assert not gather.readable(X, np.float32)
 
-    @pytest.mark.parametrize("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
+    @each("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
     def test_other_forms_become_rows(self, form):
         X = scipy.sparse.coo_array(self.X).asformat(form)
         assert lowered(fb.mlp([5, 4, 3]), X, self.y, self.loss)
