@@ -70,7 +70,7 @@ def write_stubs(ops):
     """What type checkers read of the functions and classes that follow from the table."""
     for path, text in ((KERNELS / "activations.pyi", ops.kernels_stub()),
                        (KERNELS / "losses.pyi", ops.losses_stub()),
-                       (KERNELS.parent / "activation_types.pyi", ops.layers_stub())):
+                       (KERNELS.parent / "layers" / "activations.pyi", ops.layers_stub())):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 

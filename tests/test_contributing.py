@@ -120,7 +120,7 @@ def test_the_layer_that_it_shows_is_the_one_there_is():
     """But for docstrings."""
     shown = [line[1:] for line in DIFFS["A layer of operations that exist"].splitlines()
              if line.startswith("+") and "| `" not in line]
-    code = (ROOT / "fastbp/layers.py").read_text(encoding="utf-8")
+    code = (ROOT / "fastbp/layers/normalization.py").read_text(encoding="utf-8")
     source = code[code.index("class RMSNorm(") : code.index("class BatchNorm(")]
     source = re.sub(r'^ *""".*?"""\n\n?', "", source, flags=re.DOTALL | re.MULTILINE)
     assert source.strip() in "\n".join(shown)

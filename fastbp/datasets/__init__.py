@@ -12,10 +12,10 @@
 Examples
 --------
 >>> from fastbp import datasets
->>> X, y = datasets.digits()                                        # doctest: +SKIP
->>> train, test = datasets.hold_out(y, 0.2, stratify=True)          # doctest: +SKIP
->>> standardize = datasets.Standardizer(X[train])                   # doctest: +SKIP
->>> X_train, X_test = standardize(X[train]), standardize(X[test])   # doctest: +SKIP
+>>> X, y = datasets.digits()
+>>> train, test = datasets.hold_out(y, 0.2, stratify=True)
+>>> standardize = datasets.Standardizer(X[train])
+>>> X_train, X_test = standardize(X[train]), standardize(X[test])
 """
 
 from .builtin import digits

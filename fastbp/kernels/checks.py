@@ -1,18 +1,27 @@
-"""Argument checks of the functional API: every kernel sees only arrays it can walk.
+"""Checks of arguments and settings.
 
-A check returns the array in the form the kernels need (C-contiguous, float32 or
-float64) or raises an error that names the argument, what was expected and what came.
+A check of an array returns it in the form that kernels need (C-contiguous, float32 or float64) or
+raises an error that names the argument, what was expected and what was given.
 """
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .types import Array, Floats
+
+# Given the name of a setting and a value, returns the value to keep or raises an error.
+Validator: TypeAlias = Callable[[str, Any], Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def floats(name, value, ndim=None, dtype=None):
+def floats(name: str, value: object, ndim: int | None = None,
+           dtype: np.dtype[Any] | None = None) -> Floats:
     """`value` as a C-contiguous float32 or float64 array, copied only if it is not one.
 
     Parameters
@@ -28,7 +37,7 @@ def floats(name, value, ndim=None, dtype=None):
     Raises
     ------
     TypeError
-        If the dtype is none of float32 and float64, or not `dtype`.
+        If the dtype is neither float32 nor float64, or is not `dtype`.
     ValueError
         If the number of dimensions is wrong.
     """
@@ -55,15 +64,15 @@ def floats(name, value, ndim=None, dtype=None):
     return array
 
 
-def real_numbers(name, value):
+def real_numbers(name: str, value: object) -> Array:
     """`value` as an array of real numbers of any dtype: floats, integers or booleans.
 
     Raises
     ------
     TypeError
-        If it is made of anything else: text, objects, complex numbers, dates.
+        If it holds anything else: text, objects, complex numbers, dates.
     ValueError
-        If it is no array at all, such as rows of different lengths, or some of it is masked.
+        If it is not an array, such as rows of different lengths, or some of it is masked.
     """
     array = _as_array(name, value)
     if value is None:
@@ -74,15 +83,15 @@ def real_numbers(name, value):
     return array
 
 
-def _as_array(name, value):
-    """`value` as a NumPy array, unless that would leave something of it out."""
+def _as_array(name: str, value: object) -> Array:
+    """`value` as a NumPy array; an error where that would drop a mask or sparsity."""
     if type(value) is np.ndarray:
         return value
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got a sparse one; pass "
                         f"{name}.toarray()")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(f"{name}: expected no masked values, got {np.ma.count_masked(value)}; "
+        raise ValueError(f"{name}: expected no masked values, got {np.count_nonzero(value.mask)}; "
                          f"remove their rows, or fill them in, as in {name}.filled(0)")
     try:
         array = np.asarray(value)
@@ -91,10 +100,10 @@ def _as_array(name, value):
     return _from_extension_types(value) if array.dtype == object else array
 
 
-def _from_extension_types(value):
+def _from_extension_types(value: Any) -> Array:
     """A pandas object as an array of numbers where its columns are.
 
-    NumPy sees nullable and Arrow-backed columns as Python objects.  Missing values become NaN.
+    NumPy converts nullable and Arrow-backed columns to Python objects.  Missing values become NaN.
     """
     dtypes = getattr(value, "dtypes", getattr(value, "dtype", None))
     dtypes = [dtypes] if hasattr(dtypes, "kind") else list(() if dtypes is None else dtypes)
@@ -103,50 +112,50 @@ def _from_extension_types(value):
     dtype = np.result_type(*(getattr(each, "numpy_dtype", each) for each in dtypes))
     try:
         return np.asarray(value.to_numpy(dtype=dtype))
-    except (TypeError, ValueError):  # what is missing has no place among integers
+    except (TypeError, ValueError):  # integers cannot represent missing values
         return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def is_sparse(value):
-    """Whether `value` is a sparse matrix or array of SciPy's, which need not be installed."""
+def is_sparse(value: object) -> bool:
+    """Whether `value` is a SciPy sparse matrix or array; SciPy need not be installed."""
     return hasattr(value, "tocsr")
 
 
-def sparse_rows(name, X):
-    """A sparse array in rows of compressed columns: sound, of real numbers, without duplicates.
+def sparse_rows(name: str, X: Any) -> Any:
+    """A sparse array in CSR format, checked: real numbers, valid sorted indices, no duplicates.
 
     Raises
     ------
     TypeError
-        If it is made of anything but real numbers.
+        If it holds anything but real numbers.
     ValueError
-        If an index is where none may be.
+        If an index is out of range or the arrays do not match each other.
     """
     X = X.tocsr()
     real_numbers(f"{name}.data", X.data)
     try:
         X.check_format(full_check=True)
     except ValueError as error:
-        raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
+        raise ValueError(f"{name}: expected a valid sparse array, but {error}") from None
     if not X.has_canonical_format:
-        X = X.tocsc().tocsr()  # sorted, with duplicates in the order they had
+        X = X.tocsc().tocsr()  # sorts the columns, keeping the order of duplicates
         X.sum_duplicates()
     return X
 
 
-def memory(name, X):
-    """The arrays that X consists of, by names for messages: three where it is sparse."""
+def memory(name: str, X: Any) -> dict[str, Array]:
+    """The arrays that X consists of, three where it is sparse, by their names in messages."""
     if is_sparse(X):
         return {f"{name}.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
     return {name: X}
 
 
-def dense(X, dtype):
+def dense(X: Any, dtype: DTypeLike) -> Array:
     """X, which may be sparse, as a C-contiguous array of this dtype."""
     return np.ascontiguousarray(X.toarray() if is_sparse(X) else X, dtype)
 
 
-def data(name, value):
+def data(name: str, value: object) -> Array:
     """`value` as an array of finite real numbers that is not empty.
 
     Raises
@@ -164,8 +173,8 @@ def data(name, value):
     return array
 
 
-def finite(name, array, first_row=0):
-    """Raise ValueError if `array` holds NaN or infinity, saying where it does first."""
+def finite(name: str, array: Array, first_row: int = 0) -> None:
+    """Raise ValueError if `array` holds NaN or infinity, naming the first place that does."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     place = np.argwhere(~np.isfinite(array))[0]
@@ -176,23 +185,24 @@ def finite(name, array, first_row=0):
                      f"remove such rows or fill in the values")
 
 
-def _remedy(name, dtype):
+def _remedy(name: str, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "iub" or dtype == np.float16 or dtype == np.longdouble:
         return f"; convert it, as in {name}.astype(np.float32)"
     if dtype.kind == "c":
-        return "; complex numbers have no place here, take .real or .imag"
+        return "; complex numbers are not supported, take .real or .imag"
     if dtype.kind in "OUS":
         return "; text and mixed objects must be turned into numbers first"
     return ""
 
 
-def _reshape_hint(name, array, ndim):
+def _reshape_hint(name: str, array: Array, ndim: int) -> str:
     if ndim == 2 and array.ndim == 1:
         return f"; for one row use {name}[None, :], for one column {name}[:, None]"
     return ""
 
 
-def shape(name, array, expected, why, hint=""):
+def shape(name: str, array: Array, expected: Sequence[int | None], why: str,
+          hint: str = "") -> None:
     """Raise ValueError unless `array` has the expected shape; None stands for any size."""
     if len(expected) != array.ndim or any(
         want not in (None, got) for want, got in zip(expected, array.shape, strict=True)
@@ -202,7 +212,7 @@ def shape(name, array, expected, why, hint=""):
         raise ValueError(f"{name}: expected shape {text} {why}, got {array.shape}{hint}")
 
 
-def matrix(name, value, axis):
+def matrix(name: str, value: object, axis: int) -> Floats:
     """`value` as by `floats`, of two dimensions, with at least one row (axis 0) or column (1)."""
     array = floats(name, value, 2)
     if array.shape[axis] == 0:
@@ -211,21 +221,22 @@ def matrix(name, value, axis):
     return array
 
 
-def like(name, value, first, other):
+def like(name: str, value: object, first: str, other: Floats) -> Floats:
     """`value` as by `floats`, of the shape and dtype of the call's array `other`, named `first`."""
     array = floats(name, value, 2, other.dtype)
     shape(name, array, other.shape, f"like {first}")
     return array
 
 
-def vector(name, value, size, dtype, why):
+def vector(name: str, value: object, size: int, dtype: np.dtype[Any], why: str) -> Floats:
     """`value` as by `floats`, of shape (size,); `why` ends the message where it is not."""
     array = floats(name, value, 1, dtype)
     shape(name, array, (size,), why)
     return array
 
 
-def output(out, expected, dtype, name="out", in_place=(), **inputs):
+def output(out: Floats | None, expected: Sequence[int], dtype: np.dtype[Any], name: str = "out",
+           in_place: Sequence[Array] = (), **inputs: Array | None) -> Floats:
     """The array a kernel writes to: a new one, or `out` if it fits.
 
     Parameters
@@ -236,14 +247,14 @@ def output(out, expected, dtype, name="out", in_place=(), **inputs):
     dtype : numpy.dtype
     name : str, default "out"
     in_place : sequence of numpy.ndarray
-        The inputs that `out` may be, element for element.
+        The inputs that `out` may be the same array as.
     **inputs : numpy.ndarray or None
-        The inputs that `out` must not overlap, by name.
+        The inputs that `out` must not overlap, by their names in messages.
 
     Raises
     ------
     TypeError
-        If `out` is no array, or of another dtype.
+        If `out` is not an array, or has another dtype.
     ValueError
         If its shape or layout does not fit, it is read-only, or it overlaps an input.
     """
@@ -263,12 +274,12 @@ def output(out, expected, dtype, name="out", in_place=(), **inputs):
     return out
 
 
-def same(a, b):
+def same(a: Array, b: Array) -> bool:
     """Whether two C-contiguous arrays are the same memory, element for element."""
     return a.shape == b.shape and a.ctypes.data == b.ctypes.data
 
 
-def writable(name, array, dtype=None):
+def writable(name: str, array: object, dtype: np.dtype[Any] | None = None) -> None:
     """Raise unless `array` is a C-contiguous float array that may be written to."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
@@ -286,14 +297,15 @@ def writable(name, array, dtype=None):
         raise ValueError(f"{name}: expected an array that can be written to, got a read-only one")
 
 
-def read_only(array):
+def read_only(array: Array) -> Array:
     """A view of an array that cannot be written to."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def exactly(name, array, expected, dtype):
+def exactly(name: str, array: object, expected: tuple[int, ...] | None,
+            dtype: np.dtype[Any]) -> None:
     """Raise unless `array` is a NumPy array of this shape and dtype.
 
     Parameters
@@ -301,7 +313,7 @@ def exactly(name, array, expected, dtype):
     name : str
     array : object
     expected : tuple of int or None
-        None where any shape will do.
+        None accepts any shape.
     dtype : numpy.dtype
     """
     error, got = _mismatch(array, expected, dtype)
@@ -309,15 +321,17 @@ def exactly(name, array, expected, dtype):
         raise error(f"{name}: expected {_wanted(expected, dtype)}, got {got}")
 
 
-def returned(what, name, array, expected, dtype):
-    """As `exactly`, for what a layer or loss of the user's own (`what`) returned as `name`."""
+def returned(what: str, name: str, array: object, expected: tuple[int, ...] | None,
+             dtype: np.dtype[Any]) -> None:
+    """As `exactly`, for the value `name` that a user's layer or loss (`what`) returned."""
     error, got = _mismatch(array, expected, dtype)
     if error is not None:
         raise error(f"{what} returned {got}; expected {name}, {_wanted(expected, dtype)}")
 
 
-def _mismatch(array, expected, dtype):
-    """The error that an array is worth, and what it is; None where nothing is wrong."""
+def _mismatch(array: object, expected: tuple[int, ...] | None,
+              dtype: np.dtype[Any]) -> tuple[type[Exception] | None, str]:
+    """The error to raise, None if nothing is wrong, and a description of what was given."""
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         return TypeError, "None" if array is None else f"a {type(array).__name__}"
     got = f"{array.dtype} of shape {array.shape}"
@@ -326,12 +340,12 @@ def _mismatch(array, expected, dtype):
     return (None if expected in (None, array.shape) else ValueError), got
 
 
-def _wanted(shape, dtype):
+def _wanted(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> str:
     return f"a numpy.ndarray of {dtype}" + (f" and shape {shape}" if shape is not None else "")
 
 
 class Validated:
-    """Base class of objects whose settings are checked whenever they are set.
+    """Base class of objects whose settings are checked at every assignment.
 
     Attributes
     ----------
@@ -340,14 +354,14 @@ class Validated:
         raises an error.
     """
 
-    validators = {}
+    validators: ClassVar[dict[str, Validator]] = {}
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in self.validators:
             value = self.validators[name](name, value)
         super().__setattr__(name, value)
 
-    def __delattr__(self, name):
+    def __delattr__(self, name: str) -> None:
         if name in self.validators:
             raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted; set it to "
                                  f"another value")
@@ -355,60 +369,61 @@ class Validated:
 
 
 class CodeError(ValueError):
-    """A code that an embedding has not."""
+    """A code outside the categories of an embedding."""
 
 
-def compiled_form(piece):
-    """What compiled code is told to do in place of a loss, optimizer or metric class; None where
-    it has to be called.
+def compiled_form(piece: object) -> Any:
+    """The name of the compiled form of a loss, optimizer or metric; None where it has to be called.
 
-    fastbp's own say so by their `operation`.  A class derived from one may do something else.
+    Built-in classes give it as `operation`.  A subclass from elsewhere may compute something else,
+    so it is always called.
     """
     cls = piece if isinstance(piece, type) else type(piece)
     return getattr(piece, "operation", None) if _is_own(cls) else None
 
 
 @functools.lru_cache(maxsize=256)
-def _is_own(cls):
+def _is_own(cls: type) -> bool:
     """Whether a class is one of this package's."""
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def boolean(name, value):
+def boolean(name: str, value: object) -> bool:
     """`value` as a bool, if it is True or False.
 
     Raises
     ------
     TypeError
-        If it is anything else, even what Python would take for one.
+        If it is anything else, including other values that Python treats as true or false.
     """
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"{name}: expected True or False, got {value!r} ({type(value).__name__})")
 
 
-def fraction(name, value):
+def fraction(name: str, value: Any) -> float:
     """A number in [0, 1)."""
     return number(name, value, 0, 1, high_open=True)
 
 
-def positive(name, value):
+def positive(name: str, value: Any) -> float:
     """A number above 0."""
     return number(name, value, 0, low_open=True)
 
 
-def not_negative(name, value):
+def not_negative(name: str, value: Any) -> float:
     """A number of at least 0."""
     return number(name, value, 0)
 
 
-def number(name, value, low=None, high=None, *, low_open=False, high_open=False):
+def number(name: str, value: Any, low: float | None = None, high: float | None = None, *,
+           low_open: bool = False, high_open: bool = False) -> float:
     """`value` as a float, if it is finite and between `low` and `high`.
 
     Raises
     ------
     TypeError
-        If it is no real number.
+        If it is not a real number.
     ValueError
         If it is out of range, infinite or NaN.
     """
@@ -435,13 +450,13 @@ def number(name, value, low=None, high=None, *, low_open=False, high_open=False)
     return result
 
 
-def integer(name, value, low, high=None):
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """`value` as an int, if it is whole and between `low` and `high`.
 
     Raises
     ------
     TypeError
-        If it is no whole number.
+        If it is not a whole number.
     ValueError
         If it is below `low` or above `high`.
     """

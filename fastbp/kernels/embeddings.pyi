@@ -1,13 +1,10 @@
-from typing import Any
+from numpy.typing import ArrayLike
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-_Floats = NDArray[np.floating[Any]]
+from .types import Floats
 
 def embedding(
-    codes: ArrayLike, table: ArrayLike, *, out: _Floats | None = None
-) -> _Floats: ...
+    codes: ArrayLike, table: ArrayLike, *, out: Floats | None = None
+) -> Floats: ...
 def embedding_backward(
-    codes: ArrayLike, dZ: ArrayLike, n_categories: int, *, out: _Floats | None = None
-) -> _Floats: ...
+    codes: ArrayLike, dZ: ArrayLike, n_categories: int, *, out: Floats | None = None
+) -> Floats: ...

@@ -1,16 +1,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from numpy.typing import NDArray
-
-_Array = NDArray[Any]
+from .types import Array
 
 KINDS: dict[str, int]
 MOST: int
 
 @final
 class EncodedProgram:
-    calls: tuple[Callable[[_Array], _Array | None], ...]
+    calls: tuple[Callable[[Array], Array | None], ...]
     random: tuple[Any, ...]
     in_python: bool
     def __init__(
@@ -24,6 +22,6 @@ class EncodedProgram:
         dz: int,
         arena: int,
         arena_per_row: int,
-        calls: Sequence[Callable[[_Array], _Array | None]],
+        calls: Sequence[Callable[[Array], Array | None]],
         random: Sequence[Any],
     ) -> None: ...

@@ -1,7 +1,8 @@
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .types import Array, Labels
 
 KINDS: str
 
@@ -10,4 +11,4 @@ class Rows:
     def __init__(self, X: Any, dtype: np.dtype[Any]) -> None: ...
 
 def readable(X: Any, dtype: np.dtype[Any]) -> bool: ...
-def dense_rows(X: Any, rows: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]: ...
+def dense_rows(X: Any, rows: Labels, dtype: np.dtype[Any]) -> Array: ...

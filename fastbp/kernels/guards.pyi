@@ -1,10 +1,10 @@
-from typing import Any, final
+from typing import final
 
-from numpy.typing import NDArray
+from .types import Array
 
 @final
 class Borrowed:
     name: str
-    array: NDArray[Any]
-    def __init__(self, name: str, array: NDArray[Any]) -> None: ...
+    array: Array
+    def __init__(self, name: str, array: Array) -> None: ...
     def check(self) -> int: ...

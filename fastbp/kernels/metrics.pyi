@@ -1,31 +1,26 @@
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-_Floats = NDArray[np.floating[Any]]
+from .types import Doubles, Floats, Labels
 
 def add_labels(
-    Z: _Floats,
-    labels: NDArray[np.int64],
-    weights: _Floats | None,
-    sums: NDArray[np.float64],
+    Z: Floats,
+    labels: Labels,
+    weights: Floats | None,
+    sums: Doubles,
 ) -> None: ...
 def add_label_rows(
-    Z: _Floats, Y: _Floats, weights: _Floats | None, sums: NDArray[np.float64]
+    Z: Floats, Y: Floats, weights: Floats | None, sums: Doubles
 ) -> None: ...
 def add_sign_rows(
-    Z: _Floats,
-    Y: _Floats,
-    weights: _Floats | None,
+    Z: Floats,
+    Y: Floats,
+    weights: Floats | None,
     whole_rows: bool,
-    sums: NDArray[np.float64],
+    sums: Doubles,
 ) -> None: ...
 def add_square_rows(
-    Z: _Floats,
-    Y: _Floats,
-    weights: _Floats | None,
-    mean: NDArray[np.float64],
-    sums: NDArray[np.float64],
+    Z: Floats,
+    Y: Floats,
+    weights: Floats | None,
+    mean: Doubles,
+    sums: Doubles,
 ) -> None: ...
-def weighted_mean(Y: _Floats, weights: _Floats | None, mean: NDArray[np.float64]) -> None: ...
+def weighted_mean(Y: Floats, weights: Floats | None, mean: Doubles) -> None: ...

@@ -1,6 +1,6 @@
 """The table of operations (ops.def) as Python reads it; setup.py writes stubs from it.
 
-The functions of `fastbp.kernels`, the layer classes and the lists that tests run over follow from
+The functions of `fastbp.kernels`, the layer classes and the lists that tests run over are made from
 `ACTIVATIONS`, `FUNCTIONS`, `LOSSES` and `UPDATES`, whose order is that of the compiled tables.
 """
 
@@ -8,13 +8,15 @@ import ast
 import re
 import textwrap
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A row of ops.def, which says what the columns are."""
+    """An element-wise function with a derivative; ops.def describes the fields of all rows."""
 
     name: str
     layer: str
@@ -28,12 +30,12 @@ class Activation:
 
     @property
     def from_output(self) -> bool:
-        """Whether the derivative is taken from what the activation returned."""
+        """Whether the derivative is a function of the activation's output."""
         return self.saved == "A"
 
     @property
     def in_place(self) -> bool:
-        """Whether nobody needs the input once the output is there."""
+        """Whether the derivative can do without the input, so that the output may replace it."""
         return self.saved != "Z"
 
 
@@ -47,7 +49,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss; one whose targets are labels has no text."""
+    """A loss; its text is empty where the targets are labels."""
 
     name: str
     low: float | None
@@ -64,7 +66,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Update:
-    """What an optimizer makes of parameters and gradients: its attributes and state arrays."""
+    """The update of an optimizer: its attributes and state arrays."""
 
     name: str
     attributes: tuple[str, ...]
@@ -91,7 +93,7 @@ class Op:
     attributes: tuple[str, ...]
 
 
-def _value(argument: ast.expr) -> object:
+def _value(argument: ast.expr) -> Any:
     if isinstance(argument, ast.Name):
         return argument.id
     if isinstance(argument, ast.Tuple):
@@ -100,14 +102,14 @@ def _value(argument: ast.expr) -> object:
 
 
 _TEXT = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
-# By which compiled modules know whether it is the table that they were made with.
+# Compiled modules compare it with that of the table they were built from.
 CHECKSUM = zlib.crc32(_TEXT.encode())
 
 
-def _rows() -> dict[str, list[list[object]]]:
-    """The arguments of each macro's calls, in order: a C call without a semicolon is Python's."""
+def _rows() -> dict[str, list[list[Any]]]:
+    """The arguments of each macro's calls, in order, which are also Python syntax."""
     text = re.sub(r"/\*.*?\*/|^#.*?$", "", _TEXT, flags=re.DOTALL | re.MULTILINE)
-    rows: dict[str, list[list[object]]] = {}
+    rows: dict[str, list[list[Any]]] = {}
     for statement in ast.parse(text).body:
         assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
         assert isinstance(statement.value.func, ast.Name)
@@ -116,23 +118,25 @@ def _rows() -> dict[str, list[list[object]]]:
     return rows
 
 
-def _activation(name, layer, saved, alpha, *text) -> Activation:
-    return Activation(name, layer, saved, None if alpha == "none" else alpha, *text)
+def _or_none(value: Any) -> Any:
+    return None if value == "none" else value
 
 
-def _loss(name, targets, delta="none", *text) -> Loss:
+def _activation(name: str, layer: str, saved: str, alpha: float | str, *text: str) -> Activation:
+    return Activation(name, layer, saved, _or_none(alpha), *text)
+
+
+def _loss(name: str, targets: Any, delta: float | str = "none", *text: str) -> Loss:
     takes_labels = targets == "labels"
-    low, high = (None if each == "none" else each
-                 for each in (("none", "none") if takes_labels else targets))
-    return Loss(name, low, high, takes_labels, None if delta == "none" else delta,
-                *(text or [""] * 6))
+    low, high = (None, None) if takes_labels else map(_or_none, targets)
+    return Loss(name, low, high, takes_labels, _or_none(delta), *(text or [""] * 6))
 
 
 def _operands(text: str) -> tuple[Operand, ...]:
     return tuple(Operand(*operand.split()) for operand in text.split(", "))
 
 
-def _op(name, reads, writes, in_place, attributes) -> Op:
+def _op(name: str, reads: str, writes: str, in_place: str, attributes: tuple[str, ...]) -> Op:
     return Op(name, _operands(reads), _operands(writes), in_place, attributes)
 
 
@@ -149,7 +153,7 @@ ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
 LOSSES = {row[0]: _loss(*row) for row in _ROWS["FBP_LOSS"]}
 UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
-# The element-wise functions are instructions as well, and so are the activations' gradients.
+# Element-wise functions and the gradients of activations are instructions too.
 OPS = {
     **{row[0]: _op(*row) for row in _ROWS["FBP_OP"]},
     **{name: _op(name, "X m n", "Y m n", "yes", ()) for name in FUNCTIONS},
@@ -157,31 +161,44 @@ OPS = {
 }
 
 
-def sizes(op: Op, reads, writes=None, known=()) -> dict[str, int | None]:
+def sizes(op: Op, reads: Sequence[tuple[int | None, int]],
+          writes: Sequence[tuple[int | None, int]] | None = None,
+          known: Mapping[str, int] | None = None) -> dict[str, int | None]:
     """The size of each letter of an operation, from what it reads and writes.
 
     Parameters
     ----------
     op : Op
     reads, writes : sequence of tuple
-        Rows and columns of each value; None are the rows of the minibatch.  Without `writes` that
-        is not asked.
+        Rows and columns of each value; rows are None where they are those of the minibatch.
+        Without `writes` only what is read is checked.
     known : dict of str to int, optional
-        Of letters that do not follow.
+        Sizes that do not follow from what is read, by their letters.
+
+    Returns
+    -------
+    dict of str to int or None
+        None for m, the rows of the minibatch.
 
     Raises
     ------
     ValueError
-        If there are more or fewer values, or a letter would be of two sizes.
+        If there are more or fewer values than the operation has, or a letter would have two sizes.
+
+    Examples
+    --------
+    >>> sizes(OPS["dense"], [(None, 3), (3, 4), (1, 4)])
+    {'m': None, '1': 1, 'k': 3, 'n': 4}
     """
-    found: dict[str, int | None] = {"m": None, "1": 1, **dict(known)}
+    found: dict[str, int | None] = {"m": None, "1": 1, **(known or {})}
+    both = [(op.reads, reads)]
     if op.reads[-1].columns == "*":  # values side by side
         if not reads or any(rows is not None for rows, _ in reads):
             raise ValueError(f"{op.name}: expected values with the rows of the minibatch")
         found["n"] = sum(columns for _, columns in reads)
-        both = () if writes is None else ((op.writes, writes),)
-    else:
-        both = ((op.reads, reads),) if writes is None else ((op.reads, reads), (op.writes, writes))
+        both = []
+    if writes is not None:
+        both.append((op.writes, writes))
     for operands, shapes in both:
         if len(operands) != len(shapes):
             raise ValueError(f"{op.name}: expected {len(operands)} values, got {len(shapes)}")
@@ -209,7 +226,7 @@ _OUT = """\
     TypeError
         If {a_dtype} is neither float32 nor float64{mixed}.
     ValueError
-        If {shapes}`out` cannot be written as it is.
+        If {shapes}`out` cannot hold the result.
 """
 
 
@@ -220,38 +237,53 @@ def _source(op: Activation | Loss) -> str:
     return f"\n    References\n    ----------\n{lines}\n"
 
 
+def _example(name: str, function: Callable[..., Any], *arguments: list[float]) -> str:
+    """The section that shows a call of an element-wise function and its result."""
+    return f"""
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.{name}({', '.join(map(str, arguments))}).round(4).tolist()
+    {function(*arguments).round(4).tolist()}
+    """
+
+
 def _alpha(op: Activation) -> str:
     if op.default_alpha is None:
         return ""
     return f"    alpha : float, default {op.default_alpha}\n        {op.about_alpha}\n"
 
 
-def forward_docstring(op: Activation) -> str:
-    """Of the function of an activation."""
+def forward_docstring(op: Activation, function: Callable[..., Any]) -> str:
+    """Docstring of the function of an activation; the example shows what `function` returns."""
     out = _OUT.format(like="Z", may="`Z`", result="A", a_dtype="the dtype", mixed="", shapes="")
     return (f"{op.title}: ``{op.forward}``.\n\n    Parameters\n    ----------\n"
-            f"    Z : ndarray of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}    ")
+            f"    Z : array_like of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}"
+            f"{_example(op.name, function, [-2.0, 0.0, 1.0])}")
 
 
-def backward_docstring(op: Activation) -> str:
-    """Of the function that takes the gradient back through it."""
+def backward_docstring(op: Activation, function: Callable[..., Any]) -> str:
+    """Docstring of the function that computes the gradient of an activation."""
+    values = [0.1, 0.5, 0.9] if op.from_output else [-2.0, 0.0, 1.0]
     given = "A" if op.from_output else "Z"
     out = _OUT.format(like="dA", may=f"`dA` or `{given}`", result="dZ", a_dtype="a dtype",
                       mixed=", or they are mixed", shapes="the shapes differ, or ")
     return (f"Gradient through `{op.name}`: ``{op.backward}``.\n\n    Parameters\n    ----------\n"
-            f"    dA : ndarray of any shape, float32 or float64\n"
-            f"        The loss's gradient with respect to A.\n    {given} : ndarray like dA\n"
-            f"        What `{op.name}` {'returned' if op.from_output else 'was given'}.\n"
-            f"{_alpha(op)}{out}    ")
+            f"    dA : array_like of any shape, float32 or float64\n"
+            f"        Gradient of the loss with respect to A.\n"
+            f"    {given} : array_like, same shape and dtype\n"
+            f"        The {'output' if op.from_output else 'input'} of `{op.name}`.\n"
+            f"{_alpha(op)}{out}"
+            f"{_example(f'{op.name}_backward', function, [1.0, 1.0, 1.0], values)}")
 
 
-def function_docstring(op: Function) -> str:
-    """Of an element-wise function."""
+def function_docstring(op: Function, function: Callable[..., Any]) -> str:
+    """Docstring of an element-wise function."""
     return f"""``{op.formula}``, element by element, with the same bits on every machine.
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
+    X : array_like of any shape, float32 or float64
     out : ndarray like X, optional
         Where to write the result; may be `X`.
 
@@ -262,13 +294,18 @@ def function_docstring(op: Function) -> str:
 
     Raises
     ------
-    TypeError, ValueError
-        As `relu`.
-    """
+    TypeError
+        If the dtype is neither float32 nor float64.
+    ValueError
+        If `out` cannot hold the result.
+{_example(op.name, function, [0.5, 1.0, 2.0])}"""
 
 
-def loss_docstring(loss: Loss) -> str:
-    """Of the function of a loss whose targets are numbers."""
+def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
+    """Docstring of the function of a loss whose targets are numbers."""
+    low = 0.0 if loss.low is None else float(loss.low)
+    Z, Y = [[0.5], [2.0]], [[low], [low + 1 if loss.high is None else float(loss.high)]]
+    value, dZ = function(Z, Y)
     limits = target_limits(loss)
     targets = f"Targets {limits}" if limits else "Targets"
     a_target = f"a target is not {limits}, " if limits else ""
@@ -281,14 +318,14 @@ def loss_docstring(loss: Loss) -> str:
 
     Parameters
     ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
+    Z : array_like of shape (batch, outputs), float32 or float64
         {loss.scores}
-    y : ndarray of shape (batch, outputs), same dtype
+    y : array_like of shape (batch, outputs), same dtype
         {targets}; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
+    sample_weight : array_like of shape (batch,), optional
         How much each row counts, same dtype.
 {delta}    cap : float above 0, optional
-        What an output counts at most in the loss; the gradient knows nothing of it.
+        Upper limit of an output's contribution to the loss; the gradient ignores it.
     out : ndarray of shape (batch, outputs), optional
         Where to write dZ; may be `Z`.
 
@@ -303,13 +340,20 @@ def loss_docstring(loss: Loss) -> str:
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If shapes do not fit, {a_target}a weight is negative, a parameter is out of range, or
-        `out` cannot be written as it is.
-{_source(loss)}    """
+        If shapes do not match, {a_target}a weight is negative, a parameter is out of range, or
+        `out` cannot hold the result.
+{_source(loss)}
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> loss, dZ = kernels.{loss.name}({Z}, {Y})
+    >>> round(loss, 4), dZ.round(4).tolist()
+    {(round(value, 4), dZ.round(4).tolist())}
+    """
 
 
 def target_limits(loss: Loss) -> str:
-    """Which numbers a loss takes as targets, in words; empty where it takes any."""
+    """The range of a loss's targets in words; empty where it is unlimited."""
     if loss.low is None:
         return ""
     return (f"of at least {loss.low}" if loss.high is None else
@@ -317,7 +361,7 @@ def target_limits(loss: Loss) -> str:
 
 
 def layer_docstring(op: Activation) -> str:
-    """Of a layer class."""
+    """Docstring of the layer class of an activation."""
     parameters = f"\n\n    Parameters\n    ----------\n{_alpha(op)}    " if _alpha(op) else ""
     return f"{op.title}: ``{op.forward}``.{parameters}"
 
@@ -330,14 +374,13 @@ _HEAD = """\
 
 
 def kernels_stub() -> str:
-    """Of the activations and functions in `fastbp.kernels.activations`."""
-    lines = [_HEAD + "from typing import Any\n\nimport numpy as np\n"
-             "from numpy.typing import ArrayLike, NDArray\n\n_Floats = NDArray[np.floating[Any]]\n"]
-    names = []
+    """Stub of `fastbp.kernels.activations`."""
+    lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .types import Floats\n"]
+    names: list[str] = []
 
-    def add(name, parameters):
+    def add(name: str, parameters: str) -> None:
         names.append(name)
-        lines.append(f"def {name}({parameters}, *, out: _Floats | None = None) -> _Floats: ...")
+        lines.append(f"def {name}({parameters}, *, out: Floats | None = None) -> Floats: ...")
 
     for op in ACTIVATIONS.values():
         alpha = "" if op.default_alpha is None else f", alpha: float = {op.default_alpha}"
@@ -352,22 +395,39 @@ def kernels_stub() -> str:
 
 
 def losses_stub() -> str:
-    """Of `fastbp.kernels.losses`."""
-    lines = [_HEAD + "from typing import Any\n\nimport numpy as np\n"
-             "from numpy.typing import ArrayLike, NDArray\n\n_Floats = NDArray[np.floating[Any]]\n"]
+    """Stub of `fastbp.kernels.losses`."""
+    lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .ops import Loss\n"
+             "from .types import Array, Floats\n\n"
+             "def check_targets(loss: Loss, Y: Array) -> None: ..."]
     for loss in LOSSES.values():
         own = ("label_smoothing: float = 0.0, " if loss.takes_labels else
                "" if loss.default_delta is None else f"delta: float = {loss.default_delta}, ")
         lines.append(
             f"def {loss.name}(\n    Z: ArrayLike, y: ArrayLike, "
             f"sample_weight: ArrayLike | None = None, *,\n    {own}cap: float | None = None, "
-            f"out: _Floats | None = None,\n) -> tuple[float, _Floats]: ...")
+            f"out: Floats | None = None,\n) -> tuple[float, Floats]: ...")
     return "\n".join([*lines, "", f"__all__ = {sorted(LOSSES)!r}", ""])
 
 
 def layers_stub() -> str:
-    """Of the layer classes of the activations, for `fastbp.layers`."""
-    lines = [_HEAD + "from .layers import Activation\n"]
+    """Of `fastbp.layers.activations`."""
+    lines = [_HEAD + """from typing import ClassVar
+
+from ..kernels import ops
+from ..program import Builder, Value
+from .base import Layer
+
+ACTIVATIONS: dict[str, type[Activation]]
+
+class Activation(Layer):
+    function: ClassVar[str]
+    def __init__(self) -> None: ...
+    @property
+    def signature(self) -> tuple[object, ...] | None: ...
+    def lower(self, builder: Builder, x: Value) -> Value: ...
+
+def activation_class(op: ops.Activation) -> type[Activation]: ...
+"""]
     for op in ACTIVATIONS.values():
         lines.append(f"class {op.layer}(Activation):")
         if op.default_alpha is None:

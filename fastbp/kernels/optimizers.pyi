@@ -1,24 +1,21 @@
-from typing import Any
+from numpy.typing import ArrayLike
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-_Floats = NDArray[np.floating[Any]]
+from .types import Floats
 
 def update_step(
     name: str,
-    parameters: _Floats,
+    parameters: Floats,
     gradients: ArrayLike,
-    state: dict[str, _Floats],
+    state: dict[str, Floats],
     *,
     learning_rate: float,
     step: int,
     attributes: dict[str, float],
 ) -> None: ...
 def sgd_step(
-    parameters: _Floats,
+    parameters: Floats,
     gradients: ArrayLike,
-    velocity: _Floats | None = None,
+    velocity: Floats | None = None,
     *,
     learning_rate: float,
     momentum: float = 0.0,
@@ -26,10 +23,10 @@ def sgd_step(
     weight_decay: float = 0.0,
 ) -> None: ...
 def adam_step(
-    parameters: _Floats,
+    parameters: Floats,
     gradients: ArrayLike,
-    m: _Floats,
-    v: _Floats,
+    m: Floats,
+    v: Floats,
     step: int,
     *,
     learning_rate: float = 0.001,
@@ -40,5 +37,5 @@ def adam_step(
     decoupled: bool = False,
     epsilon_hat: bool = False,
 ) -> None: ...
-def penalize(parameters: ArrayLike, gradients: _Floats, strength: float) -> float: ...
+def penalize(parameters: ArrayLike, gradients: Floats, strength: float) -> float: ...
 def norm(X: ArrayLike) -> float: ...

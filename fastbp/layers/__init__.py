@@ -1,0 +1,43 @@
+"""Layers: what a network is made of, each a few instructions of a program.
+
+=================  ===============================================================================
+`base`             `Layer`, the base class
+`dense`            `Dense` and `Dropout`
+`activations`      `ReLU` and the others, made from the table of operations
+`columnwise`       `PReLU`, and the base class of layers with a parameter for each column
+`normalization`    `LayerNorm`, `RMSNorm` and `BatchNorm`
+`embedding`        `Embedding`
+`containers`       `Residual` and `Columns`, which consist of other layers
+`sequences`        what networks and containers have in common: checks of sequences of layers
+=================  ===============================================================================
+"""
+
+from typing import TYPE_CHECKING
+
+from . import activations, base, columnwise, containers, dense, embedding, normalization
+from .activations import *
+from .activations import ACTIVATIONS as ACTIVATIONS
+from .activations import Activation as Activation
+from .base import Layer as Layer
+from .columnwise import *
+from .columnwise import Columnwise as Columnwise
+from .containers import *
+from .dense import *
+from .embedding import *
+from .normalization import *
+from .sequences import Container as Container
+from .sequences import LayerSequence as LayerSequence
+from .sequences import chain as chain
+from .sequences import checked_layers as checked_layers
+from .sequences import leaves as leaves
+
+MODULES = activations, base, columnwise, containers, dense, embedding, normalization
+
+if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
+    __all__ = [name for module in MODULES for name in module.__all__]
+
+# The layers that a file may hold, by the names of their classes.
+BUILT_IN: dict[str, type[Layer]] = {
+    name: getattr(module, name) for module in MODULES if module is not base
+    for name in module.__all__
+}
