@@ -215,7 +215,7 @@ def initial(estimator, X, y, **options):
 
 
 def gradients(model, X, delta):
-    """Of a loss with this gradient by the outputs, through no hidden layer."""
+    """Of a loss whose gradient with respect to the outputs is delta; there is no hidden layer."""
     n = len(X)
     return X.T @ delta / n + model.alpha * model.coefs_[0] / n, delta.mean(axis=0)
 
