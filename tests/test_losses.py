@@ -363,9 +363,9 @@ def test_a_loss_of_ones_own_must_be_callable():
 def both_paths(loss, X, y, dtype, **options):
     """What compiled and interpreted steps leave behind, and whether the first were all compiled."""
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
             history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=4, batch_size=7,
                               seed=0, callbacks=[runs.append], **options)
@@ -488,13 +488,13 @@ def test_scaled_by_a_callback(dtype, rng):
 
     def run(new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net = fb.mlp([3, 4, 2], dtype=dtype, seed=0)
             history = net.fit(X, Y, loss=Scaled(fb.MeanSquaredError(), 1, 1), epochs=3, seed=0,
                               callbacks=[change])
             return net.parameters.tobytes(), history["loss"]
 
-    assert run(training.new_steps) == run(reference.new_steps)
+    assert run(training.run.new_steps) == run(reference.new_steps)
 
 
 class HalfSquares(fb.Loss):

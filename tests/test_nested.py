@@ -196,7 +196,7 @@ def test_a_prediction_does_not_depend_on_the_rows_around_it(trained):
 @pytest.mark.parametrize("momentum", [0, 0.25, 1])
 def test_the_running_statistics(momentum, by_interpreter, dtype, monkeypatch):
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     data = np.random.default_rng(0).normal(2, 3, (25, 4))
     net = fb.Sequential([fb.BatchNorm(4, momentum), fb.Dense(4, 1)], dtype)
     net.fit(data, data[:, 0], loss=fb.MeanSquaredError(), epochs=1, batch_size=12, shuffle=False)
@@ -248,7 +248,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("by_interpreter", [False, True])
 def test_what_was_cut_off_ends_with_the_same_bits(tmp_path, dtype, by_interpreter, monkeypatch):
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
 
     def job(folder, at=None, resume=True):
         def stop(run):
@@ -343,7 +343,7 @@ def test_bad_codes_in_other_numbers(dtype):
 def test_codes_that_a_callback_makes_bad(code, n_threads, by_interpreter, monkeypatch):
     """An error, and the steps before it stay made."""
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     data, net, states = X.copy(), a_net(), []
 
     def change(run):

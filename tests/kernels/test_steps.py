@@ -153,7 +153,7 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
     paid = threads.set_work_per_thread(0)  # however little there is to do
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", reference.new_steps)
+            patch.setattr(training.run, "new_steps", reference.new_steps)
             by_layers = run("scalar", X=X)
             assert run(dispatch.isa(), n_threads) == by_layers
         for isa in dispatch.available():
@@ -185,7 +185,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 
     expected = run("scalar", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "new_steps", reference.new_steps)
+        patch.setattr(training.run, "new_steps", reference.new_steps)
         assert run(dispatch.isa(), 1) == expected
     paid = threads.set_work_per_thread(0)
     try:
@@ -200,7 +200,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 def test_gradients_whose_squares_overflow(monkeypatch, by_layers):
     """Each of them could still be taken a step; their norm, which the layers ask for, cannot."""
     if by_layers:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     net = fb.mlp([4, 1], dtype="float64", seed=0)
     net.parameters[:] = 0
     with pytest.raises(FloatingPointError, match="the gradients are not finite"):
@@ -406,7 +406,7 @@ class TestSparseRows:
     def test_order_and_duplicates(self, by_layers, monkeypatch):
         """The entries of a row in any order; those of one place add up."""
         if by_layers:
-            monkeypatch.setattr(training, "new_steps", reference.new_steps)
+            monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
         X = scipy.sparse.csr_array(
             (np.array([1, 2, 4, 8, 16, 0, 32], "f4"), [4, 0, 4, 2, 0, 1, 4], [0, 3, 3, 7]),
             shape=(3, 5))
@@ -430,7 +430,7 @@ from fastbp.program import reference
 
 where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if path == "interpreted":
-    training.new_steps = reference.new_steps
+    training.run.new_steps = reference.new_steps
 X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
                               dtype="f4")
 y = np.arange(300) % 4
@@ -492,7 +492,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
 def test_weights_that_somebody_made_infinite_stop_a_training_with_decay(monkeypatch, by_layers):
     """Behind a ReLU the loss does not show it, and the decay would make it NaN."""
     if by_layers:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     net = fb.mlp([3, 4, 2], seed=0)
     net.layers[0].b[0] = -np.inf
     before = net.parameters.copy()
@@ -507,9 +507,9 @@ def test_an_update_in_python_after_compiled_ones_counts_them():
     X = np.ones((4, 2))
     X[2] = 1e153
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net = fb.Sequential([fb.Dense(2, 1)], "float64", seed=0)
             optimizer = fb.Adam(100.0, clip_norm=1.0)
             net.fit(X, np.zeros(4), loss=fb.MeanAbsoluteError(), optimizer=optimizer, epochs=2,
