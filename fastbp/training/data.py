@@ -1,18 +1,27 @@
 """Rows, targets and sample weights of a training or an evaluation, checked and never copied whole.
 """
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .. import losses
 from ..kernels import checks, gather
 from ..kernels.guards import Borrowed
+from ..kernels.types import Array, Floats, Labels
+from ..losses import Loss, checked_loss
+from ..metrics import Metric
 from ..program import check_codes
+
+if TYPE_CHECKING:
+    from ..network import Sequential
 
 __all__ = ["Dataset", "batch_weight"]
 
-# Rows looked at at once when X is searched for NaN: a memmap is never read whole.
+# Rows that are searched for NaN at a time, so that a memmap is never read into memory whole.
 CHECK_ROWS = 8192
 
 
@@ -22,17 +31,55 @@ class Dataset:
     Parameters
     ----------
     network : Sequential
-    X, y, loss, sample_weight
-        As in `Sequential.fit`.
+    X : array_like or sparse array of shape (rows, n_in)
+    y : array_like
+        Targets, one for each row of X.
+    loss : Loss
+    sample_weight : array_like of shape (rows,), optional
     prefix : str, default ""
-        Goes before the arguments' names in messages.
+        What messages put before the names of the arguments.
+
+    Attributes
+    ----------
+    X : ndarray or sparse array
+        All rows, in the caller's memory where possible.
+    y : ndarray
+        All targets, in the form that `loss` takes.
+    sample_weight : ndarray of shape (rows,) or None
+        In the network's dtype.
+    loss : Loss
+    dtype : numpy.dtype
+        The network's.
+    n_out : int
+        Columns of the network's output.
+    rows : ndarray of int64 or None
+        Which rows of X, y and sample_weight belong to the dataset, in its order; None if all do.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or dtype, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> from fastbp.training import Dataset
+    >>> net = fb.Sequential([fb.Dense(2, 1)])
+    >>> data = Dataset(net, [[1, 2], [3, 4], [5, 6]], [0, 1, 2], fb.MeanSquaredError())
+    >>> len(data)
+    3
+    >>> X, y, sample_weight = data.batch(np.array([2, 0]))
+    >>> X
+    array([[5., 6.],
+           [1., 2.]], dtype=float32)
     """
 
-    def __init__(self, network, X, y, loss, sample_weight=None, prefix=""):
-        losses.checked_loss(loss)
+    def __init__(self, network: Sequential, X: Any, y: ArrayLike, loss: Loss,
+                 sample_weight: ArrayLike | None = None, prefix: str = "") -> None:
+        checked_loss(loss)
         self.prefix = prefix
         self.dtype = network.dtype
-        self.rows = None  # all of them, in their order
+        self.rows: Labels | None = None
         self.X = network.checked_rows(prefix + "X", X)
         if 0 in self.X.shape:
             raise ValueError(f"{prefix}X: expected at least one row and one column, "
@@ -40,47 +87,70 @@ class Dataset:
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
         self._codes = network.codes(self.X.shape[1])
-        self._given, self.n_out = y, network.n_out or self.X.shape[1]
-        self.sample_weight = self._borrowed = None
-        self.use(loss, self.targets(loss))
+        self._given = y
+        self.n_out: int = network.n_out or self.X.shape[1]
+        self.loss, self.y = loss, self.targets(loss)
+        self.sample_weight: Floats | None = None
         if sample_weight is not None:
             self.sample_weight = self._checked_weights(prefix + "sample_weight", sample_weight)
         self._check_finite(prefix + "X")
         self._borrow()
 
-    def _borrow(self):
-        """Remember how the arrays lie that rows are read from: the caller's own, mostly."""
-        arrays = checks.memory("X", self.X) | {"y": self.y, "sample_weight": self.sample_weight}
-        # Targets of more dimensions are for a loss of the user's own, which NumPy gathers.
+    def _borrow(self) -> None:
+        """Remember the layout of the arrays that rows are read from, most of them the caller's."""
+        arrays = checks.memory("X", self.X) | {"y": self.y}
+        if self.sample_weight is not None:
+            arrays["sample_weight"] = self.sample_weight
+        # Targets of more dimensions are for a custom loss, and NumPy gathers their rows.
         self._borrowed = [Borrowed(self.prefix + name, array) for name, array in arrays.items()
-                          if array is not None and array.ndim <= 2]
+                          if array.ndim <= 2]
 
-    def check_unchanged(self):
-        """Raise where the caller has turned an array into another since it was checked.
+    def check_unchanged(self) -> None:
+        """Raise if the caller has changed the shape, dtype or memory of an array since the checks.
 
-        The numbers may change, and labels are checked again as they are used.
+        The numbers in it may change; labels are checked again when they are used.
+
+        Raises
+        ------
+        ValueError
+            If an array's shape, dtype or memory is another.
         """
         for array in self._borrowed:
             array.check()
 
-    def _checked_weights(self, name, sample_weight):
+    def _checked_weights(self, name: str, sample_weight: ArrayLike) -> Floats:
         weights = checks.data(name, sample_weight)
         checks.shape(name, weights, self.X.shape[:1], "one for each row of X")
         if (weights < 0).any():
             i = int(np.argmax(weights < 0))
             raise ValueError(f"{name}: expected numbers of at least 0, got {weights[i]} in row {i}")
         with np.errstate(over="ignore"):
-            converted = np.ascontiguousarray(weights, self.dtype)
+            converted: Floats = np.ascontiguousarray(weights, self.dtype)
         least, most = np.finfo(self.dtype).tiny, np.finfo(self.dtype).max / len(weights)
         if not least <= converted.max() <= most:
-            raise ValueError(f"{name}: expected some numbers between {least:.2g} and {most:.2g}, "
-                             f"and none above, got at most {weights.max()}")
+            raise ValueError(f"{name}: expected the largest to be between {least:.2g} and "
+                             f"{most:.2g}, got {weights.max()}")
         return converted
 
-    def targets(self, loss):
-        """y in the form that this loss takes."""
+    def targets(self, loss: Loss) -> Array:
+        """The given targets, in the form that a loss takes.
+
+        Parameters
+        ----------
+        loss : Loss
+
+        Returns
+        -------
+        ndarray
+            One row for each row of X.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they do not fit the loss, or its method `targets` returns something else.
+        """
         try:
-            targets = loss.targets(self._given, self.n_out, self.dtype)
+            targets: object = loss.targets(self._given, self.n_out, self.dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.prefix}{error}") from None
         if not isinstance(targets, np.ndarray) or targets.ndim == 0:
@@ -91,21 +161,29 @@ class Dataset:
                              f"{self.prefix}X, got {len(targets)}")
         return targets
 
-    def use(self, loss, targets):
-        """From now on go by this loss, with what `targets` made for it."""
-        self.loss, self.y = loss, targets
-        if self._borrowed is not None:
-            self._borrow()
+    def use(self, loss: Loss, targets: Array) -> None:
+        """Switch to another loss.
 
-    def _checked_sparse(self, name):
-        """X in the network's dtype, in a sparse array of its own over arrays of the caller's."""
+        Parameters
+        ----------
+        loss : Loss
+        targets : ndarray
+            What the method `targets` returned for it.
+        """
+        self.loss, self.y = loss, targets
+        self._borrow()
+
+    def _checked_sparse(self, name: str) -> Any:
+        """X in the network's dtype: a new sparse array, which shares the caller's memory if the
+        dtype is the same."""
         checks.finite(f"{name}.data", self.X.data)
         with np.errstate(over="ignore"):
             converted = self.X.astype(self.dtype, copy=False)
         checks.finite(f"{name}.data as {self.dtype}", converted.data)
         return copy.copy(converted)
 
-    def _check_finite(self, name):
+    def _check_finite(self, name: str) -> None:
+        """Raise unless X is finite, also in the network's dtype, and its category codes valid."""
         if checks.is_sparse(self.X):
             if self._codes:
                 check_codes(name, checks.dense(self.X[:, [each[0] for each in self._codes]],
@@ -120,32 +198,75 @@ class Dataset:
                     rows = rows.astype(self.dtype)
                 checks.finite(f"{name} as {self.dtype}", rows, first_row=start)
 
-    def __len__(self):
-        return self.X.shape[0] if self.rows is None else len(self.rows)
+    def __len__(self) -> int:
+        return int(self.X.shape[0]) if self.rows is None else len(self.rows)
 
-    def row_indices(self, order):
-        """Where in X, y and the weights the rows of this order are."""
+    def row_indices(self, order: Any) -> Any:
+        """The places in X, y and sample_weight of some rows of the dataset.
+
+        Parameters
+        ----------
+        order : ndarray of int or slice
+            Rows of the dataset.
+
+        Returns
+        -------
+        ndarray of int or slice
+        """
         return order if self.rows is None else self.rows[order]
 
-    def batch(self, order):
-        """X, y and weights of some rows, X in the network's dtype."""
+    def batch(self, order: Any) -> tuple[Floats, Array, Floats | None]:
+        """Some rows, as by `inputs` and `targets_of`.
+
+        Parameters
+        ----------
+        order : ndarray of int or slice
+            Rows of the dataset.
+
+        Returns
+        -------
+        X : ndarray of shape (batch, n_in)
+        y : ndarray
+        sample_weight : ndarray of shape (batch,) or None
+        """
         return self.inputs(order), *self.targets_of(order)
 
-    def inputs(self, order):
-        """X of some rows, in the network's dtype."""
+    def inputs(self, order: Any) -> Floats:
+        """X of some rows, dense and in the network's dtype.
+
+        Parameters
+        ----------
+        order : ndarray of int or slice
+            Rows of the dataset.
+
+        Returns
+        -------
+        ndarray of shape (batch, n_in)
+        """
         self.check_unchanged()
         rows = self.row_indices(order)
         if checks.is_sparse(self.X):
             return gather.dense_rows(self.X, np.arange(self.X.shape[0])[rows], self.dtype)
         return np.ascontiguousarray(self.X[rows], self.dtype)
 
-    def targets_of(self, order):
-        """y and the weights of some rows."""
+    def targets_of(self, order: Any) -> tuple[Array, Floats | None]:
+        """The targets and sample weights of some rows.
+
+        Parameters
+        ----------
+        order : ndarray of int or slice
+            Rows of the dataset.
+
+        Returns
+        -------
+        y : ndarray
+        sample_weight : ndarray of shape (batch,) or None
+        """
         self.check_unchanged()
         rows = self.row_indices(order)
         return self.y[rows], None if self.sample_weight is None else self.sample_weight[rows]
 
-    def new_metric(self):
+    def new_metric(self) -> Metric | None:
         """The loss's metric, with nothing counted yet; None if it has none."""
         if self.loss.metric is None:
             return None
@@ -153,23 +274,72 @@ class Dataset:
         weights = None if self.sample_weight is None else self.sample_weight[rows]
         return self.loss.metric(self.y[rows], weights)
 
-    def n_validation(self, fraction):
-        """How many rows a validation fraction sets aside."""
+    def n_validation(self, fraction: float) -> int:
+        """How many rows a validation fraction sets aside.
+
+        Parameters
+        ----------
+        fraction : float
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            If these are none of the rows, or all of them.
+        """
         n = round(len(self) * fraction)
         if not 0 < n < len(self):
-            raise ValueError(f"validation_fraction: expected a share that leaves rows on both "
-                             f"sides, got {fraction}, which sets aside {n} of {len(self)}")
+            raise ValueError(f"validation_fraction: expected a fraction that leaves rows for both "
+                             f"training and validation, got {fraction}, which sets aside {n} of "
+                             f"{len(self)} rows")
         return n
 
-    def split(self, n_validation, rng):
-        """All but n_validation rows, and those, at random; both parts are views of this one."""
+    def split(self, n_validation: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+        """Split the rows at random into two datasets, which share the arrays of this one.
+
+        Parameters
+        ----------
+        n_validation : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        kept : Dataset
+            All but `n_validation` rows.
+        aside : Dataset
+            The other `n_validation` rows.
+        """
         order = rng.permutation(len(self))
         kept, aside = copy.copy(self), copy.copy(self)
         kept.rows, aside.rows = order[n_validation:], order[:n_validation]
         return kept, aside
 
 
-def batch_weight(weights, n):
-    """What a batch of n rows counts in a mean over all rows."""
+def batch_weight(weights: Floats | None, n: int) -> float:
+    """The weight of a batch in a mean over all rows.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n,) or None
+        The sample weights of its rows.
+    n : int
+        The number of its rows.
+
+    Returns
+    -------
+    float
+        The sum of the weights; `n` if there are none.
+
+    Examples
+    --------
+    >>> from fastbp.training import batch_weight
+    >>> batch_weight(None, 3)
+    3.0
+    >>> batch_weight(np.array([0.5, 2.0, 1.0]), 3)
+    3.5
+    """
     # A cumulative sum adds in the order of the rows; NumPy's sum does not.
     return float(n) if weights is None else float(np.cumsum(weights, dtype=np.float64)[-1])

@@ -251,9 +251,9 @@ def test_validation_data_is_named_by_its_arguments(arguments, options, message):
 @quiet
 def test_weights_of_the_rows_set_aside_are_named():
     weights = (np.arange(150) == 3).astype(float)
-    with pytest.raises(ValueError, match=r"^sample_weight, of the rows set aside: expected some"):
+    with pytest.raises(ValueError, match=r"^sample_weight, of the rows set aside: expected the"):
         fb.MLPRegressor(**SMALL, early_stopping=True).fit(*X_AND_NUMBER, weights)
-    with pytest.raises(ValueError, match=r"^class_weight: expected some numbers between"):
+    with pytest.raises(ValueError, match=r"^class_weight: expected the largest to be between"):
         fb.MLPClassifier(**SMALL, class_weight={0: 0}).partial_fit(
             IRIS[0][:5], IRIS[1][:5], classes=[0, 1, 2])
 

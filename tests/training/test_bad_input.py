@@ -74,7 +74,7 @@ FAMILIES = {
     "weights": [
         ({"sample_weight": with_value(-1, 3, None, 12)}, ValueError,
          "sample_weight: .*got -1.0 in row 3"),
-        ({"sample_weight": np.zeros(12)}, ValueError, "sample_weight: expected some numbers"),
+        ({"sample_weight": np.zeros(12)}, ValueError, "sample_weight: expected the largest"),
     ],
     "nothing": [
         ({"X": np.ones((0, 4)), "y": []}, ValueError, r"X: expected at least one row.*\(0, 4\)"),

@@ -45,11 +45,11 @@ def damaged(two, tmp_path, content, both=False):
         return job(folder, "early stopping", resume=True, optimizer=fb.Adam(0.02))
 
     if both:
-        with pytest.warns(RuntimeWarning, match="passed over"), \
-                pytest.raises(ValueError, match=r"^checkpoint: none of the 2 .* is whole"):
+        with pytest.warns(RuntimeWarning, match="was skipped"), \
+                pytest.raises(ValueError, match=r"^checkpoint: none of the 2 .* is intact"):
             go_on()
         return
-    with pytest.warns(RuntimeWarning, match=r"checkpoint-0{7}4\.fastbp is passed over: ") as caught:
+    with pytest.warns(RuntimeWarning, match=r"checkpoint-0{7}4\.fastbp was skipped: ") as caught:
         assert go_on() == whole
     assert len(caught) == 1
 
@@ -98,7 +98,7 @@ def test_files_of_other_kinds(two, tmp_path, content, both):
 def test_a_folder_in_the_place_of_a_file(folder):
     cut_off(folder, 3)
     (folder / (NAME % 9)).mkdir()
-    with pytest.warns(RuntimeWarning, match="passed over"):
+    with pytest.warns(RuntimeWarning, match="was skipped"):
         assert job(folder, resume=True, epochs=8) == job(epochs=8)
 
 
@@ -350,15 +350,15 @@ def test_files_forged_at_random(whole_one, folder):
     (("history", "mine"), 3, r"history\['mine'\]: expected a list"),
     (("callbacks",), [], "callbacks: expected a list of length 4"),
     (("callbacks", 0), None, r"callback 0 \(Plateau\): "),
-    (("callbacks", 0), {"best": 1.0}, r"callback 0 \(Plateau\): the names of its values: "),
+    (("callbacks", 0), {"best": 1.0}, r"callback 0 \(Plateau\): names of the values: "),
     (("callbacks", 0, "best"), "low", r"callback 0 \(Plateau\): best: expected a number"),
     (("callbacks", 0, "best"), 10**4000, r"callback 0 \(Plateau\): "),
     (("callbacks", 0, "count"), -1, r"callback 0 \(Plateau\): count: "),
     (("callbacks", 1, "best"), None, r"callback 1 \(EarlyStopping\): best: "),
     (("callbacks", 1, "best_epoch"), 1.5, r"callback 1 \(EarlyStopping\): best_epoch: "),
-    (("callbacks", 1, "_best_parameters"), [1.0], r"_best_parameters: expected None beside"),
+    (("callbacks", 1, "_best_parameters"), [1.0], r"_best_parameters: expected None, since there"),
     (("callbacks", 2, "count"), "x", r"callback 2 \(Checking\): count: expected int"),
-    (("arrays",), [], "the names of its arrays: "),
+    (("arrays",), [], "names of the arrays: "),
 ], ids=lambda value: str(value)[:40])
 def test_what_is_said_of_a_forged_value(whole_one, folder, place, value, message):
     file, state, arrays = whole_one

@@ -43,7 +43,7 @@ def test_a_call_that_fails_once(tmp_path, name):
         assert found == whole
         if name not in ("unlink", "listdir"):  # of an old one, which does no harm
             assert len(messages) == 1
-            assert re.search(r"checkpoint after epoch \d was not written: .*No space.*goes on",
+            assert re.search(r"checkpoint after epoch \d was not written: .*No space.*continues",
                              messages[0])
         assert not list(folder.glob("*.part"))
         assert job(folder, resume=True) == job()
