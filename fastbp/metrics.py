@@ -1,90 +1,197 @@
-"""Scores for people, gathered batch by batch beside the loss.
+"""Metrics: scores that are reported beside the loss, summed up batch by batch.
 
-A metric is made for the targets it will count, is given batches with `update`, and says
-what they come to with `result`.
+A metric is a class.  It is called with all targets that will be counted; `update` adds a batch, and
+`result` gives the score.
+
+Examples
+--------
+>>> import numpy as np
+>>> from fastbp import metrics
+>>> y = np.array([0, 1, 1])
+>>> accuracy = metrics.Accuracy(y)
+>>> accuracy.update(np.array([[2.0, 1.0], [0.0, 3.0]]), y[:2])
+>>> accuracy.update(np.array([[5.0, 4.0]]), y[2:])
+>>> round(accuracy.result(), 3)
+0.667
 """
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from . import kernels
 from .kernels import metrics as sums_of
+from .kernels.types import Array, Doubles, Floats
 
 __all__ = ["R2", "Accuracy", "BinaryAccuracy", "RateR2", "SubsetAccuracy"]
 
 
-class Accuracy:
-    """Share of rows whose largest score is at the right label.
+class Metric(Protocol):
+    """What a loss's `metric` has to be; write your own as a class like `Accuracy`.
 
     Parameters
     ----------
     targets : ndarray
-        All targets that will be counted, as the loss's `targets` returns them.
+        All targets that will be counted, as `Loss.targets` returns them.
     sample_weight : ndarray of shape (rows,), optional
+
+    Attributes
+    ----------
+    name : str
+        The key of the score in the history and in the results of `evaluate`.
+    """
+
+    name: str
+
+    def __init__(self, targets: Array, sample_weight: Floats | None = None) -> None: ...
+
+    def update(self, Z: Floats, targets: Array, sample_weight: Floats | None = None) -> None:
+        """Add a batch of outputs Z (batch, n_out) and their targets."""
+
+    def result(self) -> float:
+        """The score of all batches."""
+        ...
+
+
+class Accuracy:
+    """Share of rows whose largest score is that of the right label.
+
+    Parameters
+    ----------
+    targets : ndarray
+        All targets that will be counted, as `Loss.targets` returns them.
+    sample_weight : ndarray of shape (rows,), optional
+
+    Examples
+    --------
+    >>> from fastbp import metrics
+    >>> y = np.array([0, 1, 1, 1])
+    >>> accuracy = metrics.Accuracy(y)
+    >>> accuracy.update(np.array([[2.0, 1.0], [0.0, 3.0], [0.0, 1.0], [5.0, 4.0]]), y)
+    >>> accuracy.result()
+    0.75
     """
 
     name = "accuracy"
-    operation = "accuracy"  # what compiled steps count in its place
-    mean = None
+    operation: ClassVar[str] = "accuracy"  # what compiled steps compute instead
+    mean: Doubles | None = None
 
-    def __init__(self, targets, sample_weight=None):
+    def __init__(self, targets: Array, sample_weight: Floats | None = None) -> None:
         self.sums = np.zeros(2)  # right, all
 
-    def update(self, Z, targets, sample_weight=None):
-        """Count a batch of scores Z (batch, n_out) and their targets."""
+    def update(self, Z: Floats, targets: Array, sample_weight: Floats | None = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (batch, n_out)
+            Scores.
+        targets : ndarray of shape (batch,) or (batch, n_out)
+            Labels, or rows of probabilities, of which the largest counts.
+        sample_weight : ndarray of shape (batch,), optional
+        """
         add = sums_of.add_labels if targets.ndim == 1 else sums_of.add_label_rows
         add(Z, targets, sample_weight, self.sums)
 
-    def result(self):
-        """The score of everything counted, NaN if that is nothing."""
+    def result(self) -> float:
+        """The score of all batches; NaN if there were none."""
         right, total = self.sums
         return float(right / total) if total > 0 else float("nan")
 
 
 class BinaryAccuracy(Accuracy):
-    """Share of outputs on the right side of 0, where each is a yes or no of its own."""
+    """Share of outputs on the right side of 0, each being a yes or no of its own.
+
+    Examples
+    --------
+    >>> from fastbp import metrics
+    >>> y = np.array([[0.0, 1.0], [1.0, 1.0]])
+    >>> accuracy = metrics.BinaryAccuracy(y)
+    >>> accuracy.update(np.array([[-1.0, 2.0], [3.0, -2.0]]), y)
+    >>> accuracy.result()
+    0.75
+    """
 
     operation = "signs"
-    whole_rows = False
+    whole_rows: ClassVar[bool] = False
 
-    def update(self, Z, targets, sample_weight=None):
-        """Count a batch of scores Z (batch, n_out) and their targets, of the same shape."""
+    def update(self, Z: Floats, targets: Array, sample_weight: Floats | None = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (batch, n_out)
+            Scores.
+        targets : ndarray of shape (batch, n_out)
+            Numbers from 0 to 1; those above 0.5 mean yes.
+        sample_weight : ndarray of shape (batch,), optional
+        """
         sums_of.add_sign_rows(Z, targets, sample_weight, self.whole_rows, self.sums)
 
 
 class SubsetAccuracy(BinaryAccuracy):
-    """Share of rows all of whose outputs are on the right side of 0."""
+    """Share of rows whose outputs are all on the right side of 0.
+
+    Examples
+    --------
+    >>> from fastbp import metrics
+    >>> y = np.array([[0.0, 1.0], [1.0, 1.0]])
+    >>> accuracy = metrics.SubsetAccuracy(y)
+    >>> accuracy.update(np.array([[-1.0, 2.0], [3.0, -2.0]]), y)
+    >>> accuracy.result()
+    0.5
+    """
 
     operation = "rows of signs"
     whole_rows = True
 
 
 class R2:
-    """Coefficient of determination: 1 - Σ(z - y)² / Σ(y - ȳ)², the mean over outputs.
+    """Coefficient of determination: 1 - Σ(z - y)² / Σ(y - ȳ)², averaged over the outputs.
 
-    An output whose targets are all equal scores 1 if it is met exactly and 0 otherwise,
-    as in scikit-learn.
+    As in scikit-learn, an output whose targets are all equal scores 1 if they are predicted
+    exactly, and 0 otherwise.
 
     Parameters
     ----------
     targets : ndarray of shape (rows, n_out)
-        All targets that will be counted: their mean is taken once, here.
+        All targets that will be counted: ȳ is their mean.
     sample_weight : ndarray of shape (rows,), optional
+
+    Examples
+    --------
+    >>> from fastbp import metrics
+    >>> y = np.array([[1.0], [2.0], [3.0]])
+    >>> r2 = metrics.R2(y)
+    >>> r2.update(np.array([[1.0], [2.0], [2.0]]), y)
+    >>> r2.result()
+    0.5
     """
 
     name = "r2"
-    operation = "r2"
+    operation: ClassVar[str] = "r2"  # what compiled steps compute instead
 
-    def __init__(self, targets, sample_weight=None):
+    def __init__(self, targets: Floats, sample_weight: Floats | None = None) -> None:
         self.mean = np.empty(targets.shape[1])
         sums_of.weighted_mean(targets, sample_weight, self.mean)
         self.sums = np.zeros(2 * targets.shape[1])  # residuals, deviations, by output
 
-    def update(self, Z, targets, sample_weight=None):
-        """Count a batch of predictions Z and their targets, both (batch, n_out)."""
+    def update(self, Z: Floats, targets: Floats, sample_weight: Floats | None = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (batch, n_out)
+            Predictions.
+        targets : ndarray of shape (batch, n_out)
+        sample_weight : ndarray of shape (batch,), optional
+        """
         sums_of.add_square_rows(Z, targets, sample_weight, self.mean, self.sums)
 
-    def result(self):
-        """The score of everything counted."""
+    def result(self) -> float:
+        """The score of all batches."""
         residual, deviation = np.split(self.sums, 2)
         constant = deviation == 0
         ratio = residual / np.where(constant, 1, deviation)
@@ -92,10 +199,20 @@ class R2:
 
 
 class RateR2(R2):
-    """R² of the rates exp(Z), for a network that returns their logarithms Z."""
+    """R² of the rates exp(Z), for a network whose outputs Z are their logarithms.
+
+    Examples
+    --------
+    >>> from fastbp import metrics
+    >>> y = np.array([[1.0], [2.0], [3.0]])
+    >>> r2 = metrics.RateR2(y)
+    >>> r2.update(np.log([[1.0], [2.0], [2.0]]), y)
+    >>> round(r2.result(), 6)
+    0.5
+    """
 
     operation = "r2 of rates"
 
-    def update(self, Z, targets, sample_weight=None):
-        """Count a batch of log-rates Z and their targets, both (batch, n_out)."""
+    def update(self, Z: Floats, targets: Floats, sample_weight: Floats | None = None) -> None:
+        """As `R2.update`, where Z are logarithms of rates."""
         super().update(kernels.exp(Z), targets, sample_weight)

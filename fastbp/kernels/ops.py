@@ -396,7 +396,9 @@ def kernels_stub() -> str:
 
 def losses_stub() -> str:
     """Stub of `fastbp.kernels.losses`."""
-    lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .types import Floats\n"]
+    lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .ops import Loss\n"
+             "from .types import Array, Floats\n\n"
+             "def check_targets(loss: Loss, Y: Array) -> None: ..."]
     for loss in LOSSES.values():
         own = ("label_smoothing: float = 0.0, " if loss.takes_labels else
                "" if loss.default_delta is None else f"delta: float = {loss.default_delta}, ")

@@ -18,7 +18,7 @@ from . import activations, base, columnwise, containers, dense, embedding, norma
 from .activations import *
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .activations import Activation as Activation
-from .base import Layer
+from .base import Layer as Layer
 from .columnwise import *
 from .columnwise import Columnwise as Columnwise
 from .containers import *

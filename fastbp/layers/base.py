@@ -212,7 +212,7 @@ class Layer(Parametrized):
     def _back(self, dZ: Array, input_gradient: bool) -> Floats | None:
         if self.cache is None:
             raise RuntimeError(
-                f"{type(self).__name__}.backward: nothing to go back from; "
+                f"{type(self).__name__}.backward: expected a forward pass before it; "
                 f"call forward(X) with training=True first"
             )
         run, shape, dtype = self.cache

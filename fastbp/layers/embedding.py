@@ -86,7 +86,8 @@ class Embedding(Layer):
         most = 2 ** (np.finfo(dtype).nmant + 1)
         if self.n_categories > most:
             raise ValueError(f"n_categories: expected at most {most:,} in a network of {dtype}, "
-                             f"which cannot tell more codes apart, got {self.n_categories:,}"
+                             f"which cannot represent more codes exactly, got "
+                             f"{self.n_categories:,}"
                              + ('; use dtype="float64"' if dtype == np.float32 else ""))
 
     def initialize(self, rng: np.random.Generator) -> None:

@@ -143,8 +143,8 @@ class Parametrized(checks.Validated):
 
     def _check_unbound(self, method: str) -> None:
         if self.bound:
-            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer that is in no "
-                               f"network; the parameters of one that is are the network's")
+            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer outside any "
+                               f"network; in one, the network holds the parameters")
 
     def check_values(self) -> None:
         """Raise unless the parameters and buffers can be copied into a network's arrays.

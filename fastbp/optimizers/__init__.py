@@ -1,16 +1,26 @@
-"""Optimizers: small classes over the kernels that hold the state between steps.
+"""Optimizers: settings, and the state that is kept from step to step; kernels do the work.
 
-===========  ===================================================
+===========  ====================================================
 `builtin`    `SGD`, `Adam` and the other optimizers
 `base`       `Optimizer`, their base class
 `groups`     `Group`: parameters with settings of their own
 `rates`      learning rates, which are numbers or schedules
-===========  ===================================================
+===========  ====================================================
 
-By hand::
+Examples
+--------
+`fit` takes an optimizer; in a training loop of yours, call `step`:
 
-    optimizer = SGD(learning_rate=0.1, momentum=0.9)
-    optimizer.step(net.parameters, net.gradients)
+>>> import numpy as np, fastbp as fb
+>>> net, loss = fb.mlp([2, 8, 1], seed=0), fb.MeanSquaredError()
+>>> optimizer = fb.SGD(learning_rate=0.1, momentum=0.9)
+>>> X, y = np.eye(2, dtype="float32"), [[1], [2]]
+>>> for _ in range(200):
+...     value, dZ = loss(net.forward(X), y)
+...     dX = net.backward(dZ)
+...     optimizer.step(net.parameters, net.gradients)
+>>> value < 0.01
+True
 """
 
 from typing import TYPE_CHECKING

@@ -1,106 +1,167 @@
 """`Optimizer`, the base class: settings, and the state of one set of parameters."""
 
+from __future__ import annotations
+
 import math
 import reprlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import kernels
 from ..kernels import checks, memory, ops
+from ..kernels.types import Doubles, Floats
+from ..locks import Exclusive
 from .groups import Group
-from .rates import checked_rate, rate_at
+from .rates import Rate, checked_rate, rate_at
+
+if TYPE_CHECKING:
+    from ..network import Sequential
 
 __all__ = ["Optimizer"]
 
+# Where some parameters start, how many they are, and their group; None is the optimizer itself.
+Part: TypeAlias = tuple[int, int, Group | None]
 
-def _clip(name, value):
+
+def _clip(name: str, value: Any) -> float | None:
     return None if value is None else checks.positive(name, value)
 
 
-def _state(name, value):
+def _state(name: str, value: Any) -> dict[str, Floats]:
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict of arrays by name, got a "
                         f"{type(value).__name__}; {{}} makes the next step start afresh")
     return value
 
 
-def _steps(name, value):
+def _steps(name: str, value: Any) -> int:
     return checks.integer(name, value, 0, 2**62)
 
 
-def _groups(name, value):
+def _groups(name: str, value: Any) -> tuple[Group, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(group, Group) for group in value):
         raise TypeError(f"groups: expected a list of Group, got {value!r}")
     return tuple(value)
 
 
-class Optimizer(checks.Validated):
-    """Base class: the learning rate, clipping, and the state of one set of parameters.
+class Optimizer(checks.Validated, Exclusive):
+    """Base class of all optimizers, fastbp's own and yours.
 
-    A subclass of your own names its state arrays in `state_names` and defines `update`.  fastbp's
-    own name a row of the table of operations instead, whose attributes and state they have.
+    A subclass of yours names its state arrays in `state_names` and defines `update`.  Those of
+    fastbp instead give, in `name`, a row of the table of operations (kernels/ops.def), which says
+    what their state arrays and attributes are.
 
     Parameters
     ----------
     learning_rate : float or callable
         A number, or a schedule: a callable of the time in epochs (`fastbp.schedules`).
     weight_decay : float, default 0.0
-        Strength of the pull towards 0, on all parameters.
+        Strength of the decay of all parameters towards 0.
     clip_norm : float, optional
-        Gradients whose global norm is above this are scaled down to it.
+        Gradients with a larger norm, taken over all parameters, are scaled down to this one.
     groups : sequence of Group, optional
-        Parameters with a learning rate or a decay of their own; one that is in several is in the
-        first of them.  `fit` finds out which they are; by hand, call `assign`.
+        Parameters with a learning rate or a weight decay of their own; the first group that
+        includes a parameter counts.  `fit` works out which they are; if you call `step`, call
+        `assign` before.
 
     Attributes
     ----------
+    learning_rate, weight_decay, clip_norm
+        May be set between steps.
     state : dict of str to ndarray
-        Empty before the first step; then arrays like the parameters.
+        Empty before the first step; then arrays of the shape and dtype of the parameters.
     steps : int
-        Steps made on these parameters.
+        The number of steps made on these parameters.
+    name : str or None
+        The row of kernels/ops.def; None for optimizers of yours.
+    copies : tuple of str
+        The state arrays that start as copies of the parameters instead of zeros.
+    averaged : str or None
+        The state array, if any, with the weights to evaluate and to finish with.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting has the wrong type or is out of range, here or when it is set.
 
     References
     ----------
     Clipping: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent
     neural networks", ICML 2013.
+
+    Examples
+    --------
+    An optimizer of your own, which steps by the sign of the gradient:
+
+    >>> import fastbp as fb
+    >>> class SignSGD(fb.Optimizer):
+    ...     def update(self, parameters, gradients, learning_rate):
+    ...         parameters -= learning_rate * np.sign(gradients)
+    ...
+    >>> p = np.array([1.0, 2.0])
+    >>> SignSGD(0.25).step(p, np.array([5.0, -5.0]))
+    >>> p
+    array([0.75, 2.25])
     """
 
     validators = {
         "learning_rate": checked_rate, "weight_decay": checks.not_negative, "clip_norm": _clip,
         "state": _state, "steps": _steps, "_groups": _groups,
     }
-    name = None  # of the update in kernels/ops.def; fastbp's own have one
-    # State arrays that start as the parameters, in place of zeros; and the one, if any, that holds
-    # the weights to evaluate and to end with.
-    copies = ()
-    averaged = None
+    name: str | None = None
+    copies: ClassVar[tuple[str, ...]] = ()
+    averaged: ClassVar[str | None] = None
 
-    def __init__(self, learning_rate, weight_decay=0.0, clip_norm=None, groups=()):
+    def __init__(self, learning_rate: Rate, weight_decay: float = 0.0,
+                 clip_norm: float | None = None, groups: Sequence[Group] = ()) -> None:
         self.learning_rate = self._first_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
-        self.state = {}
+        self.state: dict[str, Floats] = {}
         self.steps = 0
-        self._parameters = None
-        self._groups, self._parts = groups, None
+        self._parameters: Floats | None = None
+        self._parts: list[Part] | None
+        self.groups = groups
 
     @property
-    def groups(self):
-        """Parameters with a learning rate or a decay of their own."""
+    def initial_learning_rate(self) -> Rate:
+        """The learning rate that the constructor was given."""
+        return self._first_rate
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """Parameters with a learning rate or a weight decay of their own."""
         return self._groups
 
     @groups.setter
-    def groups(self, groups):
+    def groups(self, groups: Sequence[Group]) -> None:
         self._groups, self._parts = groups, None
 
-    def assign(self, network):
-        """Find out which of a network's parameters are in which of the groups.
+    def assign(self, network: Sequential) -> None:
+        """Work out which of a network's parameters belong to which group.
 
         Parameters
         ----------
         network : Sequential
+
+        Raises
+        ------
+        ValueError
+            If a group includes no parameter.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> net = fb.mlp([2, 3, 1])
+        >>> optimizer = fb.SGD(0.1, groups=[fb.Group("b", learning_rate=0.2)])
+        >>> optimizer.assign(net)
+        >>> optimizer.step(net.parameters, net.gradients)
         """
-        parts, start = [], 0
+        parts: list[Part] = []
+        start = 0
         for _, layer in network.leaves:
             for name, shape in layer.parameter_shapes.items():
                 group = next((group for group in self._groups if group.includes(layer, name)),
@@ -113,40 +174,60 @@ class Optimizer(checks.Validated):
                 start += size
         for group in self._groups:
             if not any(part[2] is group for part in parts):
-                raise ValueError(f"groups: expected each to have some parameters, got {group!r}, "
-                                 f"which has none of this network's")
+                raise ValueError(f"groups: expected each to include parameters of the network, "
+                                 f"got {group!r}, which includes none")
         self._parts = parts
 
-    def group_parts(self, n):
-        """Where the parameters of each group start, how many they are, and the group or None.
+    def group_parts(self, n: int) -> list[Part]:
+        """The parts of the parameters, in order, that belong to one group each.
 
         Parameters
         ----------
         n : int
-            How many parameters there are.
+            The total number of parameters.
+
+        Returns
+        -------
+        list of tuple (int, int, Group or None)
+            Where each part starts, how many parameters it has, and its group, if any.
+
+        Raises
+        ------
+        RuntimeError
+            If there are groups, and `assign` was not called for so many parameters.
         """
         if not self._groups:
             return [(0, n, None)]
         if self._parts is None or sum(size for _, size, _ in self._parts) != n:
-            raise RuntimeError("groups: expected to know which parameters are in which; call "
-                               "optimizer.assign(network) first")
+            raise RuntimeError("groups: which parameters belong to which group is not known; "
+                               "call optimizer.assign(network) first")
         return self._parts
 
     @property
-    def state_names(self):
-        """Names of the state arrays."""
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the state arrays."""
         return () if self.name is None else ops.UPDATES[self.name].state
 
     @property
-    def operation(self):
-        """The name of the update in kernels/ops.def; None without."""
+    def operation(self) -> str | None:
+        """What compiled steps run instead of `update`: `name`."""
         return self.name
 
-    def group_attributes(self, n):
-        """The update's numbers for each group, in the orders of `group_parts` and of ops.def."""
+    def group_attributes(self, n: int) -> Doubles:
+        """The attributes of the update, as ops.def orders them, for each of `group_parts`.
+
+        Parameters
+        ----------
+        n : int
+            The total number of parameters.
+
+        Returns
+        -------
+        ndarray of shape (parts, attributes)
+        """
         return np.array([self._attributes(group) for _, _, group in self.group_parts(n)])
 
-    def _attributes(self, group):
+    def _attributes(self, group: Group | None) -> Doubles:
         if self.name is None:
             return np.empty(0)
         own = {} if group is None or group.weight_decay is None else {
@@ -155,48 +236,87 @@ class Optimizer(checks.Validated):
                          for key in ops.UPDATES[self.name].attributes], float)
 
     @property
-    def largest_decay(self):
-        """Of all groups."""
+    def largest_decay(self) -> float:
+        """The largest weight decay of any group."""
         if not self._groups:
             return self.weight_decay
         return max([self.weight_decay, *(group.weight_decay or 0.0 for group in self._groups)])
 
-    def group_rates(self, epoch, n):
-        """The learning rate of each group at a time in epochs, in the order of `group_parts`."""
+    def group_rates(self, epoch: float, n: int) -> list[float]:
+        """The learning rate of each of `group_parts`.
+
+        Parameters
+        ----------
+        epoch : float
+            The time in epochs.
+        n : int
+            The total number of parameters.
+
+        Returns
+        -------
+        list of float
+        """
         rate = self.rate(epoch)
         return [rate if group is None or group.learning_rate is None
                 else rate_at(group.learning_rate, epoch) for _, _, group in self.group_parts(n)]
 
-    def rate(self, epoch):
-        """The learning rate at a time in epochs.
-
-        Raises
-        ------
-        ValueError
-            If a schedule gives a negative number, NaN or infinity.
-        """
-        return rate_at(self.learning_rate, epoch)
-
-    def step(self, parameters, gradients, epoch=0.0):
-        """Change `parameters` in place; the state starts afresh when they are others.
+    def rate(self, epoch: float) -> float:
+        """The learning rate at a time.
 
         Parameters
         ----------
-        parameters, gradients : ndarray of shape (n,), float32 or float64
-            `gradients` are scaled in place where they are clipped, unless they are read-only
-            or had to be converted.
+        epoch : float
+            The time in epochs.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a schedule does not return a finite number of at least 0.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> fb.SGD(lambda epoch: 0.1 / (1 + epoch)).rate(1.0)
+        0.05
+        """
+        return rate_at(self.learning_rate, epoch)
+
+    def step(self, parameters: Floats, gradients: ArrayLike, epoch: float = 0.0) -> None:
+        """Make one step: change `parameters` in place.
+
+        If they are not the array of the step before, the state starts afresh.
+
+        Parameters
+        ----------
+        parameters : ndarray of shape (n,), float32 or float64
+        gradients : ndarray of shape (n,), same dtype
+            Clipping scales it in place, unless it is read-only or had to be copied.
         epoch : float, default 0.0
             The time in epochs, for a schedule.
 
         Raises
         ------
         TypeError, ValueError
-            If the arrays are none or do not fit each other; nothing is changed then.
+            If an argument is not such an array; then nothing is changed.
+        RuntimeError
+            If there are groups, and `assign` was not called.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> p = np.array([1.0, 2.0])
+        >>> fb.SGD(learning_rate=0.5).step(p, np.array([1.0, 0.0]))
+        >>> p
+        array([0.5, 2. ])
         """
         self.step_at(parameters, gradients, self.group_rates(epoch, np.size(parameters)))
 
-    def step_at(self, parameters, gradients, rates):
-        """As `step`, with the learning rate of each group given."""
+    def step_at(self, parameters: Floats, gradients: ArrayLike, rates: Sequence[float]) -> None:
+        """As `step`, with the learning rate of each of `group_parts`."""
         _check_parameters(parameters)
         gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
         checks.shape("gradients", gradients, parameters.shape, "like parameters")
@@ -217,21 +337,31 @@ class Optimizer(checks.Validated):
             self._update(parameters[part], gradients[part], float(rate),
                          {key: array[part] for key, array in self.state.items()}, group)
 
-    def is_for(self, parameters):
-        """Whether there is a state, and it was made for this very array."""
+    def is_for(self, parameters: Floats) -> bool:
+        """Whether there is a complete state, made for this very array."""
         if self._parameters is not parameters or not self.state.keys() >= set(self.state_names):
             return False
         arrays = [self.state[name] for name in self.state_names]
         return all(type(array) is np.ndarray and array.dtype == parameters.dtype
                    and array.shape == parameters.shape for array in arrays)
 
-    def start(self, parameters):
-        """Make the state for `parameters`, unless it is theirs already."""
+    def start(self, parameters: Floats) -> None:
+        """Make the state for these parameters, unless there is one already.
+
+        Parameters
+        ----------
+        parameters : ndarray of shape (n,), float32 or float64
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `parameters` is not such an array, or a state array does not fit it.
+        """
         _check_parameters(parameters)
         self._start(parameters)
 
-    def _start(self, parameters):
-        """As `start`, for parameters that were checked."""
+    def _start(self, parameters: Floats) -> None:
+        """As `start`, without a check of `parameters`."""
         if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {}
             self.steps = 0
@@ -245,20 +375,38 @@ class Optimizer(checks.Validated):
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
 
-    def resume(self, parameters, state, steps):
-        """Go on with a state that was kept, on these parameters.
+    def resume(self, parameters: Floats, state: dict[str, ArrayLike], steps: int) -> None:
+        """Continue with a saved state.
 
         Parameters
         ----------
         parameters : ndarray of shape (n,), float32 or float64
         state : dict of str to ndarray
-            As `state` was; copied.
+            The saved `state`, which is copied.
         steps : int
+            The saved `steps`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, or an array does not fit the parameters.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> p, g = np.ones(3), np.ones(3)
+        >>> optimizer = fb.Adam(0.1)
+        >>> optimizer.step(p, g)
+        >>> other = fb.Adam(0.1)
+        >>> other.resume(p, optimizer.state, optimizer.steps)
+        >>> other.step(p, g)
+        >>> other.steps
+        2
         """
         _check_parameters(parameters)
         copies = {}
-        for name, array in _state("state", state).items():
-            array = checks.floats(f"state[{name!r}]", array, 1, parameters.dtype)
+        for name, saved in _state("state", state).items():
+            array = checks.floats(f"state[{name!r}]", saved, 1, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
             copies[name] = memory.aligned(array.shape, array.dtype)
             copies[name][...] = array
@@ -267,18 +415,25 @@ class Optimizer(checks.Validated):
         self._parameters = parameters
         self._start(parameters)
 
-    def update(self, parameters, gradients, learning_rate):
-        """Make one step in place."""
+    def update(self, parameters: Floats, gradients: Floats, learning_rate: float) -> None:
+        """Change `parameters` in place; a subclass of yours defines it.
+
+        Parameters
+        ----------
+        parameters, gradients : ndarray of shape (n,), float32 or float64
+        learning_rate : float
+        """
         if self.name is None:
             raise NotImplementedError(
                 f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
             )
         self._update(parameters, gradients, learning_rate, self.state, None)
 
-    def _update(self, parameters, gradients, learning_rate, state, group):
+    def _update(self, parameters: Floats, gradients: Floats, learning_rate: float,
+                state: dict[str, Floats], group: Group | None) -> None:
         if self.name is None:
-            raise NotImplementedError(f"{type(self).__name__}: an optimizer of your own has no "
-                                      f"groups")
+            raise NotImplementedError(f"{type(self).__name__}: groups need one of fastbp's own "
+                                      f"optimizers")
         op = ops.UPDATES[self.name]
         kernels.optimizers.update_step(
             op.name, parameters, gradients, {key: state[key] for key in op.state},
@@ -286,13 +441,17 @@ class Optimizer(checks.Validated):
             attributes=dict(zip(op.attributes, self._attributes(group), strict=True)),
         )
 
-    def __getstate__(self):
-        """A copy keeps the settings; it is for other parameters, so not the state."""
-        kept = {name: value for name, value in vars(self).items() if name != "_claim"}
+    def trained(self) -> Floats:
+        """The weights at which gradients are taken, if `averaged` names others to evaluate."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method trained()")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the settings, but not the state, since it is for other parameters."""
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(
             f"{name}={value!r}"
             for name, value in vars(self).items()
@@ -303,7 +462,7 @@ class Optimizer(checks.Validated):
         return f"{type(self).__name__}({arguments})"
 
 
-def _check_parameters(parameters):
+def _check_parameters(parameters: Any) -> None:
     checks.writable("parameters", parameters)
     checks.shape("parameters", parameters, (None,), "(one dimension)",
                  "; pass a flat view, parameters.reshape(-1)")

@@ -1,16 +1,27 @@
 """Parameters with a learning rate or a weight decay of their own."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 from ..kernels import checks
-from .rates import checked_rate
+from .rates import Rate, checked_rate
+
+if TYPE_CHECKING:
+    from ..layers import Layer
 
 __all__ = ["Group"]
 
+# Which parameters are in a group: a name, a class of layers, or a function of layer and name.
+Selection: TypeAlias = "str | type[Layer] | Callable[[Layer, str], bool]"
 
-def _own_rate(name, value):
+
+def _own_rate(name: str, value: Any) -> Rate | None:
     return None if value is None else checked_rate(name, value)
 
 
-def _own_decay(name, value):
+def _own_decay(name: str, value: Any) -> float | None:
     return None if value is None else checks.not_negative(name, value)
 
 
@@ -20,24 +31,32 @@ class Group(checks.Validated):
     Parameters
     ----------
     parameters : str, type or callable
-        Which: those of this name, such as ``"b"``, in all layers; those of layers of this class,
-        such as `Embedding`; or those for which ``parameters(layer, name)`` is true.
+        Which parameters: the name that they have in all layers, such as ``"b"``; a class whose
+        layers they belong to, such as `Embedding`; or a function, ``parameters(layer, name)``,
+        that is true for them.
     learning_rate : float or callable, optional
-        A number or a schedule, in place of the optimizer's.
+        A number or a schedule that replaces the optimizer's.
     weight_decay : float, optional
-        In place of the optimizer's.
+        Replaces the optimizer's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `parameters` is none of these, or a number is out of range.
 
     Examples
     --------
-    No decay for biases, and a higher rate for embeddings::
+    No weight decay for biases, and a higher learning rate for embeddings:
 
-        AdamW(1e-3, groups=[Group("b", weight_decay=0),
-                            Group(Embedding, learning_rate=1e-2)])
+    >>> import fastbp as fb
+    >>> optimizer = fb.AdamW(1e-3, groups=[fb.Group("b", weight_decay=0),
+    ...                                    fb.Group(fb.Embedding, learning_rate=1e-2)])
     """
 
     validators = {"learning_rate": _own_rate, "weight_decay": _own_decay}
 
-    def __init__(self, parameters, learning_rate=None, weight_decay=None):
+    def __init__(self, parameters: Selection, learning_rate: Rate | None = None,
+                 weight_decay: float | None = None) -> None:
         if not (isinstance(parameters, str) or callable(parameters)):
             raise TypeError(f"parameters: expected a name, a class of layers or a function, got "
                             f"{parameters!r}")
@@ -45,14 +64,31 @@ class Group(checks.Validated):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
 
-    def includes(self, layer, name):
-        """Whether a parameter of a layer is in it."""
+    def includes(self, layer: Layer, name: str) -> bool:
+        """Whether the group includes a parameter.
+
+        Parameters
+        ----------
+        layer : Layer
+        name : str
+            The parameter's name in the layer.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> fb.Group("b").includes(fb.Dense(2, 3), "W")
+        False
+        """
         if isinstance(self.parameters, str):
             return name == self.parameters
         if isinstance(self.parameters, type):
             return isinstance(layer, self.parameters)
         return bool(self.parameters(layer, name))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         own = {name: value for name, value in vars(self).items() if value is not None}
         return f"Group({', '.join(f'{name}={value!r}' for name, value in own.items())})"
