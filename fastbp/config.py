@@ -10,7 +10,7 @@ from .version import __version__
 __all__ = ["show_config"]
 
 
-def show_config():
+def show_config() -> None:
     """Print the version, instruction set, threads, OpenMP and compiler.
 
     Examples

@@ -262,19 +262,19 @@ def test_weights_of_the_rows_set_aside_are_named():
 def test_what_does_not_fit_the_fit_before_is_named():
     X, y = X_AND_NUMBER
     model = fb.MLPRegressor(**SMALL).fit(X, y)
-    with pytest.raises(ValueError, match=r"^y: expected the layers of the fit before"):
+    with pytest.raises(ValueError, match=r"^y: expected the layers of the previous fit"):
         model.partial_fit(X, np.c_[y, y])
     with pytest.raises(ValueError, match=r"^hidden_layer_sizes, activation: expected the layers"):
         model.set_params(hidden_layer_sizes=3).partial_fit(X, y)
 
 
 @each(("options", "message"), [
-    ({"activation": ("tanh", "relu")}, "activation: expected a name or 1 names.* got 2"),
-    ({"activation": ()}, "activation: expected a name or 1 names.* got 0"),
-    ({"activation": ("softmax",)}, "activation: expected each one of .*'softmax'"),
-    ({"activation": (None,)}, "activation: expected each one of .*None"),
-    ({"activation": (["relu"],)}, "activation: expected each one of .*relu"),
-    ({"dropout": 0.1, "hidden_layer_sizes": ()}, "dropout: expected 0 where there is no hidden"),
+    ({"activation": ("tanh", "relu")}, "activation: expected a name, or one.* \\(1\\), got 2"),
+    ({"activation": ()}, "activation: expected a name, or one.* \\(1\\), got 0"),
+    ({"activation": ("softmax",)}, "activation: expected names among .*'softmax'"),
+    ({"activation": (None,)}, "activation: expected names among .*None"),
+    ({"activation": (["relu"],)}, "activation: expected names among .*relu"),
+    ({"dropout": 0.1, "hidden_layer_sizes": ()}, "dropout: expected 0 without hidden"),
     ({"solver": "lbfgs", "dropout": 0.1}, "dropout: expected its default with solver='lbfgs'"),
     ({"solver": "lbfgs", "clip_norm": 1.0}, "clip_norm: expected its default"),
     ({"solver": "lbfgs", "callbacks": [print]}, "callbacks: expected its default"),
@@ -329,11 +329,3 @@ def test_divergence():
     assert type(model.validation_scores_[-1]) is float
     assert np.isfinite(parameters(model)).all()
     assert np.isfinite(model.predict(X)).all()
-
-
-def test_validation_data_is_named_where_it_is_wrong():
-    X, y = sklearn.datasets.load_iris(return_X_y=True)
-    for arguments in ({"X_val": X * np.nan, "y_val": y}, {"X_val": X, "y_val": y[:5]},
-                      {"X_val": X, "y_val": y + 1}):
-        with pytest.raises(ValueError, match=r"^X_val, y_val: "):
-            fb.MLPClassifier((7,)).fit(X, y, **arguments)

@@ -1,0 +1,39 @@
+"""MLPClassifier and MLPRegressor: drop-in replacements for scikit-learn's, trained by fastbp.
+
+The same parameters and `random_state` give the same model as scikit-learn's classes of these
+names.
+
+================== ==============================================================
+`classifier`       MLPClassifier
+`regressor`        MLPRegressor
+`base`             what the two have in common: fitting, from top to bottom
+`records`          the attributes that a fit leaves behind, and its printed lines
+`weights`          weights as scikit-learn draws them, and the network they make
+`parameters`       what the parameters may be
+`arguments`        the arguments of fit, and their names in messages
+`sklearn_private`  what is used of scikit-learn without being documented there
+================== ==============================================================
+
+Examples
+--------
+>>> from sklearn.datasets import load_iris
+>>> from sklearn.pipeline import make_pipeline
+>>> from sklearn.preprocessing import StandardScaler
+>>> model = make_pipeline(StandardScaler(), MLPClassifier((16,), solver="lbfgs", random_state=0))
+>>> X, y = load_iris(return_X_y=True)
+>>> model.fit(X, y).score(X, y) > 0.97
+True
+"""
+
+try:
+    from .classifier import MLPClassifier
+    from .regressor import MLPRegressor
+except ImportError as error:
+    if (error.name or "").partition(".")[0] != "sklearn":
+        raise
+    raise ImportError(
+        "MLPClassifier and MLPRegressor need scikit-learn 1.7 or newer: "
+        'pip install "fastbp[sklearn]"'
+    ) from error
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

@@ -1,0 +1,218 @@
+"""What `Sequential.fit` is given so that a training runs and is recorded as in scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..callbacks import Callback, Plateau
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..kernels.types import Array
+    from ..training import Training
+    from .base import BaseMLP
+
+__all__ = ["InverseScaling", "Record", "Shuffle", "later"]
+
+
+class Record(Callback):
+    """The record of one `fit`: sets scikit-learn's attributes of the estimator, prints its lines.
+
+    The attributes are `n_iter_`, `t_`, `loss_`, `best_loss_`, `loss_curve_`, `validation_scores_`,
+    `validation_loss_curve_`, `best_validation_score_` and `history_`.  Nothing else sets them,
+    but for the two counts, which a fit sets to 0.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    score_of : callable
+        What scikit-learn calls the score, from the value of the loss's metric.
+
+    Attributes
+    ----------
+    begun : bool
+        Whether the training has begun: until then, an error means that the fit was refused.
+    plateau : Plateau
+        What decides when to stop; to be set before a stochastic solver begins.
+    iterations : int
+        Iterations of lbfgs so far.
+    """
+
+    plateau: Plateau
+
+    def __init__(self, estimator: BaseMLP, score_of: Callable[[float], float]) -> None:
+        self.estimator = estimator
+        self.score_of = score_of
+        self.begun = False
+        self.iterations = 0
+
+    def clear(self) -> None:
+        """Empty the curves, before the first epoch of a stochastic solver."""
+        estimator = self.estimator
+        estimator.loss_curve_ = []
+        estimator.best_loss_ = None if estimator.early_stopping else np.inf
+        estimator.validation_scores_ = estimator.validation_loss_curve_ = None
+        estimator.best_validation_score_ = None
+
+    def validation_curves(self) -> tuple[list[float], list[float]]:
+        """The curves of the validation data, scores and losses, empty in the beginning."""
+        estimator = self.estimator
+        if estimator.validation_scores_ is None or estimator.validation_loss_curve_ is None:
+            estimator.validation_scores_, estimator.validation_loss_curve_ = [], []
+            estimator.best_validation_score_ = -np.inf
+        return estimator.validation_scores_, estimator.validation_loss_curve_
+
+    def on_train_begin(self, training: Training) -> None:
+        self.plateau.on_train_begin(training)
+        self.estimator.history_ = training.history
+
+    def on_epoch_begin(self, training: Training) -> None:
+        self.begun = True  # no other callback has refused in its on_train_begin
+
+    def on_epoch_end(self, training: Training) -> None:
+        estimator, history = self.estimator, training.history
+        # scikit-learn averages over minibatches by their rows, whatever the rows' weights.
+        losses, rows = training.sums.step_stats[:, :2].sum(axis=1), training.sums.rows
+        loss = float(losses @ rows / rows.sum())
+        history["loss"][-1] = loss
+        estimator.n_iter_ += 1
+        estimator.t_ += training.sums.n_rows
+        estimator.loss_ = loss
+        estimator.loss_curve_.append(loss)
+        self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        if "val_loss" in history:
+            scores = history["val_" + training.loss.metric.name]
+            score = scores[-1] = self.score_of(scores[-1])
+            self._validated(score, history["val_loss"][-1])
+            best = estimator.best_validation_score_
+            estimator.best_validation_score_ = score if best is None else max(score, best)
+            self.say(f"Validation score: {score:f}")
+        self._watch(training)
+
+    def _validated(self, score: float, loss: float) -> None:
+        scores, losses = self.validation_curves()
+        scores.append(score)
+        losses.append(loss)
+
+    def _watch(self, training: Training) -> None:
+        """Let the plateau count the epoch, and say what it does."""
+        plateau, rate = self.plateau, training.optimizer.learning_rate
+        plateau.on_epoch_end(training)
+        if not self.estimator.early_stopping:
+            self.estimator.best_loss_ = plateau.best
+        if training.stopping:
+            self.say(f"{training.history.stopped}. Stopping.")
+        elif plateau.factor is not None and training.optimizer.learning_rate != rate:
+            self.say(f"{plateau.monitor} did not improve more than tol={plateau.tol:f} for "
+                     f"{plateau.patience} consecutive epochs. Setting learning rate to "
+                     f"{training.optimizer.learning_rate:f}")
+
+    def diverged(self) -> None:
+        """Record an epoch without validation, since its weights were not finite."""
+        self._validated(np.nan, np.nan)
+
+    def on_iteration(self, intermediate_result: Any) -> None:
+        """Print the line of an iteration of lbfgs.
+
+        Parameters
+        ----------
+        intermediate_result : scipy.optimize.OptimizeResult
+            SciPy goes by the name of this parameter.
+        """
+        self.iterations += 1
+        self.say(f"Iteration {self.iterations}, loss = {intermediate_result.fun:.8f}")
+
+    def minimized(self, result: Any) -> None:
+        """Record what lbfgs has come to.
+
+        Parameters
+        ----------
+        result : scipy.optimize.OptimizeResult
+        """
+        self.begun = True
+        estimator = self.estimator
+        estimator.__dict__.pop("history_", None)  # from another solver
+        estimator.n_iter_ = min(result.nit, estimator.max_iter)
+        estimator.loss_ = result.fun
+
+    def say(self, line: str) -> None:
+        """Print a line if the estimator is verbose."""
+        if self.estimator.verbose:
+            print(line, flush=True)
+
+
+class InverseScaling(Callback):
+    """scikit-learn's ``learning_rate="invscaling"``: divide by a power of the rows seen so far.
+
+    The learning rate is ``first / (t_ + 1) ** power``, set after each epoch.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Whose `t_` is the number of rows seen, as `Record` counts them.
+    first : float
+        The learning rate of the first epoch.
+    power : float
+    """
+
+    def __init__(self, estimator: BaseMLP, first: float, power: float) -> None:
+        self.estimator = estimator
+        self.first = first
+        self.power = power
+
+    def on_epoch_end(self, training: Training) -> None:
+        with np.errstate(over="ignore"):  # Python's power would raise OverflowError
+            divisor = np.float64(self.estimator.t_ + 1) ** self.power
+        training.optimizer.learning_rate = self.first / divisor
+
+
+class Shuffle:
+    """The order of the rows in each epoch, as scikit-learn draws it.
+
+    Parameters
+    ----------
+    n_rows : int
+    random_state : RandomState
+
+    Examples
+    --------
+    >>> shuffle = Shuffle(4, np.random.RandomState(0))
+    >>> shuffle(4)
+    array([2, 3, 1, 0])
+    """
+
+    def __init__(self, n_rows: int, random_state: np.random.RandomState) -> None:
+        self.order = np.arange(n_rows)
+        self.random_state = random_state
+
+    def __call__(self, n_rows: int) -> Array:
+        places = np.arange(n_rows)
+        self.random_state.shuffle(places)
+        self.order = self.order[places]
+        return self.order
+
+
+def later(schedule: Callable[[float], float], epochs: int, epoch: float) -> float:
+    """The learning rate of a schedule in a fit that continues one of a number of epochs.
+
+    Parameters
+    ----------
+    schedule : callable
+    epochs : int
+        Epochs that there were before this fit.
+    epoch : float
+        Epochs since this fit began.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> later(lambda epoch: 1 / (1 + epoch), 3, 1)
+    0.2
+    """
+    return schedule(epochs + epoch)
