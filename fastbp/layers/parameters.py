@@ -39,6 +39,17 @@ class Parametrized(checks.Validated):
     ----------
     reserved_names : frozenset of str
         Names that no parameter, gradient or buffer may have.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> layer = fb.Dense(2, 3)
+    >>> layer.array_shapes, layer.n_parameters, layer.bound
+    ({'W': (2, 3), 'b': (3,)}, 9, False)
+    >>> net = fb.Sequential([layer])
+    >>> layer.b = [1, 2, 3]
+    >>> net.parameters[-3:]
+    array([1., 2., 3.], dtype=float32)
     """
 
     reserved_names: ClassVar[frozenset[str]] = frozenset()
