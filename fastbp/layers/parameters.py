@@ -154,7 +154,7 @@ class Parametrized(checks.Validated):
 
     def _check_unbound(self, method: str) -> None:
         if self.bound:
-            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer outside any "
+            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer that is in no "
                                f"network; in one, the network holds the parameters")
 
     def check_values(self) -> None:
