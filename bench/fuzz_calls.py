@@ -210,13 +210,13 @@ EXECUTOR = program.Programs.executor
 
 @contextlib.contextmanager
 def by_interpreter():
-    steps = training.new_steps
-    training.new_steps, program.Programs.executor = program.reference.new_steps, interpreted
+    steps = training.run.new_steps
+    training.run.new_steps, program.Programs.executor = program.reference.new_steps, interpreted
     program.Programs.predictors = property(lambda programs: {}, lambda programs, value: None)
     try:
         yield
     finally:
-        training.new_steps, program.Programs.executor = steps, EXECUTOR
+        training.run.new_steps, program.Programs.executor = steps, EXECUTOR
         del program.Programs.predictors
 
 

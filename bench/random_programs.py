@@ -293,8 +293,8 @@ class Case:
     def train(self, n_threads, by_interpreter=False):
         """Everything that a training leaves behind, by name."""
         net, optimizer = self.network(), self.optimizer()
-        given, training.new_steps = training.new_steps, (
-            reference.new_steps if by_interpreter else training.new_steps)
+        given, training.run.new_steps = training.run.new_steps, (
+            reference.new_steps if by_interpreter else training.run.new_steps)
         try:
             history = net.fit(self.X, self.y, loss=self.loss, optimizer=optimizer, seed=1,
                               n_threads=n_threads, **self.options)
@@ -302,7 +302,7 @@ class Case:
         except FloatingPointError as error:  # a random network may diverge; both must, alike
             history, self.ended = net.history, str(error)
         finally:
-            training.new_steps = given
+            training.run.new_steps = given
         Z = (net.forward(self.X, training=False) if by_interpreter
              else net.predict(self.X, n_threads=n_threads))
         return {

@@ -84,12 +84,12 @@ def fingerprint(name, dtype, compiled=True, chunk=None):
         Rows to predict at a time; without it all at once.
     """
     network, X, settings = NETWORKS[name](dtype)
-    steps = training.new_steps
-    training.new_steps = steps if compiled else reference.new_steps
+    steps = training.run.new_steps
+    training.run.new_steps = steps if compiled else reference.new_steps
     try:
         history = network.fit(X, **settings)
     finally:
-        training.new_steps = steps
+        training.run.new_steps = steps
     optimizer = settings["optimizer"]
     chunks = range(0, len(X), chunk or len(X))
     outputs = [network.predict(X[i : i + (chunk or len(X))]) for i in chunks]

@@ -40,13 +40,14 @@ from . import (
     plot,
     schedules,
 )
+from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
 from .losses import *
-from .network import Sequential, load, mlp
+from .network import Sequential
 from .optimizers import *
 from .training import History
 from .version import __version__

@@ -1,16 +1,12 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
 import copy
-import math
-from collections.abc import Sequence
-
-import numpy as np
 
 from . import io, layers, losses, optimizers, program, training
-from .kernels import checks, memory, threads
-from .layers import chain, checked_layers
+from .kernels import checks, threads
+from .stack import Stack
 
-__all__ = ["Sequential", "load", "mlp"]
+__all__ = ["Sequential"]
 
 # Rows that go through the network at once in predict and evaluate, and numbers of X at most.
 # The outputs do not depend on it; 1024 rows keep the workspace small and the products long.
@@ -18,7 +14,7 @@ CHUNK_ROWS = 1024
 CHUNK_SIZE = 1 << 24
 
 
-class Sequential(layers.LayerSequence):
+class Sequential(Stack):
     """A network: each layer takes what the one before it returns.
 
     Parameters
@@ -65,197 +61,7 @@ class Sequential(layers.LayerSequence):
     (2, 3)
     """
 
-    _layers = _leaves = ()
-    _assigned = 0  # how often other layers took the place of the first ones
     _interpreter = None  # of the last forward, with what backward needs
-
-    def __init__(self, layers, dtype="float32", seed=None):
-        sequence = checked_layers(layers)
-        self._dtype = _checked_dtype(dtype)
-        if seed is not None:
-            seed = checks.integer("seed", seed, 0)
-        self.history = None
-        # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
-        # 2 weights of layers that were assigned later.
-        self._entropy = np.random.SeedSequence(seed).entropy
-        self._reseeded = 0
-        self._place(sequence, (0,))
-
-    @property
-    def layers(self):
-        """The layers, a tuple.
-
-        Assign another sequence to replace some, a network's head for instance::
-
-            net.layers = [*net.layers[:-1], fb.Dense(128, 5)]
-
-        Layers that stay keep their weights, and new ones draw theirs; those that go may be put
-        into another network.  `parameters` and `gradients` are new arrays then, so an optimizer
-        that was used before starts afresh.
-        """
-        return self._layers
-
-    @layers.setter
-    def layers(self, layers):
-        used = training.exclusive_use("network", self)
-        try:
-            self._place(checked_layers(layers, self._own()), (2, self._assigned))
-            self._assigned += 1
-        finally:
-            used.release()
-
-    @property
-    def dtype(self):
-        """The dtype of the parameters."""
-        return self._dtype
-
-    @dtype.setter
-    def dtype(self, value):
-        self._check_fixed("dtype", value)
-
-    @property
-    def n_in(self):
-        """Columns of the input; None where no layer fixes them."""
-        return self._n_in
-
-    @n_in.setter
-    def n_in(self, value):
-        self._check_fixed("n_in", value)
-
-    @property
-    def n_out(self):
-        """Columns of the output; None where no layer fixes them."""
-        return self._n_out
-
-    @n_out.setter
-    def n_out(self, value):
-        self._check_fixed("n_out", value)
-
-    def _check_fixed(self, name, value):
-        """Raise unless it is set to what it is, as some subclass may do."""
-        if value != getattr(self, name):
-            raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
-                                 f"layers and the dtype; assign other layers, or use astype")
-
-    def _own(self):
-        """All layers, with those that others consist of."""
-        own = list(self._layers)
-        for layer in own:  # which grows
-            own += [child for _, child in layer.children]
-        return own
-
-    def _place(self, sequence, stream):
-        """Put these layers into the network, whole or not at all.
-
-        Weights that are not there yet are drawn, for each place from a stream of its own.
-        """
-        n_in, n_out = chain(sequence)
-        leaves = tuple(layers.leaves(sequence))
-        fresh = [layer for _, layer in leaves if not (layer.bound or layer.initialized)]
-        for _, layer in leaves:
-            if isinstance(layer, layers.Embedding):
-                layer.check_dtype(self.dtype)
-        self._check_size(leaves, fresh)
-        new = {id(layer) for layer in fresh}
-        try:
-            for i, (where, layer) in enumerate(leaves):
-                if id(layer) in new:
-                    layer.allocate(self.dtype)
-                    layer.initialize(np.random.default_rng(self._stream(*stream, i)))
-                try:
-                    layer.check_values()
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"layers: layer {where} ({layer!r}): {error}") from None
-            arrays = self._new_arrays(leaves)
-        except BaseException:
-            for layer in fresh:
-                layer.clear()
-            raise
-        stays = {id(layer) for _, layer in leaves}
-        for _, layer in self._leaves:
-            if id(layer) not in stays:
-                layer.unbind()
-        self._n_in, self._n_out = n_in, n_out
-        self._bind(sequence, leaves, *arrays)
-
-    def _check_size(self, leaves, fresh):
-        """Raise MemoryError where the parameters and gradients are more than there is memory."""
-        n = sum(layer.n_parameters for _, layer in leaves)
-        n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
-        memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
-                     2 * n * self.dtype.itemsize + 8 * n_fresh)
-
-    def _stream(self, *spawn_key):
-        return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
-
-    def _new_arrays(self, leaves):
-        """Flat arrays for the parameters of these layers, with their values, for the gradients and
-        for the buffers; and the layers' views into them."""
-        n = sum(layer.n_parameters for _, layer in leaves)
-        n_buffers = sum(layer.n_buffers for _, layer in leaves)
-        parameters, gradients, buffers = (memory.aligned(size, self.dtype)
-                                          for size in (n, n, n_buffers))
-        views, start, first = [], 0, 0
-        with np.errstate(over="ignore"):  # of float64 weights that are beyond float32
-            for _, layer in leaves:
-                stop, last = start + layer.n_parameters, first + layer.n_buffers
-                views.append(layer.views_into(parameters[start:stop], gradients[start:stop],
-                                              buffers[first:last]))
-                start, first = stop, last
-        return parameters, gradients, buffers, views
-
-    def _bind(self, sequence, leaves, parameters, gradients, buffers, views):
-        """Make these the layers and the flat arrays."""
-        places = {}
-        for kind in ("parameter_shapes", "buffer_shapes"):
-            start = 0
-            for _, layer in leaves:
-                for name, shape in getattr(layer, kind).items():
-                    places[id(layer), name] = start
-                    start += math.prod(shape)
-        programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
-        for (_, layer), its_views in zip(leaves, views, strict=True):
-            layer.bind(its_views, programs)
-        self._parameters, self._gradients, self._buffers = parameters, gradients, buffers
-        self._layers, self._leaves, self.programs = sequence, leaves, programs
-        self._interpreter = None
-
-    @property
-    def parameters(self):
-        """All parameters, flat."""
-        return self._parameters.view()  # whose shape or dtype may be set without harm
-
-    @property
-    def gradients(self):
-        """All gradients, flat, in the order of the parameters."""
-        return self._gradients.view()
-
-    @property
-    def buffers(self):
-        """All buffers, flat: what is kept and saved but not trained, such as running means."""
-        return self._buffers.view()
-
-    @property
-    def leaves(self):
-        """The layers that consist of no others, in order: tuples of a place, such as ``"2.0"``,
-        and the layer."""
-        return self._leaves
-
-    def get_state(self):
-        """The parameters and, after them, the buffers: a copy that `set_state` takes."""
-        return np.concatenate([self._parameters, self._buffers])
-
-    def set_state(self, state):
-        """Set the parameters and the buffers.
-
-        Parameters
-        ----------
-        state : ndarray of shape (n_parameters + n_buffers,)
-            As `get_state` returned it.
-        """
-        n = self._parameters.size
-        checks.exactly("state", state, (n + self._buffers.size,), self.dtype)
-        self._parameters[...], self._buffers[...] = state[:n], state[n:]
 
     def forward(self, X, training=True):
         """The network's output for one batch, keeping what `backward` needs.
@@ -277,7 +83,7 @@ class Sequential(layers.LayerSequence):
             If X is not made of real numbers, its shape does not fit, or what a layer's
             `forward` returns is no array of the shape and dtype that it should be of.
         """
-        X = checks.dense(self._rows("X", X), self.dtype)
+        X = checks.dense(self.checked_rows("X", X), self.dtype)
         training = bool(training)
         program.check_codes("X", X, self.codes(X.shape[1]))
         interpreter = self.programs.interpreter(X.shape[1], training)
@@ -350,11 +156,11 @@ class Sequential(layers.LayerSequence):
             overlaps X or the network's parameters, or `activation` is none of the three.
         """
         if n_threads is None:
-            return self._predict(X, out, activation)
+            return self.outputs(X, out, activation)
         with threads.using(n_threads):
-            return self._predict(X, out, activation)
+            return self.outputs(X, out, activation)
 
-    def _predict(self, X, out=None, activation=None):
+    def outputs(self, X, out=None, activation=None):
         """What `predict` and validation have in common, whoever overrides `predict`."""
         programs = self.programs  # those of the whole call, whatever it comes upon
         try:
@@ -369,7 +175,7 @@ class Sequential(layers.LayerSequence):
                 raise
             if Z is not None:
                 return Z
-        X = self._rows("X", X)
+        X = self.checked_rows("X", X)
         Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
                           parameters=self._parameters, gradients=self._gradients,
                           buffers=self._buffers, **checks.memory("X", X))
@@ -413,16 +219,17 @@ class Sequential(layers.LayerSequence):
             As `fit`.
         """
         with threads.using(n_threads):
-            return self._evaluate(training.Dataset(self, X, y, loss, sample_weight))
+            return self.evaluate_dataset(training.Dataset(self, X, y, loss, sample_weight))
 
-    def _evaluate(self, data):
+    def evaluate_dataset(self, data):
+        """As `evaluate`, for a `fastbp.training.Dataset`."""
         data.check_unchanged()
         total = weight = 0.0
         metric = data.new_metric()
         n_rows = _chunk_rows(data.X)
         for start in range(0, len(data), n_rows):
             X, y, w = data.batch(slice(start, start + n_rows))
-            Z = self._predict(X)
+            Z = self.outputs(X)
             if metric is not None:
                 metric.update(Z, y, w)
             value, _ = losses.compute_loss(data.loss, Z, y, w)
@@ -530,21 +337,21 @@ class Sequential(layers.LayerSequence):
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        used = training.exclusive_use("network", self)
+        settings = training.Settings(
+            loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
+            sample_weight=sample_weight, l2=l2, validation_data=validation_data,
+            validation_fraction=validation_fraction, callbacks=callbacks, shuffle=shuffle,
+            gradient_norms=gradient_norms, seed=seed, verbose=verbose, checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every, resume=resume, ema=ema,
+        )
+        lock = self.exclusive_use("network")
         try:
             with threads.using(n_threads):
-                return training.fit(
-                    self, X, y, loss=loss, optimizer=optimizer, epochs=epochs,
-                    batch_size=batch_size, sample_weight=sample_weight, l2=l2,
-                    validation_data=validation_data, validation_fraction=validation_fraction,
-                    callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
-                    seed=seed, verbose=verbose, checkpoint=checkpoint,
-                    checkpoint_every=checkpoint_every, resume=resume, ema=ema,
-                )
+                return training.fit(self, X, y, settings)
         finally:
-            used.release()
+            lock.release()
 
-    def _rows(self, name, X):
+    def checked_rows(self, name, X):
         """X as a 2-D array of real numbers that fits the first layer; not copied.
 
         A sparse one comes in rows of compressed columns.
@@ -599,37 +406,8 @@ class Sequential(layers.LayerSequence):
         Sequential
         """
         other = Sequential([copy.deepcopy(layer) for layer in self.layers], dtype)
-        for name in ("_entropy", "_reseeded", "_assigned"):
-            setattr(other, name, getattr(self, name))
+        other.seeds = self.seeds
         return other
-
-    def reseed(self, seed=None):
-        """Start the layers' random numbers afresh, as each `fit` does.
-
-        Parameters
-        ----------
-        seed : int, optional
-            Without it they follow from the network's own seed and how often this was done.
-
-        Returns
-        -------
-        numpy.random.Generator
-            For shuffling.
-        """
-        streams = self._streams(seed)
-        self._reseed(streams)
-        return np.random.default_rng(streams[0])
-
-    def _streams(self, seed):
-        """The next streams, not used up yet: one for shuffling, and one for each layer."""
-        root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
-        return root.spawn(1 + len(self.leaves))
-
-    def _reseed(self, streams):
-        for (_, layer), stream in zip(self.leaves, streams[1:], strict=True):
-            layer.key = int(stream.generate_state(1, np.uint64)[0])
-            layer.step = 0
-        self._reseeded += 1
 
     def summary(self):
         """A table of the layers, their shapes and sizes.
@@ -701,126 +479,6 @@ class Sequential(layers.LayerSequence):
         inner = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f'Sequential([\n{inner}], dtype="{self.dtype}")'
 
-    def __copy__(self):
-        return copy.deepcopy(self)
-
-    def __getstate__(self):
-        """The layers carry the parameters; the flat arrays are made anew from them."""
-        state = self.__dict__.copy()
-        for name in ("_parameters", "_gradients", "_buffers", "_leaves", "programs", "_interpreter",
-                     "_claim"):
-            state.pop(name, None)
-        return state
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        leaves = tuple(layers.leaves(self._layers))
-        self._bind(self._layers, leaves, *self._new_arrays(leaves))
-
-
-def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
-    """The usual stack: dense layers with an activation after each but the last.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Columns of the input, of each hidden layer, and of the output.
-    activation : str or sequence of str, default "relu"
-        The name of an activation's function in `fastbp.kernels`, such as ``"tanh"``; or one for
-        each hidden layer.
-    dropout : float in [0, 1), default 0.0
-        After each activation.
-    dtype : {"float32", "float64"}, default "float32"
-    seed : int, optional
-        See `Sequential`.
-
-    Returns
-    -------
-    Sequential
-        Weights start as He's (uniform) before relu-like activations, as Glorot's before
-        sigmoid, tanh and the output.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is not a whole number of at least 1, there are fewer than two, or an
-        activation is unknown.
-
-    Examples
-    --------
-    >>> mlp([784, 256, 10], seed=0).parameters.size
-    203530
-    """
-    text = str | bytes | bytearray | memoryview  # sequences too, but of other things
-    if isinstance(sizes, text) or not isinstance(sizes, Sequence | np.ndarray) or (
-        isinstance(sizes, np.ndarray) and sizes.ndim == 0
-    ):
-        raise TypeError(f"sizes: expected a sequence of whole numbers, got {sizes!r}")
-    sizes = [checks.integer(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
-    if len(sizes) < 2:
-        raise ValueError(f"sizes: expected at least two, those of input and output, got {sizes}")
-    dropout = checks.number("dropout", dropout, 0, 1, high_open=True)
-    n_hidden = len(sizes) - 2
-    names = [activation] * n_hidden if isinstance(activation, str) else activation
-    if isinstance(names, text) or not isinstance(names, Sequence):
-        raise TypeError(f"activation: expected a name or a sequence of names, got {activation!r}")
-    for name in [activation] if isinstance(activation, str) else names:
-        if not (isinstance(name, str) and name in layers.ACTIVATIONS):
-            raise ValueError(f"activation: expected one of {', '.join(layers.ACTIVATIONS)}, "
-                             f"got {name!r}")
-    if len(names) != n_hidden:
-        raise ValueError(f"activation: expected a name or {n_hidden} names, one for each hidden "
-                         f"layer, got {len(names)}")
-    stack = []
-    for n_in, n_out, name in zip(sizes, sizes[1:-1], names, strict=False):
-        init = "glorot_uniform" if name in ("sigmoid", "tanh") else "he_uniform"
-        stack += [layers.Dense(n_in, n_out, init), layers.ACTIVATIONS[name]()]
-        if dropout:
-            stack.append(layers.Dropout(dropout))
-    stack.append(layers.Dense(sizes[-2], sizes[-1], "glorot_uniform"))
-    return Sequential(stack, dtype=dtype, seed=seed)
-
-
-def load(path, layer_types=()):
-    """Read a network from a file that `Sequential.save` wrote.
-
-    Nothing in the file is executed.
-
-    Parameters
-    ----------
-    path : str or path-like
-    layer_types : iterable of type, optional
-        Your own layer classes that the network was made with.
-
-    Returns
-    -------
-    Sequential
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If `path` is none.
-    ValueError
-        If it is no fastbp model, or a damaged one; the message says what is wrong.
-    """
-    read, dtype = io.read(path, layer_types)
-    try:
-        return Sequential(read, dtype)
-    except ValueError as error:
-        raise io.damaged(path, error) from None
-
 
 def _chunk_rows(X):
     return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, X.shape[1])))
-
-
-def _checked_dtype(dtype):
-    try:
-        result = np.dtype(dtype)
-    except (TypeError, ValueError):
-        result = np.dtype(object)
-    if dtype is None or result not in checks.FLOATS:  # None would be float64 to NumPy
-        raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
-    return result

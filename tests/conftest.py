@@ -6,17 +6,24 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 # The tests are of the fastbp that is installed.  `python -m pytest` puts the checkout before it,
-# whose fastbp cannot be imported unless it was built in place; a child would do so as well.
+# whose fastbp cannot be imported unless it was built in place.  Children import the same one.
 ROOT = Path(__file__).parent.parent
 BUILT = any((ROOT / "fastbp" / "kernels" / f"dispatch{suffix}").exists()
             for suffix in EXTENSION_SUFFIXES)
-if sys.path[0] == str(ROOT) and not BUILT:
-    del sys.path[0]
+if sys.path[0] == str(ROOT):
+    if BUILT:
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    else:
+        del sys.path[0]
 os.environ["PYTHONSAFEPATH"] = "1"
 
 # Tests have teams of threads for work that is much too small, on machines that may be busy with
 # other things: whoever waits should sleep.  OpenMP reads this as it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenBLAS knows no such setting: its threads wait by turning over, which takes whole processors
+# from the other workers of a parallel run.  NumPy and SciPy only say here what is true.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

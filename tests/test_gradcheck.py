@@ -12,6 +12,8 @@ from autograd.scipy.stats import norm
 
 import fastbp as fb
 
+from .cases import each
+
 LAYERS = {
     "Dense": partial(fb.Dense, 4, 4), "Dropout": partial(fb.Dropout, 0.3), "ReLU": fb.ReLU,
     "LeakyReLU": partial(fb.LeakyReLU, 0.1), "Sigmoid": fb.Sigmoid, "Tanh": fb.Tanh,
@@ -38,8 +40,8 @@ def case(layer, loss, dtype="float64", seed=0):
     return net, X, y, LOSSES[loss]
 
 
-@pytest.mark.parametrize(("layer", "loss"), PAIRS)
-@pytest.mark.parametrize("weighted", [False, True])
+@each(("layer", "loss"), PAIRS)
+@each("weighted", [False, True])
 def test_every_layer_with_every_loss(layer, loss, weighted):
     net, X, y, loss = case(layer, loss)
     weights = [1, 0, 2, 0.5, 3, 1] if weighted else None
@@ -48,7 +50,7 @@ def test_every_layer_with_every_loss(layer, loss, weighted):
     assert check.checked == X.size + net.parameters.size
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@each("layer", LAYERS)
 def test_every_layer_alone(layer):
     net = fb.Sequential([LAYERS[layer]()], "float64", seed=0)
     rng = np.random.default_rng(1)
@@ -61,7 +63,7 @@ def gradients(net, X, y, loss):
     return np.concatenate([net.gradients, dX.ravel()])
 
 
-@pytest.mark.parametrize(("layer", "loss"), PAIRS)
+@each(("layer", "loss"), PAIRS)
 def test_float32_gradients_are_those_of_float64_rounded(layer, loss):
     net, X, y, loss = case(layer, loss, "float32")
     wide = gradients(net.astype("float64"), X, y, loss)
@@ -91,7 +93,7 @@ VALUE = {
 }
 
 
-@pytest.mark.parametrize(("layer", "loss"), [*itertools.product(FORWARD, LOSSES)])
+@each(("layer", "loss"), [*itertools.product(FORWARD, LOSSES)])
 def test_the_same_gradients_as_autograd(layer, loss):
     net, X, y, ours = case(layer, loss)
     smoothing = getattr(ours, "label_smoothing", 0)
@@ -236,7 +238,7 @@ def test_it_leaves_the_network_and_the_data_alone(rng):
     assert net.dtype == np.float32
 
 
-@pytest.mark.parametrize(
+@each(
     ("X", "y", "message"),
     [
         (np.ones((2, 4)), [0, 1], "^X: expected 3 columns"),

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 
+from .cases import each
+
 ln2, ln3 = math.log(2), math.log(3)
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -113,7 +115,7 @@ def test_the_first_layers_gradients_do_not_need_dX(rng):
 # Activations
 
 
-@pytest.mark.parametrize(
+@each(
     ("layer", "z", "a", "slope"),
     [
         (fb.ReLU(), -1.5, 0, 0),
@@ -156,7 +158,7 @@ def test_activations_follow_their_formulas(dtype, name, rng):
     np.testing.assert_allclose(dZ, dA * slope(Z.astype(float)), **tolerance(dtype))
 
 
-@pytest.mark.parametrize("make", ACTIVATIONS, ids=FORMULAS)
+@each("make", ACTIVATIONS, ids=FORMULAS)
 def test_activations_are_stable_far_out_and_let_nan_through(dtype, make):
     layer = make()
     A = layer.forward(np.array([[1e4, -1e4, np.nan]], dtype))
@@ -220,7 +222,7 @@ def test_dropout_lets_predictions_and_rate_zero_through(dtype, rng):
 # What is kept
 
 
-@pytest.mark.parametrize("make", [*ACTIVATIONS, partial(fb.Dense, 3, 3)])
+@each("make", [*ACTIVATIONS, partial(fb.Dense, 3, 3)])
 def test_prediction_keeps_nothing_and_backward_says_what_it_needs(make):
     net = fb.Sequential([make()])
     net.forward(np.ones((2, 3)), training=False)
@@ -291,7 +293,7 @@ COPIES = [copy.copy, copy.deepcopy, *map(pickled, range(pickle.HIGHEST_PROTOCOL 
 by_name = {"ids": lambda function: function.__name__}
 
 
-@pytest.mark.parametrize("duplicate", COPIES, **by_name)
+@each("duplicate", COPIES, **by_name)
 def test_a_copied_layer_has_weights_of_its_own_and_takes_them_along(duplicate):
     net = a_net()
     net.forward(np.ones((4, 2)))
@@ -369,7 +371,7 @@ def test_what_a_layer_of_ones_own_must_define():
 # Bad input
 
 
-@pytest.mark.parametrize(
+@each(
     ("make", "error", "message"),
     [
         (lambda: fb.Dense(0, 2), ValueError, "n_in: .*at least 1, got 0"),
@@ -426,8 +428,8 @@ def test_a_parameter_named_like_a_gradient():
         fb.Layer(1, 1, W=(1,), dW=(1,))
 
 
-@pytest.mark.parametrize("name", ["forward", "backward", "config", "cache", "key", "step",
-                                  "parameter_shapes", "bound", "own", "validators"])
+@each("name", ["forward", "backward", "config", "cache", "key", "step",
+               "parameter_shapes", "bound", "own", "validators"])
 def test_a_parameter_named_like_what_a_layer_has(name):
     class Own(fb.Layer):
         def own(self):
@@ -437,8 +439,8 @@ def test_a_parameter_named_like_what_a_layer_has(name):
         Own(1, 1, **{name: (1,)})
 
 
-@pytest.mark.parametrize("name", ["key", "step"])
-@pytest.mark.parametrize("value", [-1, 0.5, "a", None, 2**70])
+@each("name", ["key", "step"])
+@each("value", [-1, 0.5, "a", None, 2**70])
 def test_dropouts_counters_are_checked_when_they_are_set(name, value):
     with pytest.raises((TypeError, ValueError), match=f"^{name}: expected"):
         setattr(fb.Dropout(0.5), name, value)
@@ -470,8 +472,8 @@ def test_activations_of_ones_own_with_other_arguments():
                         loss=fb.MeanSquaredError()).error < 1e-6
 
 
-@pytest.mark.parametrize("W", [np.ones(2), np.ones((3, 2)), "W", None, 1j,
-                               np.ma.array(np.ones((2, 2)), mask=[[True, False]] * 2)])
+@each("W", [np.ones(2), np.ones((3, 2)), "W", None, 1j,
+            np.ma.array(np.ones((2, 2)), mask=[[True, False]] * 2)])
 def test_what_cannot_be_assigned_to_a_parameter(W):
     net = fb.mlp([2, 3], seed=0)
     before = net.parameters.copy()

@@ -16,6 +16,8 @@ from fastbp.losses import Scaled
 from fastbp.metrics import BinaryAccuracy, RateR2, SubsetAccuracy
 from fastbp.program import reference
 
+from .cases import each
+
 ln2, ln3 = math.log(2), math.log(3)
 
 
@@ -96,10 +98,10 @@ def targets(name, m, n, rng):
 
 close = {"float32": {"rtol": 3e-6, "atol": 1e-6}, "float64": {"rtol": 1e-13, "atol": 1e-14}}
 cases = given(m=st.integers(1, 8), n=st.integers(1, 8), seed=st.integers(0, 10**6))
-each = pytest.mark.parametrize("name", FORMULAS)
+each_loss = pytest.mark.parametrize("name", FORMULAS)
 
 
-@each
+@each_loss
 @cases
 def test_formulas(dtype, name, m, n, seed):
     make, value, gradient = FORMULAS[name]
@@ -117,7 +119,7 @@ def test_formulas(dtype, name, m, n, seed):
     np.testing.assert_allclose(dZ, gradient(Z, T) / m, **close[str(dtype)])
 
 
-@each
+@each_loss
 @cases
 def test_weighted_formulas(dtype, name, m, n, seed):
     """Row i counts wᵢ / Σ w in place of 1/m."""
@@ -136,7 +138,7 @@ def test_weighted_formulas(dtype, name, m, n, seed):
     np.testing.assert_allclose(dZ, gradient(Z, T) * w[:, None], **close[str(dtype)])
 
 
-@pytest.mark.parametrize(
+@each(
     ("loss", "Z", "y", "L", "dZ"),
     [
         # softmax of (0, ln 3) is (1/4, 3/4)
@@ -195,7 +197,7 @@ def test_gradients_agree_with_central_differences(name, rng):
         assert dZ[i] == pytest.approx(numeric, rel=1e-7, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMULAS if name != "PoissonDeviance"])
+@each("name", [name for name in FORMULAS if name != "PoissonDeviance"])
 def test_stable_far_out(dtype, name):
     loss = FORMULAS[name][0]()
     Z = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
@@ -211,7 +213,7 @@ def test_stable_far_out(dtype, name):
 # Targets
 
 
-@pytest.mark.parametrize(
+@each(
     "y", [[2, 0, 1], np.array([2, 0, 1], "u1"), np.array([2.0, 0, 1]), np.array([2, 0, 1], ">i4")]
 )
 def test_labels_of_any_kind(y):
@@ -240,7 +242,7 @@ softmax_loss, sigmoid_loss, squared = (
 counts = fb.PoissonDeviance()
 
 
-@pytest.mark.parametrize(
+@each(
     ("loss", "y", "error", "message"),
     [
         (softmax_loss, [0, 1, -1], ValueError, "whole numbers from 0 to 1.*got -1 in row 2"),
@@ -284,7 +286,7 @@ def test_targets_too_large_for_the_dtype():
 # Settings, and losses of one's own
 
 
-@pytest.mark.parametrize(
+@each(
     ("make", "message"),
     [
         (lambda: fb.Huber(0), "^delta: .*above 0, got 0"),
@@ -361,9 +363,9 @@ def test_a_loss_of_ones_own_must_be_callable():
 def both_paths(loss, X, y, dtype, **options):
     """Parameters and history of the compiled and of the layers' path, and whether they were."""
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
             history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=4, batch_size=7,
                               seed=0, callbacks=[runs.append], **options)
@@ -486,13 +488,13 @@ def test_scaled_by_a_callback(dtype, rng):
 
     def run(new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net = fb.mlp([3, 4, 2], dtype=dtype, seed=0)
             history = net.fit(X, Y, loss=Scaled(fb.MeanSquaredError(), 1, 1), epochs=3, seed=0,
                               callbacks=[change])
             return net.parameters.tobytes(), history["loss"]
 
-    assert run(training.new_steps) == run(reference.new_steps)
+    assert run(training.run.new_steps) == run(reference.new_steps)
 
 
 class HalfSquares(fb.Loss):
@@ -533,8 +535,8 @@ class Odd(fb.Loss):
         return "Odd()"
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize(("function", "message"), [
+@each("scaled", [False, True])
+@each(("function", "message"), [
     (lambda value, dZ: None, "None; expected a pair"),
     (lambda value, dZ: float(value), "0.*; expected a pair"),
     (lambda value, dZ: "ab", "'ab'; expected a pair"),
@@ -564,7 +566,7 @@ def test_what_a_loss_returns_is_checked(function, message, scaled, dtype):
     assert net.parameters.tobytes() == before.tobytes()
 
 
-@pytest.mark.parametrize("number", [float, np.float32, np.float64, np.array, lambda value: 0])
+@each("number", [float, np.float32, np.float64, np.array, lambda value: 0])
 def test_what_counts_as_a_losss_value(number, dtype):
     net = fb.mlp([4, 3], dtype=dtype, seed=0)
     history = net.fit(np.ones((6, 4)), np.zeros((6, 3)), epochs=1,
@@ -599,7 +601,7 @@ def test_targets_of_three_dimensions_are_for_a_loss_of_ones_own():
     assert len(net.fit(np.ones((6, 4)), np.zeros((6, 3, 2)), loss=Pairs(), epochs=2)["loss"]) == 2
 
 
-@pytest.mark.parametrize(("targets", "error", "message"), [
+@each(("targets", "error", "message"), [
     (lambda y: y.tolist(), TypeError, "targets returned a list"),
     (lambda y: None, TypeError, "targets returned a NoneType"),
     (lambda y: np.float32(0), TypeError, "targets returned a float32"),

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from fastbp.metrics import R2, Accuracy, BinaryAccuracy, RateR2, SubsetAccuracy
 
+from .cases import each
+
 
 def score(metric, Z, y, weights=None, batch=3):
     counted = metric(y, weights)
@@ -106,8 +108,8 @@ def test_r2(n, columns, batch, weighted, seed):
     assert score(R2, Z, Y, weights, batch) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, 0.1, 1 / 3, 1e4 + 0.1])
-@pytest.mark.parametrize("n", [1, 2, 3, 10])
+@each("value", [0.0, 0.5, 0.1, 1 / 3, 1e4 + 0.1])
+@each("n", [1, 2, 3, 10])
 def test_r2_of_a_constant_target(dtype, value, n):
     """As in scikit-learn: 1 if it is met exactly, 0 otherwise."""
     Y = np.full((n, 1), value, dtype)

@@ -16,6 +16,8 @@ from fastbp import training
 from fastbp.callbacks import Plateau
 from fastbp.program import reference
 
+from .cases import each
+
 RNG = np.random.default_rng(5)
 X = np.c_[RNG.normal(size=(60, 3)), RNG.integers(0, 4, 60), RNG.integers(0, 7, 60)]
 Y = (X[:, 0] > 0) + (X[:, 3] > 2).astype(int)
@@ -61,13 +63,13 @@ def same(net, other):
 # Constructors
 
 
-@pytest.mark.parametrize(("make", "error", "message"), [
+@each(("make", "error", "message"), [
     *[(lambda cls=cls, n=n: cls(n), error, f"^n: .*got {n}") for n, error in (
         (0, ValueError), (2.5, TypeError), (True, ValueError))
       for cls in (fb.LayerNorm, fb.RMSNorm, fb.BatchNorm, fb.PReLU)],
     *[(lambda cls=cls, value=value: cls(2, epsilon=value), error, "^epsilon: ")
       for value, error in ((0, ValueError), (-1, ValueError), (math.nan, ValueError),
-                           ("x", TypeError), (None, TypeError))
+        ("x", TypeError), (None, TypeError))
       for cls in (fb.LayerNorm, fb.RMSNorm, fb.BatchNorm)],
     (lambda: fb.BatchNorm(2, -0.1), ValueError, "^momentum: .*got -0.1"),
     (lambda: fb.BatchNorm(2, 1.1), ValueError, "^momentum: .*got 1.1"),
@@ -135,7 +137,7 @@ def test_each_layer_by_itself(make, dtype, tmp_path):
     assert other.get_state().tobytes() == net.get_state().tobytes()
 
 
-@pytest.mark.parametrize("duplicate", [
+@each("duplicate", [
     copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)),
     lambda net: fb.Sequential([net], net.dtype),
     lambda net: fb.Sequential([copy.deepcopy(layer) for layer in net.layers], net.dtype),
@@ -194,7 +196,7 @@ def test_a_prediction_does_not_depend_on_the_rows_around_it(trained):
 @pytest.mark.parametrize("momentum", [0, 0.25, 1])
 def test_the_running_statistics(momentum, by_interpreter, dtype, monkeypatch):
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     data = np.random.default_rng(0).normal(2, 3, (25, 4))
     net = fb.Sequential([fb.BatchNorm(4, momentum), fb.Dense(4, 1)], dtype)
     net.fit(data, data[:, 0], loss=fb.MeanSquaredError(), epochs=1, batch_size=12, shuffle=False)
@@ -246,7 +248,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("by_interpreter", [False, True])
 def test_what_was_cut_off_ends_with_the_same_bits(tmp_path, dtype, by_interpreter, monkeypatch):
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
 
     def job(folder, at=None, resume=True):
         def stop(run):
@@ -295,10 +297,10 @@ def call(net, name, X):
     return fit(net, X, y)
 
 
-@pytest.mark.parametrize("name", ["fit", "validation", "evaluate", "predict"])
-@pytest.mark.parametrize("row", [0, 37, 2100])
-@pytest.mark.parametrize("code", BAD)
-@pytest.mark.parametrize("kind", ["f4", "f8", "csr", "csc", "strided"])
+@each("name", ["fit", "validation", "evaluate", "predict"])
+@each("row", [0, 37, 2100])
+@each("code", BAD)
+@each("kind", ["f4", "f8", "csr", "csc", "strided"])
 def test_bad_codes_are_named(name, row, code, kind):
     data = np.resize(X, (max(60, row + 1), 5))
     data[row, 3] = code
@@ -313,8 +315,8 @@ def test_bad_codes_are_named(name, row, code, kind):
     assert net.get_state().tobytes() == before.tobytes()
 
 
-@pytest.mark.parametrize("name", ["fit", "validation", "evaluate", "predict"])
-@pytest.mark.parametrize("row", [0, 37, 2100])
+@each("name", ["fit", "validation", "evaluate", "predict"])
+@each("row", [0, 37, 2100])
 def test_missing_codes_are_named(name, row):
     data = np.resize(X, (max(60, row + 1), 5))
     data[row, 3] = np.nan
@@ -341,7 +343,7 @@ def test_bad_codes_in_other_numbers(dtype):
 def test_codes_that_a_callback_makes_bad(code, n_threads, by_interpreter, monkeypatch):
     """An error, and the steps before it stay made."""
     if by_interpreter:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     data, net, states = X.copy(), a_net(), []
 
     def change(run):

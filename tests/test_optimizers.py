@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import fastbp as fb
 from fastbp.kernels import ops
 
+from .cases import each
+
 
 def steps(optimizer, parameters, gradients, dtype="f8"):
     """The parameters after each step."""
@@ -64,7 +66,7 @@ WORKED = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "gradients", "expected"), WORKED, ids=lambda v: "")
+@each(("optimizer", "gradients", "expected"), WORKED, ids=lambda v: "")
 def test_worked_by_hand(dtype, optimizer, gradients, expected):
     got = steps(copy.deepcopy(optimizer), [1, -2], gradients, dtype)
     np.testing.assert_allclose(got, expected, rtol=10 * np.finfo(dtype).eps)
@@ -141,7 +143,7 @@ def test_lion_over_twenty_steps(rate, beta1, beta2, decay, seed):
         np.testing.assert_allclose(after, P, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("make", [fb.SGD, fb.Adam, fb.AdamW])
+@each("make", [fb.SGD, fb.Adam, fb.AdamW])
 def test_clipping_scales_the_whole_gradient_down_to_the_norm(dtype, make):
     gradients = np.array([3, 0, -4], dtype)
     make(0.1, clip_norm=0.5).step(np.zeros(3, dtype), gradients)
@@ -186,7 +188,7 @@ def test_state_goes_on_through_another_view_of_the_same_memory():
     np.testing.assert_allclose(whole, 1 - (0.1 + 0.19) * g)
 
 
-@pytest.mark.parametrize(
+@each(
     ("optimizer", "names"),
     [(fb.SGD(), []), (fb.SGD(momentum=0.9), ["velocity"]), (fb.Adam(), ["m", "v"]),
      (fb.AdamW(), ["m", "v"])],
@@ -248,7 +250,7 @@ def test_representation():
 # Bad input
 
 
-@pytest.mark.parametrize(
+@each(
     ("make", "error", "message"),
     [
         (lambda: fb.SGD(-0.1), ValueError, "learning_rate: .*at least 0.*got -0.1"),
@@ -274,8 +276,8 @@ def test_a_bad_setting_is_named(make, error, message):
 NO_BOOLEANS = ["False", "", None, 0, 1, 1.0, [], {}, np.array([True, False]), np.array(True)]
 
 
-@pytest.mark.parametrize("value", NO_BOOLEANS, ids=repr)
-@pytest.mark.parametrize(("make", "name"), [
+@each("value", NO_BOOLEANS, ids=repr)
+@each(("make", "name"), [
     (fb.SGD, "nesterov"), (fb.Adam, "epsilon_hat"), (fb.AdamW, "epsilon_hat")])
 def test_what_is_neither_true_nor_false(make, name, value):
     with pytest.raises(TypeError, match=f"^{name}: expected True or False, got "):
@@ -288,7 +290,7 @@ def test_what_is_neither_true_nor_false(make, name, value):
     assert getattr(optimizer, name) is False
 
 
-@pytest.mark.parametrize(("name", "value", "error", "message"), [
+@each(("name", "value", "error", "message"), [
     ("steps", -1, ValueError, "expected a whole number of at least 0, got -1"),
     ("steps", 2**62 + 1, ValueError, "expected a whole number of at most"),
     ("steps", True, ValueError, "expected a whole number"),
@@ -309,7 +311,7 @@ def test_a_bad_step_count_or_state_is_refused_when_it_is_set(name, value, error,
     assert optimizer.steps == 2
 
 
-@pytest.mark.parametrize(("state", "steps", "error", "message"), [
+@each(("state", "steps", "error", "message"), [
     (None, 1, TypeError, "state: expected a dict"),
     ({"m": [1, 2]}, 1, TypeError, r"state\['m'\]: expected a float32 or float64 array"),
     ({"m": np.ones(2, "f4")}, 1, TypeError, r"state\['m'\]: expected dtype float64"),
@@ -338,9 +340,9 @@ NO_GRADIENTS = [
 ]
 
 
-@pytest.mark.parametrize(("gradients", "error", "message"), NO_GRADIENTS, ids=lambda value: "")
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-@pytest.mark.parametrize("make", [fb.SGD, fb.Adam])
+@each(("gradients", "error", "message"), NO_GRADIENTS, ids=lambda value: "")
+@each("clip_norm", [None, 1.0])
+@each("make", [fb.SGD, fb.Adam])
 def test_gradients_that_do_not_fit_are_named(make, clip_norm, gradients, error, message):
     optimizer, parameters = make(0.1, clip_norm=clip_norm), np.ones(3)
     optimizer.step(parameters, np.ones(3))
@@ -353,9 +355,9 @@ def test_gradients_that_do_not_fit_are_named(make, clip_norm, gradients, error, 
     np.testing.assert_equal(optimizer.state, state)
 
 
-@pytest.mark.parametrize("make", [list, tuple, lambda g: np.repeat(g, 2)[::2],
-                                  lambda g: np.frombuffer(g.tobytes())])
-@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@each("make", [list, tuple, lambda g: np.repeat(g, 2)[::2],
+               lambda g: np.frombuffer(g.tobytes())])
+@each("clip_norm", [None, 0.5])
 def test_gradients_that_can_only_be_read(make, clip_norm):
     gradients, parameters, expected = np.array([3.0, 0, -4]), np.ones(3), np.ones(3)
     fb.SGD(0.1, clip_norm=clip_norm).step(parameters, make(gradients))
@@ -372,7 +374,7 @@ def test_parameters_of_another_number_of_dimensions(parameters):
     assert optimizer.state == {}
 
 
-@pytest.mark.parametrize(
+@each(
     ("parameters", "gradients", "error", "message"),
     [
         (np.ones(3), np.ones(2), ValueError, r"gradients: expected shape \(3,\)"),
@@ -383,7 +385,7 @@ def test_parameters_of_another_number_of_dimensions(parameters):
         ([1.0], [1.0], TypeError, "parameters: expected a numpy.ndarray"),
     ],
 )
-@pytest.mark.parametrize("make", [fb.SGD, fb.Adam, lambda: fb.SGD(momentum=0.9)])
+@each("make", [fb.SGD, fb.Adam, lambda: fb.SGD(momentum=0.9)])
 def test_a_step_on_arrays_that_do_not_fit(make, parameters, gradients, error, message):
     before = np.array(parameters)
     with pytest.raises(error, match=message):
@@ -451,7 +453,7 @@ def test_groups_by_hand():
     assert "groups=[Group(parameters='b', learning_rate=0.0)]" in repr(optimizer)
 
 
-@pytest.mark.parametrize(("make", "error"), [
+@each(("make", "error"), [
     (lambda: fb.Group(3), TypeError), (lambda: fb.Group("b", learning_rate=-1), ValueError),
     (lambda: fb.Group("b", weight_decay="x"), TypeError),
     (lambda: fb.Adam(groups=[3]), TypeError), (lambda: fb.Adam(groups=fb.Group("b")), TypeError),
@@ -526,11 +528,11 @@ def test_a_training_with_averages_or_groups_is_resumed(make, tmp_path):
         assert array.tobytes() == resumed_state[name].tobytes(), name
 
 
-@pytest.mark.parametrize("options", [
+@each("options", [
     lambda: {"optimizer": fb.ScheduleFreeAdamW(1e-3)},
     lambda: {"optimizer": fb.Adam(1e-3), "ema": 0.5},
 ])
-@pytest.mark.parametrize("when", ["between", "on_train_begin", "on_epoch_end"])
+@each("when", ["between", "on_train_begin", "on_epoch_end"])
 def test_averages_begin_anew_where_somebody_sets_the_weights(options, when):
     X, Y, options = np.ones((64, 4)), np.ones((64, 2)), options()
     net = fb.Sequential([fb.Dense(4, 2)], seed=0)

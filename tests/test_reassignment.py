@@ -406,25 +406,25 @@ def test_what_was_not_made_whole_does_not_run():
     run("""
 from fastbp.kernels import encoded, executor, gather, guards, steps
 unmade = steps.Steps.__new__(steps.Steps)
-refused(RuntimeError, "made whole", unmade.run, np.arange(4), 0, 1, np.zeros((1, 1)),
+refused(RuntimeError, "initialized", unmade.run, np.arange(4), 0, 1, np.zeros((1, 1)),
         np.zeros((1, 1)), 0.0, 0.0, 0.0, 0.0, 0, np.empty((2, 0), np.uint64),
         np.zeros((1, 3)), None, None, None)
 unmade = executor.Executor.__new__(executor.Executor)
 assert unmade(X) is None and not unmade.accepts(X)
-refused(RuntimeError, "made whole", unmade, np.zeros((3, 0), bool))
-refused(RuntimeError, "made whole", guards.Borrowed.__new__(guards.Borrowed).check)
+refused(RuntimeError, "initialized", unmade, np.zeros((3, 0), bool))
+refused(RuntimeError, "initialized", guards.Borrowed.__new__(guards.Borrowed).check)
 
 made = net.programs.predictor(None)
 program = encoded.EncodedProgram.__new__(encoded.EncodedProgram)
-refused(RuntimeError, "made whole", executor.Executor, program, *[np.zeros(0, "f4")] * 3)
-refused(RuntimeError, "made already", made.__init__, program, *[np.zeros(0, "f4")] * 3)
+refused(RuntimeError, "initialized", executor.Executor, program, *[np.zeros(0, "f4")] * 3)
+refused(RuntimeError, "already initialized", made.__init__, program, *[np.zeros(0, "f4")] * 3)
 same_as_layers(net)
 borrowed = guards.Borrowed("X", X)
-refused(RuntimeError, "made already", borrowed.__init__, "X", X[:3])
+refused(RuntimeError, "already initialized", borrowed.__init__, "X", X[:3])
 rows = gather.Rows(X, np.dtype("f4"))
-refused(RuntimeError, "made already", rows.__init__, X[:3], np.dtype("f4"))
+refused(RuntimeError, "already initialized", rows.__init__, X[:3], np.dtype("f4"))
 def change(training):
-    refused(RuntimeError, "made already", training.compiled.__init__, made, *[None] * 16)
+    refused(RuntimeError, "already initialized", training.compiled.__init__, made, *[None] * 16)
 fit(change)
 same_as_layers(net)
 """)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import datasets
+from ..builders import mlp
 from ..losses import SoftmaxCrossEntropy
-from ..network import mlp
 from ..optimizers import SGD
 from .output import save
 from .training import train

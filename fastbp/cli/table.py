@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import datasets
+from ..builders import mlp
 from ..messages import counted
-from ..network import mlp
 from ..optimizers import Adam
 from ..schedules import Cosine
 from .output import save

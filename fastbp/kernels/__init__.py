@@ -1,8 +1,32 @@
-"""The compiled kernels as functions of arrays, for people who write their own loop.
+"""The compiled kernels as functions of arrays, for people who write their own training loop.
 
-Shapes and formulas are in each function's docstring.  All take float32 or float64
-arrays, one dtype in a call; inputs may be read-only or strided (a copy is made of those
-that are not contiguous), and ``out=`` writes the result into memory of yours.
+Shapes and formulas are in each function's docstring.  All functions take float32 or float64
+arrays, one dtype per call.  Inputs may be read-only or strided (those that are not contiguous are
+copied), and ``out=`` writes the result into an existing array.
+
+=======================  ==============================================================
+``activations``          activations, other element-wise functions, dropout and softmax
+``dense``                the dense layer and its gradients; matrix products
+``losses``               losses with their gradients
+``normalization``        normalization of rows and columns
+``columns``              scales, shifts and slopes, one number per column
+``elementwise``          sums, inverse square roots and running averages
+``embeddings``           rows of a table and their gradient
+``optimizers``           updates of the parameters, penalties and norms
+``metrics``              sums that metrics are computed from
+``encoded``              a program in the form that compiled code reads
+``instructions``         the execution of a program's instructions
+``executor``             a program over a network's arrays; prediction
+``stages``               the stages of a training step
+``steps``                runs of training steps
+``gather``               rows of X, dense or sparse, copied into a minibatch
+``threads``, ``team.h``  teams of threads
+``dispatch``, ``simd``   instruction-set tiers, and the kernels themselves in C
+``guards``               checks that borrowed arrays have not been reassigned
+``checks``, ``memory``   checks of arguments; aligned arrays
+``ops``, ``ops.def``     the table of operations
+``types``                names of types that annotations share
+=======================  ==============================================================
 """
 
 from . import activations, losses

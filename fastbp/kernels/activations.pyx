@@ -1,13 +1,13 @@
 """Activations and their derivatives, element by element, and dropout.
 
-The functions of the activations follow from the table of operations, ops.def.
+The functions of the activations are made from the table of operations, ops.def.
 
 With A = f(Z), backpropagation needs dZ = dA · f'(Z).  Most derivatives are a function
 of Z; those of sigmoid and tanh are simpler in A, and take A.
 
-Every function works on arrays of any shape; `out` may be the array that is read.
-NaN in, NaN out.  exp, tanh and erf are our own polynomials, within 2 units in the last
-place, with the same bits on every machine (simd/vector_math.h).
+Every function works on arrays of any shape; `out` may be the input.  NaN gives NaN.  exp, tanh and
+erf are polynomials (simd/vector_math.h), within 2 units in the last place and with the same bits on
+every machine.
 """
 
 from fastbp.kernels.dispatch cimport (
@@ -67,7 +67,7 @@ cdef _unary_backward(int which, dA, name, Z, out, double parameter=0.0):
 
 
 def _activation(op):
-    """The function of an activation, and that of its gradient, from its row in the table."""
+    """Make the functions of an activation and of its gradient from its row in the table."""
     cdef int which = UNARY_INDEX[op.name]
     default = op.default_alpha
     if default is None:
@@ -95,7 +95,7 @@ def _activation(op):
 
 
 def _function(op):
-    """An element-wise function, from its row in the table."""
+    """Make an element-wise function from its row in the table."""
     cdef int which = UNARY_INDEX[op.name]
 
     def function(X, *, out=None):
@@ -105,7 +105,7 @@ def _function(op):
 
 
 def _add(function, name, doc):
-    """Make a function one of this module's."""
+    """Add a function to this module and to `__all__`."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     globals()[name] = function
@@ -123,15 +123,15 @@ __all__ += ["dropout", "softmax"]
 def dropout(X, rate, key, step, *, out=None):
     """Zero each element with probability `rate`, and divide the others by ``1 - rate``.
 
-    Which elements go depends on `key`, `step` and the element's index alone.  The
-    gradient passes through the same elements: ``dX = dropout(dY, rate, key, step)``.
+    Which elements become 0 depends only on `key`, `step` and the element's index.  The
+    gradient passes through the others: ``dX = dropout(dY, rate, key, step)``.
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
+    X : array_like of any shape, float32 or float64
     rate : float in [0, 1)
     key, step : int in [0, 2**64)
-        Which mask: the key names the stream, the step the mask in it.
+        Which mask: the key selects a stream of masks, the step a mask in it.
     out : ndarray like X, optional
         Where to write the result; may be `X`.
 
@@ -142,14 +142,24 @@ def dropout(X, rate, key, step, *, out=None):
     Raises
     ------
     TypeError
-        If the dtype is neither float32 nor float64, or `key` or `step` is not whole.
+        If the dtype is neither float32 nor float64, or `key` or `step` is not an integer.
     ValueError
-        If `rate`, `key` or `step` is out of range, or `out` cannot be written as it is.
+        If `rate`, `key` or `step` is out of range, or `out` cannot hold the result.
 
     References
     ----------
     N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a
     simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import kernels
+    >>> Y = kernels.dropout(np.ones(1000), 0.25, key=0, step=1)
+    >>> sorted({round(y, 4) for y in Y.tolist()})
+    [0.0, 1.3333]
+    >>> np.array_equal(Y, kernels.dropout(np.ones(1000), 0.25, key=0, step=1))
+    True
     """
     X = checks.floats("X", X)
     rate = checks.number("rate", rate, 0, 1, high_open=True)
@@ -168,7 +178,7 @@ def softmax(Z, *, out=None):
 
     Parameters
     ----------
-    Z : ndarray of shape (batch, classes), float32 or float64
+    Z : array_like of shape (batch, classes), float32 or float64
     out : ndarray like Z, optional
         Where to write the result; may be `Z`.
 
@@ -183,7 +193,13 @@ def softmax(Z, *, out=None):
     TypeError
         If the dtype is neither float32 nor float64.
     ValueError
-        If `Z` has no columns or not 2 dimensions, or `out` cannot be written as it is.
+        If `Z` has no columns or not 2 dimensions, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.softmax([[0.0, 0.0], [1000.0, 0.0]]).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
     """
     Z = checks.floats("Z", Z, 2)
     if Z.shape[1] == 0:

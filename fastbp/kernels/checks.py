@@ -1,7 +1,7 @@
-"""Argument checks of the functional API: every kernel sees only arrays it can walk.
+"""Checks of arguments and settings.
 
-A check returns the array in the form the kernels need (C-contiguous, float32 or
-float64) or raises an error that names the argument, what was expected and what came.
+A check of an array returns it in the form that kernels need (C-contiguous, float32 or float64) or
+raises an error that names the argument, what was expected and what was given.
 """
 
 import functools
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from .types import Array, Floats
 
-# What keeps a setting right: given its name and a value, returns the value to keep or raises.
+# Given the name of a setting and a value, returns the value to keep or raises an error.
 Validator: TypeAlias = Callable[[str, Any], Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -37,7 +37,7 @@ def floats(name: str, value: object, ndim: int | None = None,
     Raises
     ------
     TypeError
-        If the dtype is none of float32 and float64, or not `dtype`.
+        If the dtype is neither float32 nor float64, or is not `dtype`.
     ValueError
         If the number of dimensions is wrong.
     """
@@ -70,9 +70,9 @@ def real_numbers(name: str, value: object) -> Array:
     Raises
     ------
     TypeError
-        If it is made of anything else: text, objects, complex numbers, dates.
+        If it holds anything else: text, objects, complex numbers, dates.
     ValueError
-        If it is no array at all, such as rows of different lengths, or some of it is masked.
+        If it is not an array, such as rows of different lengths, or some of it is masked.
     """
     array = _as_array(name, value)
     if value is None:
@@ -84,7 +84,7 @@ def real_numbers(name: str, value: object) -> Array:
 
 
 def _as_array(name: str, value: object) -> Array:
-    """`value` as a NumPy array, unless that would leave something of it out."""
+    """`value` as a NumPy array; an error where that would drop a mask or sparsity."""
     if type(value) is np.ndarray:
         return value
     if is_sparse(value):
@@ -103,7 +103,7 @@ def _as_array(name: str, value: object) -> Array:
 def _from_extension_types(value: Any) -> Array:
     """A pandas object as an array of numbers where its columns are.
 
-    NumPy sees nullable and Arrow-backed columns as Python objects.  Missing values become NaN.
+    NumPy converts nullable and Arrow-backed columns to Python objects.  Missing values become NaN.
     """
     dtypes = getattr(value, "dtypes", getattr(value, "dtype", None))
     dtypes = [dtypes] if hasattr(dtypes, "kind") else list(() if dtypes is None else dtypes)
@@ -112,39 +112,39 @@ def _from_extension_types(value: Any) -> Array:
     dtype = np.result_type(*(getattr(each, "numpy_dtype", each) for each in dtypes))
     try:
         return np.asarray(value.to_numpy(dtype=dtype))
-    except (TypeError, ValueError):  # what is missing has no place among integers
+    except (TypeError, ValueError):  # integers cannot represent missing values
         return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def is_sparse(value: object) -> bool:
-    """Whether `value` is a sparse matrix or array of SciPy's, which need not be installed."""
+    """Whether `value` is a SciPy sparse matrix or array; SciPy need not be installed."""
     return hasattr(value, "tocsr")
 
 
 def sparse_rows(name: str, X: Any) -> Any:
-    """A sparse array in rows of compressed columns: sound, of real numbers, without duplicates.
+    """A sparse array in CSR format, checked: real numbers, valid sorted indices, no duplicates.
 
     Raises
     ------
     TypeError
-        If it is made of anything but real numbers.
+        If it holds anything but real numbers.
     ValueError
-        If an index is where none may be.
+        If an index is out of range or the arrays do not match each other.
     """
     X = X.tocsr()
     real_numbers(f"{name}.data", X.data)
     try:
         X.check_format(full_check=True)
     except ValueError as error:
-        raise ValueError(f"{name}: expected a sound sparse array, but {error}") from None
+        raise ValueError(f"{name}: expected a valid sparse array, but {error}") from None
     if not X.has_canonical_format:
-        X = X.tocsc().tocsr()  # sorted, with duplicates in the order they had
+        X = X.tocsc().tocsr()  # sorts the columns, keeping the order of duplicates
         X.sum_duplicates()
     return X
 
 
 def memory(name: str, X: Any) -> dict[str, Array]:
-    """The arrays that X consists of, by names for messages: three where it is sparse."""
+    """The arrays that X consists of, three where it is sparse, by their names in messages."""
     if is_sparse(X):
         return {f"{name}.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
     return {name: X}
@@ -174,7 +174,7 @@ def data(name: str, value: object) -> Array:
 
 
 def finite(name: str, array: Array, first_row: int = 0) -> None:
-    """Raise ValueError if `array` holds NaN or infinity, saying where it does first."""
+    """Raise ValueError if `array` holds NaN or infinity, naming the first place that does."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     place = np.argwhere(~np.isfinite(array))[0]
@@ -189,7 +189,7 @@ def _remedy(name: str, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "iub" or dtype == np.float16 or dtype == np.longdouble:
         return f"; convert it, as in {name}.astype(np.float32)"
     if dtype.kind == "c":
-        return "; complex numbers have no place here, take .real or .imag"
+        return "; complex numbers are not supported, take .real or .imag"
     if dtype.kind in "OUS":
         return "; text and mixed objects must be turned into numbers first"
     return ""
@@ -247,14 +247,14 @@ def output(out: Floats | None, expected: Sequence[int], dtype: np.dtype[Any], na
     dtype : numpy.dtype
     name : str, default "out"
     in_place : sequence of numpy.ndarray
-        The inputs that `out` may be, element for element.
+        The inputs that `out` may be the same array as.
     **inputs : numpy.ndarray or None
-        The inputs that `out` must not overlap, by name.
+        The inputs that `out` must not overlap, by their names in messages.
 
     Raises
     ------
     TypeError
-        If `out` is no array, or of another dtype.
+        If `out` is not an array, or has another dtype.
     ValueError
         If its shape or layout does not fit, it is read-only, or it overlaps an input.
     """
@@ -313,7 +313,7 @@ def exactly(name: str, array: object, expected: tuple[int, ...] | None,
     name : str
     array : object
     expected : tuple of int or None
-        None where any shape will do.
+        None accepts any shape.
     dtype : numpy.dtype
     """
     error, got = _mismatch(array, expected, dtype)
@@ -323,7 +323,7 @@ def exactly(name: str, array: object, expected: tuple[int, ...] | None,
 
 def returned(what: str, name: str, array: object, expected: tuple[int, ...] | None,
              dtype: np.dtype[Any]) -> None:
-    """As `exactly`, for what a layer or loss of the user's own (`what`) returned as `name`."""
+    """As `exactly`, for the value `name` that a user's layer or loss (`what`) returned."""
     error, got = _mismatch(array, expected, dtype)
     if error is not None:
         raise error(f"{what} returned {got}; expected {name}, {_wanted(expected, dtype)}")
@@ -331,7 +331,7 @@ def returned(what: str, name: str, array: object, expected: tuple[int, ...] | No
 
 def _mismatch(array: object, expected: tuple[int, ...] | None,
               dtype: np.dtype[Any]) -> tuple[type[Exception] | None, str]:
-    """The error that an array is worth, and what it is; None where nothing is wrong."""
+    """The error to raise, None if nothing is wrong, and a description of what was given."""
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         return TypeError, "None" if array is None else f"a {type(array).__name__}"
     got = f"{array.dtype} of shape {array.shape}"
@@ -345,7 +345,7 @@ def _wanted(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> str:
 
 
 class Validated:
-    """Base class of objects whose settings are checked whenever they are set.
+    """Base class of objects whose settings are checked at every assignment.
 
     Attributes
     ----------
@@ -369,14 +369,14 @@ class Validated:
 
 
 class CodeError(ValueError):
-    """A code that an embedding has not."""
+    """A code outside the categories of an embedding."""
 
 
 def compiled_form(piece: object) -> Any:
-    """What compiled code is told to do in place of a loss, optimizer or metric class; None where
-    it has to be called.
+    """The name of the compiled form of a loss, optimizer or metric; None where it has to be called.
 
-    fastbp's own say so by their `operation`.  A class derived from one may do something else.
+    Built-in classes give it as `operation`.  A subclass from elsewhere may compute something else,
+    so it is always called.
     """
     cls = piece if isinstance(piece, type) else type(piece)
     return getattr(piece, "operation", None) if _is_own(cls) else None
@@ -394,7 +394,7 @@ def boolean(name: str, value: object) -> bool:
     Raises
     ------
     TypeError
-        If it is anything else, even what Python would take for one.
+        If it is anything else, including other values that Python treats as true or false.
     """
     if isinstance(value, bool | np.bool_):
         return bool(value)
@@ -423,7 +423,7 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
     Raises
     ------
     TypeError
-        If it is no real number.
+        If it is not a real number.
     ValueError
         If it is out of range, infinite or NaN.
     """
@@ -456,7 +456,7 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     Raises
     ------
     TypeError
-        If it is no whole number.
+        If it is not a whole number.
     ValueError
         If it is below `low` or above `high`.
     """

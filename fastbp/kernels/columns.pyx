@@ -56,13 +56,13 @@ def scale_columns(X, gamma, beta=None, gradient=False, *, out=None):
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n), float32 or float64
-    gamma : ndarray of shape (n,), same dtype
-    beta : ndarray of shape (n,), same dtype, optional
+    X : array_like of shape (batch, n), float32 or float64
+    gamma : array_like of shape (n,), same dtype
+    beta : array_like of shape (n,), same dtype, optional
         Without it, ``Y = X·gamma``.
     gradient : bool, default False
-        Whether the result is a gradient: then 0 takes the place of what is below 2**-100
-        (float32) or 2**-960 (float64) in magnitude, and not only of what is subnormal.
+        Whether the result is a gradient: then not only subnormal results but all below 2**-100
+        (float32) or 2**-960 (float64) in magnitude become 0.
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `X`.
 
@@ -73,9 +73,15 @@ def scale_columns(X, gamma, beta=None, gradient=False, *, out=None):
     Raises
     ------
     TypeError
-        If a dtype is neither float32 nor float64, or they are mixed, or `gradient` is no bool.
+        If a dtype is neither float32 nor float64, or they are mixed, or `gradient` is not a bool.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.scale_columns([[1.0, 2.0], [3.0, 4.0]], [10.0, 1.0], [0.0, 0.5]).tolist()
+    [[10.0, 2.5], [30.0, 4.5]]
     """
     X = checks.floats("X", X, 2)
     gamma = checks.vector("gamma", gamma, X.shape[1], X.dtype, "to match X's columns")
@@ -95,23 +101,31 @@ def column_dots(A, B=None, *, out=None):
 
     Parameters
     ----------
-    A : ndarray of shape (batch, n), float32 or float64
-    B : ndarray of shape (batch, n), same dtype, optional
-        Without it, the sums of A's columns, with the bits of `dense_backward_bias`.
+    A : array_like of shape (batch, n), float32 or float64
+    B : array_like of shape (batch, n), same dtype, optional
+        Without it, the sums of A's columns, bit for bit those of `dense_backward_bias`.
     out : ndarray of shape (n,), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
     ndarray of shape (n,)
-        0 where it would be too small for a gradient: 2**-100 (float32), 2**-960 (float64).
+        Results below 2**-100 (float32) or 2**-960 (float64) in magnitude become 0.
 
     Raises
     ------
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.column_dots([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [2.0, 0.0]]).tolist()
+    [7.0, 2.0]
+    >>> kernels.column_dots([[1.0, 2.0], [3.0, 4.0]]).tolist()
+    [4.0, 6.0]
     """
     A = checks.floats("A", A, 2)
     if B is not None:
@@ -125,13 +139,13 @@ def column_dots(A, B=None, *, out=None):
 
 
 def prelu(X, slope, *, out=None):
-    """Rectified linear unit with a slope to be trained: ``Y = X`` above 0, ``slope·X`` elsewhere.
+    """Rectified linear unit with trained slopes: ``Y = X`` above 0, ``slope·X`` elsewhere.
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n), float32 or float64
-    slope : ndarray of shape (n,), same dtype
-        For negative input, one for each column.
+    X : array_like of shape (batch, n), float32 or float64
+    slope : array_like of shape (n,), same dtype
+        The slope for negative input, one for each column.
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `X`, but the gradients need X.
 
@@ -144,12 +158,18 @@ def prelu(X, slope, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
 
     References
     ----------
     K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level
     performance on ImageNet classification", ICCV 2015.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.prelu([[-1.0, -1.0], [2.0, 2.0]], [0.5, 0.25]).tolist()
+    [[-0.5, -0.25], [2.0, 2.0]]
     """
     X = checks.floats("X", X, 2)
     slope = checks.vector("slope", slope, X.shape[1], X.dtype, "to match X's columns")
@@ -162,15 +182,15 @@ def prelu(X, slope, *, out=None):
 
 
 def prelu_backward(dY, X, slope, *, out=None):
-    """Gradient of the input of `prelu`: ``dX = dY`` where X > 0, ``slope·dY`` elsewhere.
+    """Gradient with respect to X of `prelu`: ``dX = dY`` where X > 0, ``slope·dY`` elsewhere.
 
     Parameters
     ----------
-    dY : ndarray of shape (batch, n), float32 or float64
-        The loss's gradient with respect to Y.
-    X : ndarray of shape (batch, n), same dtype
-        What `prelu` was given.
-    slope : ndarray of shape (n,), same dtype
+    dY : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to Y.
+    X : array_like of shape (batch, n), same dtype
+        The input of `prelu`.
+    slope : array_like of shape (n,), same dtype
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `dY` or `X`.
 
@@ -183,7 +203,14 @@ def prelu_backward(dY, X, slope, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> dY, X = [[1.0, 1.0], [1.0, 1.0]], [[-1.0, -1.0], [2.0, 2.0]]
+    >>> kernels.prelu_backward(dY, X, [0.5, 0.25]).tolist()
+    [[0.5, 0.25], [1.0, 1.0]]
     """
     dY = checks.floats("dY", dY, 2)
     X = checks.like("X", X, "dY", dY)
@@ -197,16 +224,16 @@ def prelu_backward(dY, X, slope, *, out=None):
 
 
 def prelu_slope_gradient(dY, X, *, out=None):
-    """Gradient of the slope of `prelu`: ``dslope[j] = Σᵢ dY[i, j]·min(X[i, j], 0)``.
+    """Gradient with respect to the slopes: ``dslope[j] = Σᵢ dY[i, j]·min(X[i, j], 0)``.
 
     Parameters
     ----------
-    dY : ndarray of shape (batch, n), float32 or float64
-        The loss's gradient with respect to Y.
-    X : ndarray of shape (batch, n), same dtype
-        What `prelu` was given.
+    dY : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to Y.
+    X : array_like of shape (batch, n), same dtype
+        The input of `prelu`.
     out : ndarray of shape (n,), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -217,7 +244,14 @@ def prelu_slope_gradient(dY, X, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> dY, X = [[1.0, 1.0], [1.0, 3.0]], [[-1.0, 2.0], [-0.5, -2.0]]
+    >>> kernels.prelu_slope_gradient(dY, X).tolist()
+    [-1.5, -6.0]
     """
     dY = checks.floats("dY", dY, 2)
     X = checks.like("X", X, "dY", dY)

@@ -5,7 +5,7 @@ from fastbp.kernels.threads cimport (
     fbp_worker, fbp_partition, check_signals, run_team, threads_for,
 )
 
-# Multiply-adds from which on a product pays for a workspace.
+# Products of fewer multiply-adds are faster without a workspace.
 cdef enum:
     WORK_FOR_WORKSPACE = 1 << 22
 

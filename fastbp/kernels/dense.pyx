@@ -1,6 +1,6 @@
-"""The dense layer: Z = X·W + b, and what backpropagation needs of it.
+"""The dense layer Z = X·W + b and its gradients.
 
-With dZ the loss's gradient by Z, the chain rule gives
+With dZ the gradient of the loss with respect to Z, the chain rule gives
 
     dW = Xᵀ·dZ        dense_backward_weights
     db = column sums  dense_backward_bias
@@ -10,17 +10,17 @@ All four are one matrix product with different strides.  An element of a product
 chain of fused multiply-adds in ascending order, cut into blocks of 256 whose sums are
 added in order: the same bits for any shape, tier and batch.
 
-The functions of typed memoryviews run each operation without the GIL; the Python functions
-below them check and allocate.
+The functions over typed memoryviews run each operation without the GIL; the Python functions below
+them check arguments and allocate.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from . import checks
 
-# Columns of a product from which on threads take some of them each, in place of rows: then
-# each copies its own part of B, which is the dearer copy.  They are cut at multiples of the
-# widest register tile.
+# With at least this many columns per thread, a product is split by columns rather than rows, so
+# that each thread packs only its own part of B, the more expensive copy.  Columns are split at
+# multiples of the widest register tile.
 cdef enum:
     COLUMNS_PER_THREAD = 128
     WIDEST_TILE = 32
@@ -44,7 +44,7 @@ cdef fbp_gemm weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_ou
 
 cdef fbp_gemm bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
                            const real *dZ, real *db) noexcept nogil:
-    """db[j] = Σᵢ dZ[i, j], a row of ones times dZ: the same 1 again and again."""
+    """db[j] = Σᵢ dZ[i, j]: a row of ones times dZ, where both strides of the ones are 0."""
     return fbp_gemm(m=1, n=n_out, k=batch, A=one, a_row=0, a_col=0, B=dZ, b_row=n_out,
                     b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, relu=False,
                     relu_mask=NULL)
@@ -59,9 +59,9 @@ cdef fbp_gemm input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
 
 
 cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nogil:
-    """This member's part of a product, with a look at signals now and then.
+    """Compute this thread's part of a product, checking for signals now and then.
 
-    Whether to go on: false when it was interrupted.
+    Returns whether to go on: false once interrupted.
     """
     cdef Py_ssize_t first, stop, panel
     cdef fbp_gemm rows
@@ -88,11 +88,11 @@ cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nog
 
 
 cdef void matmul_part(void *work, fbp_worker *me) noexcept nogil:
-    """The task of `matmul_alone`: its product in a workspace of this thread's own."""
+    """The task of `matmul_alone`: a part of the product, with a workspace for this thread."""
     cdef Alone *alone = <Alone *>work
     cdef void *workspace = NULL
     if alone.large:
-        workspace = PyMem_RawMalloc(FBP_WORKSPACE * alone.size)  # NULL only makes it slower
+        workspace = PyMem_RawMalloc(FBP_WORKSPACE * alone.size)  # works without one, only slower
     if alone.size == sizeof(float):
         matmul(alone.product, me, <float *>workspace)
     else:
@@ -102,12 +102,12 @@ cdef void matmul_part(void *work, fbp_worker *me) noexcept nogil:
 
 cdef struct Alone:
     fbp_gemm product
-    size_t size  # of a number
+    size_t size  # of an element, in bytes
     bint large
 
 
 cdef int matmul_alone(fbp_gemm product, size_t size) except -1:
-    """A whole product, with threads and workspaces of its own."""
+    """Compute a whole product with its own team of threads and workspaces."""
     cdef Alone alone
     cdef double work = <double>product.m * product.n * product.k
     alone.product, alone.size, alone.large = product, size, work >= WORK_FOR_WORKSPACE
@@ -148,11 +148,11 @@ def dense_forward(X, W, b, *, out=None):
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n_in), float32 or float64
-    W : ndarray of shape (n_in, n_out), same dtype
-    b : ndarray of shape (n_out,), same dtype
+    X : array_like of shape (batch, n_in), float32 or float64
+    W : array_like of shape (n_in, n_out), same dtype
+    b : array_like of shape (n_out,), same dtype
     out : ndarray of shape (batch, n_out), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -163,7 +163,14 @@ def dense_forward(X, W, b, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> X, W, b = [[1.0, 2.0]], [[1.0, 0.0, -1.0], [0.5, 1.0, 2.0]], [0.0, 0.0, 10.0]
+    >>> kernels.dense_forward(X, W, b).tolist()
+    [[2.0, 2.0, 13.0]]
     """
     X = checks.floats("X", X, 2)
     W = checks.floats("W", W, 2, X.dtype)
@@ -179,16 +186,16 @@ def dense_forward(X, W, b, *, out=None):
 
 
 def dense_backward_weights(X, dZ, *, out=None):
-    """Gradient of the weights: ``dW = Xᵀ·dZ``.
+    """Gradient with respect to the weights: ``dW = Xᵀ·dZ``.
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n_in), float32 or float64
-        What the layer was given.
-    dZ : ndarray of shape (batch, n_out), same dtype
-        The loss's gradient by what the layer returned.
+    X : array_like of shape (batch, n_in), float32 or float64
+        The layer's input.
+    dZ : array_like of shape (batch, n_out), same dtype
+        Gradient of the loss with respect to the layer's output.
     out : ndarray of shape (n_in, n_out), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -196,8 +203,16 @@ def dense_backward_weights(X, dZ, *, out=None):
 
     Raises
     ------
-    TypeError, ValueError
-        As `dense_forward`.
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.dense_backward_weights([[1.0, 2.0]], [[3.0, 0.0, -1.0]]).tolist()
+    [[3.0, 0.0, -1.0], [6.0, 0.0, -2.0]]
     """
     X = checks.floats("X", X, 2)
     dZ = checks.floats("dZ", dZ, 2, X.dtype)
@@ -211,14 +226,14 @@ def dense_backward_weights(X, dZ, *, out=None):
 
 
 def dense_backward_bias(dZ, *, out=None):
-    """Gradient of the bias: ``db[j] = Σᵢ dZ[i, j]``, the column sums.
+    """Gradient with respect to the bias: ``db[j] = Σᵢ dZ[i, j]``, the column sums.
 
     Parameters
     ----------
-    dZ : ndarray of shape (batch, n_out), float32 or float64
-        The loss's gradient by what the layer returned.
+    dZ : array_like of shape (batch, n_out), float32 or float64
+        Gradient of the loss with respect to the layer's output.
     out : ndarray of shape (n_out,), optional
-        Where to write the result; C-contiguous, and no part of `dZ`.
+        Where to write the result; C-contiguous, and must not overlap `dZ`.
 
     Returns
     -------
@@ -226,8 +241,16 @@ def dense_backward_bias(dZ, *, out=None):
 
     Raises
     ------
-    TypeError, ValueError
-        As `dense_forward`.
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.dense_backward_bias([[3.0, 0.0], [1.0, -1.0]]).tolist()
+    [4.0, -1.0]
     """
     dZ = checks.floats("dZ", dZ, 2)
     db = checks.output(out, (dZ.shape[1],), dZ.dtype, dZ=dZ)
@@ -239,15 +262,15 @@ def dense_backward_bias(dZ, *, out=None):
 
 
 def dense_backward_input(dZ, W, *, out=None):
-    """Gradient of the input: ``dX = dZ·Wᵀ``.
+    """Gradient with respect to the input: ``dX = dZ·Wᵀ``.
 
     Parameters
     ----------
-    dZ : ndarray of shape (batch, n_out), float32 or float64
-        The loss's gradient by what the layer returned.
-    W : ndarray of shape (n_in, n_out), same dtype
+    dZ : array_like of shape (batch, n_out), float32 or float64
+        Gradient of the loss with respect to the layer's output.
+    W : array_like of shape (n_in, n_out), same dtype
     out : ndarray of shape (batch, n_in), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -255,8 +278,16 @@ def dense_backward_input(dZ, W, *, out=None):
 
     Raises
     ------
-    TypeError, ValueError
-        As `dense_forward`.
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.dense_backward_input([[3.0, 1.0]], [[1.0, 0.0], [0.5, 1.0]]).tolist()
+    [[3.0, 2.5]]
     """
     dZ = checks.floats("dZ", dZ, 2)
     W = checks.floats("W", W, 2, dZ.dtype)

@@ -15,7 +15,7 @@ ctypedef fused real:
 
 cdef extern from "simd/dispatch.h" nogil:
     enum:
-        FBP_UNARIES, FBP_LOSSES, FBP_UPDATES, FBP_OPS  # as many as ops.def declares
+        FBP_UNARIES, FBP_LOSSES, FBP_UPDATES, FBP_OPS  # how many of each ops.def declares
 
         FBP_MOST_STATE, FBP_MOST_ATTRIBUTES
 

@@ -1,4 +1,4 @@
-"""Which compilation of the kernels runs: chosen once, at import.
+"""Which instruction-set tier of the kernels runs, chosen at import.
 
 The best tier that the machine can run is taken, unless the environment variable
 ``FASTBP_ISA`` names another.  All of them give the same bits.
@@ -26,11 +26,11 @@ cdef extern from *:
     const char *FBP_COMPILER
 
 
-# Where each operation of ops.def is in the compiled tables.
+# The place of each operation of ops.def in the compiled tables.
 UNARY_INDEX = {fbp_unary_names[i].decode(): i for i in range(FBP_UNARIES)}
 LOSS_INDEX = {fbp_loss_names[i].decode(): i for i in range(FBP_LOSSES)}
 UPDATE_INDEX = {fbp_update_names[i].decode(): i for i in range(FBP_UPDATES)}
-# As simd/dispatch.h numbers them.
+# Numbered as in simd/dispatch.h.
 OP_INDEX = {
     **{fbp_op_names[i].decode(): i for i in range(FBP_OPS)},
     **{name: FBP_OPS + i for name, i in UNARY_INDEX.items()},
@@ -76,8 +76,8 @@ def compiled():
 def use(name):
     """Make every kernel run on one tier from now on.
 
-    Meant for tests and benchmarks: results do not depend on it, only speed does.
-    Not to be called while another thread is inside a kernel.
+    Meant for tests and benchmarks: only speed depends on it, results do not.
+    Do not call it while another thread is inside a kernel.
 
     Parameters
     ----------
@@ -112,18 +112,18 @@ def isa():
 
 
 def fma_chains(Py_ssize_t length, dtype):
-    """Do nothing but fused multiply-adds in the tier in use, to see how fast they can be.
+    """Run chains of fused multiply-adds in the tier in use, to measure peak speed.
 
     Parameters
     ----------
     length : int
-        Of the chains, several of which run side by side.
+        Length of the chains, several of which run side by side.
     dtype : {"float32", "float64"}
 
     Returns
     -------
     float
-        Floating-point operations made: two for each multiply-add.
+        Number of floating-point operations: two for each multiply-add.
     """
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
@@ -140,7 +140,7 @@ def build_info():
     Returns
     -------
     dict
-        ``compiler`` (str) and ``openmp`` (int: the version's date, or 0 for a build
+        ``compiler`` (str) and ``openmp`` (int: the date of OpenMP's version, or 0 for a build
         without it).
     """
     return {"compiler": FBP_COMPILER.decode(), "openmp": FBP_OPENMP}

@@ -31,11 +31,11 @@ def add(X, Y, gradient=False, *, out=None):
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
-    Y : ndarray like X
+    X : array_like of any shape, float32 or float64
+    Y : array_like, same shape and dtype as X
     gradient : bool, default False
-        Whether they are gradients: then 0 takes the place of a result below 2**-100 (float32)
-        or 2**-960 (float64) in magnitude, and not only of a subnormal one.
+        Whether the arrays are gradients: then not only subnormal results but all below 2**-100
+        (float32) or 2**-960 (float64) in magnitude become 0.
     out : ndarray like X, optional
         Where to write the result; may be `X` or `Y`.
 
@@ -46,9 +46,15 @@ def add(X, Y, gradient=False, *, out=None):
     Raises
     ------
     TypeError
-        If a dtype is neither float32 nor float64, or they are mixed, or `gradient` is no bool.
+        If a dtype is neither float32 nor float64, or they are mixed, or `gradient` is not a bool.
     ValueError
-        If the shapes differ, or `out` cannot be written as it is.
+        If the shapes differ, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.add([1.0, 2.0], [0.5, -2.0]).tolist()
+    [1.5, 0.0]
     """
     X = checks.floats("X", X)
     Y = checks.floats("Y", Y, None, X.dtype)
@@ -63,11 +69,11 @@ def add(X, Y, gradient=False, *, out=None):
 
 
 def inverse_sqrt(X, epsilon, *, out=None):
-    """``1/√(X + epsilon)``, element by element: rstd of a variance.
+    """``1/√(X + epsilon)``, element by element: the reciprocal standard deviation of a variance.
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
+    X : array_like of any shape, float32 or float64
     epsilon : float above 0
     out : ndarray like X, optional
         Where to write the result; may be `X`.
@@ -81,7 +87,13 @@ def inverse_sqrt(X, epsilon, *, out=None):
     TypeError
         If the dtype is neither float32 nor float64.
     ValueError
-        If `epsilon` is not above 0, or `out` cannot be written as it is.
+        If `epsilon` is not above 0, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.inverse_sqrt([3.0, 15.0], 1.0).tolist()
+    [0.5, 0.25]
     """
     X = checks.floats("X", X)
     epsilon = checks.positive("epsilon", epsilon)
@@ -100,17 +112,26 @@ def running_average(average, X, keep, weight=None):
     ----------
     average : ndarray of any shape, float32 or float64
         Changed in place.
-    X : ndarray like average
+    X : array_like, same shape and dtype
     keep : float in [0, 1]
     weight : float, at least 0, default 1 - keep
 
     Raises
     ------
     TypeError
-        If a dtype is neither float32 nor float64, they are mixed, or `average` is no ndarray.
+        If a dtype is neither float32 nor float64, they are mixed, or `average` is not an ndarray.
     ValueError
         If the shapes differ, the arrays overlap, `average` is read-only or not contiguous, or
         a number is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import kernels
+    >>> average = np.array([1.0, 2.0])
+    >>> kernels.running_average(average, [3.0, 2.0], keep=0.75)
+    >>> average.tolist()
+    [1.5, 2.0]
     """
     checks.writable("average", average)
     X = checks.floats("X", X, None, average.dtype)

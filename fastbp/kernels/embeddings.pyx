@@ -1,7 +1,7 @@
-"""Rows of a table taken by their numbers, and the gradient of the table.
+"""Embeddings: rows of a table looked up by number, and the gradient of the table.
 
-An embedding of categories is the dense layer of one-hot rows, without the products: the
-output is a row of the table, and its gradient is added to that row.
+An embedding equals a dense layer of one-hot rows without the products: an output is a row of the
+table, and the gradient with respect to the output is added to that row.
 """
 
 from fastbp.kernels.dispatch cimport fbp_embedding, fbp_embedding_backward, real, tier
@@ -52,10 +52,10 @@ def embedding(codes, table, *, out=None):
 
     Parameters
     ----------
-    codes : ndarray of shape (batch,), integers or whole floats
-    table : ndarray of shape (n_categories, n), float32 or float64
+    codes : array_like of shape (batch,), integers or whole floats
+    table : array_like of shape (n_categories, n), float32 or float64
     out : ndarray of shape (batch, n), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -64,10 +64,16 @@ def embedding(codes, table, *, out=None):
     Raises
     ------
     TypeError
-        If the table's dtype is neither float32 nor float64, or the codes are no numbers.
+        If the table's dtype is neither float32 nor float64, or the codes are not numbers.
     ValueError
-        If a code is no whole number, or none of a row of the table, dimensions do not fit, or
-        `out` cannot be written as it is.
+        If a code is not a whole number or not the number of a row, dimensions do not match, or
+        `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.embedding([1, 0, 1], [[0.1, 0.2], [0.3, 0.4]]).tolist()
+    [[0.3, 0.4], [0.1, 0.2], [0.3, 0.4]]
     """
     table = checks.floats("table", table, 2)
     _check_categories("table", table.shape[0], table.dtype)
@@ -82,21 +88,21 @@ def embedding(codes, table, *, out=None):
 
 
 def embedding_backward(codes, dZ, n_categories, *, out=None):
-    """Gradient of the table of `embedding`: the sum of the rows of dZ with each code.
+    """Gradient with respect to the table of `embedding`: for each code, the sum of its rows of dZ.
 
-    They are added in ascending order, in blocks of 256 rows of the batch that are added in
+    Rows are added in ascending order in blocks of 256 rows of the batch, and the blocks' sums in
     order.
 
     Parameters
     ----------
-    codes : ndarray of shape (batch,), integers or whole floats
-        What `embedding` was given.
-    dZ : ndarray of shape (batch, n), float32 or float64
-        The loss's gradient with respect to Z.
+    codes : array_like of shape (batch,), integers or whole floats
+        The input of `embedding`.
+    dZ : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to Z.
     n_categories : int
         Rows of the table.
     out : ndarray of shape (n_categories, n), optional
-        Where to write the result; C-contiguous, and no part of an input.
+        Where to write the result; C-contiguous, and must not overlap an input.
 
     Returns
     -------
@@ -106,10 +112,16 @@ def embedding_backward(codes, dZ, n_categories, *, out=None):
     Raises
     ------
     TypeError
-        If dZ's dtype is neither float32 nor float64, or the codes are no numbers.
+        If dZ's dtype is neither float32 nor float64, or the codes are not numbers.
     ValueError
-        If a code is no whole number or not below `n_categories`, dimensions or sizes do not
-        fit, or `out` cannot be written as it is.
+        If a code is not a whole number or not below `n_categories`, dimensions or shapes do not
+        match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.embedding_backward([1, 0, 1], [[1.0], [2.0], [3.0]], n_categories=3).tolist()
+    [[2.0], [4.0], [0.0]]
     """
     dZ = checks.floats("dZ", dZ, 2)
     n_categories = checks.integer("n_categories", n_categories, 0)

@@ -1,10 +1,10 @@
 from fastbp.kernels.dispatch cimport int64_t
 
 
-# Where a value is.
+# A value's size and place.
 cdef struct Place:
     int kind
-    Py_ssize_t rows               # 0: those of the minibatch
+    Py_ssize_t rows               # 0 where they are those of the minibatch
     Py_ssize_t columns
     Py_ssize_t start, start_per_row
 
@@ -16,28 +16,28 @@ cdef enum:
 cdef struct Instruction:
     int op                        # of simd/dispatch.h
     const int *reads              # indices of values
-    const int *writes             # the first is -1 where nobody wants it
+    const int *writes             # the first is -1 where the result is not used
     double numbers[MOST_NUMBERS]  # its attributes, in the order of ops.def
-    const int64_t *columns        # of an operation that picks some
+    const int64_t *columns        # of an operation that selects columns
     bint relu                     # see fbp_gemm
     int relu_mask                 # a value, or -1
     bint barrier
-    int layer                     # of Python's, or of those that draw random numbers; or -1
+    int layer                     # index into `calls` or `random`, or -1
 
 
-# A program, as compiled code reads it.  The sections follow each other.
+# A program in the form that compiled code reads.  Its sections follow each other.
 cdef struct Code:
     const Place *values
     const Instruction *instructions
     int n_values, forward, backward, update  # where sections end
-    const int *temporaries        # which values lie in the arena
-    const int *outputs            # which are the output
+    const int *temporaries        # the values in the arena
+    const int *outputs            # the values that are the output
     int n_temporaries, n_outputs
     int x, z, dz
     Py_ssize_t n_in, n_out, arena, arena_per_row
-    Py_ssize_t work_per_row       # multiply-adds of the way forward
+    Py_ssize_t work_per_row       # multiply-adds of the forward section
     Py_ssize_t work_per_row_of_a_step
-    # Of an executor's: where a network's arrays are, and what values lie in them.
+    # Filled in by an executor: a network's arrays, and pointers to the values in them.
     void *parameters
     void *gradients
     void *buffers
@@ -49,13 +49,13 @@ cdef enum:
 
 
 cdef class EncodedProgram:
-    cdef list arrays              # what the code's pointers point into
-    cdef bint ready               # only once it is made whole
+    cdef list arrays              # the memory behind the code's pointers
+    cdef bint ready               # whether __init__ has succeeded
     cdef Code code
     cdef readonly tuple calls
     cdef readonly tuple random
-    cdef readonly bint in_python  # whether some of it runs in Python
-    cdef Py_ssize_t n_parameters, n_buffers  # at least as many are needed
+    cdef readonly bint in_python  # whether some layers run in Python
+    cdef Py_ssize_t n_parameters, n_buffers  # needed at least
 
     cdef void *_pointer(self, array) except NULL
     cdef Place *_places(self, values, arena, arena_per_row) except NULL

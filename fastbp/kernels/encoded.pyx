@@ -1,7 +1,7 @@
-"""A planned program (fastbp/program) as compiled code reads it.
+"""A planned program (fastbp/program) in the form that compiled code reads.
 
-All that compiled code relies on without asking is checked here, once for all networks whose
-layers are of the same kinds and sizes; an `Executor` adds a network's arrays.
+Everything that the executor relies on without checking is checked here, once for all networks whose
+layers have the same kinds and sizes; an `Executor` adds a network's arrays.
 """
 
 cimport cython
@@ -21,46 +21,46 @@ cdef extern from "simd/dispatch.h":
 KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
          "buffer": BUFFER, "temporary": TEMPORARY}
 
-# Numbers in one array, and more than any machine has; their sums do not overflow.
+# A limit on sizes: more numbers than any machine has, whose sums do not overflow.
 MOST = 2**40
 
-# About what an element-wise function costs, in multiply-adds; half of it each way.
+# Rough cost of an element-wise function in multiply-adds, half of it for its gradient.
 cdef enum:
     WORK_OF_A_MAP = 16
 
 
 @cython.final
 cdef class EncodedProgram:
-    """A planned program, all of it checked.
+    """A planned program, checked and encoded.
 
     Parameters
     ----------
     values : list of tuple
-        ``(kind, rows, columns, place, place_per_row)`` of each, as `fastbp.program.Value` has them.
+        ``(kind, rows, columns, place, place_per_row)`` of each; see `fastbp.program.Value`.
     forward, backward, update : list of tuple
         The instructions: ``(op, reads, writes, numbers, columns, layer, relu, relu_mask,
-        barrier)``, where values are meant by their indices and `layer` is an index too: into
-        `calls` for Python's, or into `random`.
+        barrier)``.  Values are given by their indices; `layer` is an index into `calls` for layers
+        written in Python, and otherwise into `random`.
     x, z, dz : int
         The input, the output and its gradient; dz is -1 without `backward`.
     arena, arena_per_row : int
-        How many numbers the temporaries need, and how many more for each row.
+        How many numbers the temporaries need, and how many more per row.
     calls : sequence of callable
         What runs in Python: each is given a copy of what its instruction reads, and returns what
         it writes.
     random : sequence of Layer
-        Those that draw random numbers.
+        The layers that draw random numbers.
 
     Raises
     ------
     ValueError
-        If an instruction's values do not fit it, or a value is outside its array.
+        If an instruction's values do not match its operands, or a value is outside its array.
     """
 
     def __init__(self, values, forward, backward, update, x, z, dz, arena, arena_per_row, calls,
                  random):
         if self.arrays is not None:
-            raise RuntimeError("EncodedProgram: this one is made already; make another")
+            raise RuntimeError("EncodedProgram: already initialized; make another")
         self.arrays, self.calls, self.random = [], tuple(calls), tuple(random)
         if not (0 <= arena < MOST and 0 <= arena_per_row < MOST):
             raise ValueError(f"arena: expected sizes below 2**40, got {arena} and {arena_per_row}")
@@ -94,7 +94,7 @@ cdef class EncodedProgram:
         self.ready = True
 
     cdef void *_pointer(self, array) except NULL:
-        """Where an array's numbers are; the array lives as long as the program."""
+        """A pointer to an array's numbers; the array is kept alive."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
 
@@ -128,7 +128,7 @@ cdef class EncodedProgram:
         return places
 
     cdef Instruction *_instructions(self, instructions, values) except NULL:
-        """The instructions, once it is sure that each finds what it needs where it looks."""
+        """Encode the instructions; check that each has the values, numbers and layers it needs."""
         cdef Instruction *code = <Instruction *>self._pointer(
             np.zeros(max(1, len(instructions)) * sizeof(Instruction), np.uint8))
         cdef Instruction *each
@@ -193,7 +193,7 @@ cdef class EncodedProgram:
         return code
 
     cdef int _count_work(self, const Instruction *each, int i) except -1:
-        """Add what a row costs to that of a prediction and of a step."""
+        """Add an instruction's work per row to that of a prediction and of a step."""
         cdef Code *code = &self.code
         cdef const Place *values = code.values
         cdef Py_ssize_t n = 0

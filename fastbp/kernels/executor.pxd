@@ -3,29 +3,29 @@ from fastbp.kernels.guards cimport Borrowed
 from fastbp.kernels.instructions cimport Frame
 
 
-# One prediction: rows to outputs.
+# One prediction.
 cdef struct Call:
     const Code *code
     const void *X
     void *Z
     Py_ssize_t rows
-    bint large                     # enough for the products' workspace to pay
+    bint large                     # whether products get a workspace
     bint no_memory, bad_code
 
 
-# Parameters, gradients and buffers.
+# The network's arrays: parameters, gradients and buffers.
 cdef enum:
     N_ARRAYS = 3
 
 
 cdef class Executor:
-    cdef EncodedProgram program    # which the code's pointers point into
+    cdef EncodedProgram program    # keeps alive what the code points into
     cdef object pointers           # likewise
     cdef list borrowed             # the network's arrays
-    cdef void *base[N_ARRAYS]      # where they are
+    cdef void *base[N_ARRAYS]      # their memory
     cdef Py_ssize_t n_bytes[N_ARRAYS]
     cdef Borrowed array            # of the parameters
-    cdef bint ready                # only once it is made whole
+    cdef bint ready                # whether __init__ has succeeded
     cdef Code code
     cdef int typenum
     cdef readonly tuple random

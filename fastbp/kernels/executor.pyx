@@ -32,14 +32,14 @@ from . import checks
 
 cnp.import_array()
 
-# Multiply-adds below which giving up the GIL costs more than it gives others.
+# Predictions of fewer multiply-adds keep the GIL, as releasing it would cost more than it gains.
 cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 
-# Rows of a prediction that go through at once; and where some of it runs in Python.
+# Rows of a prediction that go through the program at once; the second if layers run in Python.
 cdef Py_ssize_t CHUNK_ROWS = 256
 cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 
-# Bytes of an arena that need not be asked for: a row's, whose prediction takes less than malloc.
+# Arenas of up to this many bytes are on the stack: malloc would take longer than one row.
 cdef enum:
     STACK = 4096
 
@@ -57,22 +57,22 @@ cdef class Executor:
     Attributes
     ----------
     random : tuple of Layer
-        Those that draw random numbers, in the order in which they are given the numbers' keys.
+        The layers that draw random numbers, in the order of their keys.
     in_python : bool
-        Whether some of it runs in Python.
+        Whether some layers run in Python.
 
     Raises
     ------
     ValueError
-        If there are fewer numbers in the arrays than the program needs.
+        If the arrays overlap, or do not have the dtype, layout or size that the program needs.
     """
 
     def __init__(self, EncodedProgram program not None, parameters, gradients, buffers):
         if self.borrowed is not None:
-            raise RuntimeError("Executor: this one is made already; make another")
+            raise RuntimeError("Executor: already initialized; make another")
         self.borrowed = []
         if not program.ready:
-            raise RuntimeError("EncodedProgram: expected one that was made whole")
+            raise RuntimeError("EncodedProgram: expected an initialized one")
         for name, array in (("parameters", parameters), ("gradients", gradients),
                             ("buffers", buffers)):
             if checks.floats(name, array, 1, parameters.dtype) is not array:
@@ -104,7 +104,7 @@ cdef class Executor:
         self.ready = True
 
     cdef int _find_places(self, Py_ssize_t size) except -1:
-        """Note what is where in all calls: the parameters, gradients and buffers."""
+        """Fill in the pointers that all calls share: to parameters, gradients and buffers."""
         cdef Code *code = &self.code
         cdef void *bases[6]
         cdef int i, kind
@@ -119,16 +119,16 @@ cdef class Executor:
         return 0
 
     cdef int check(self) except -1:
-        """Raise unless it was made whole, and the arrays lie where they did."""
+        """Raise unless initialized and the arrays are unchanged in memory and layout."""
         cdef Borrowed array
         if not self.ready:
-            raise RuntimeError("Executor: expected one that was made whole")
+            raise RuntimeError("Executor: expected an initialized one")
         for array in self.borrowed:
             array.check()
         return 0
 
     cdef int call(self, Frame *frame, int i) except -1:
-        """Carry out an instruction that is Python's."""
+        """Carry out an instruction that is a layer written in Python."""
         cdef const Instruction *each = &self.code.instructions[i]
         cdef const Place *value = &self.code.values[each.reads[0]]
         cdef cnp.npy_intp[2] shape
@@ -143,25 +143,25 @@ cdef class Executor:
             checks.exactly("returned", result, (shape[0], shape[1]), given.dtype)
             memcpy(frame.at[each.writes[0]], cnp.PyArray_DATA(result),
                    cnp.PyArray_NBYTES(result))
-        self.check()  # whatever it has done
+        self.check()  # Python may have reassigned arrays
         return 0
 
     def __call__(self, X, out=None):
-        """Outputs (rows, n_out) for X (rows, n_in), or None where this is not for X or `out`.
+        """Outputs (rows, n_out) for X (rows, n_in), or None if X or `out` does not qualify.
 
-        Both have to be plain contiguous arrays of the network's dtype, apart from each other
-        and from the parameters.
+        Both have to be plain contiguous arrays of the network's dtype that overlap neither each
+        other nor the network's arrays.
 
         Raises
         ------
         ValueError
-            If the array of parameters is no longer the one that was checked.
+            If the array of parameters was reassigned since it was checked.
         """
         cdef cnp.npy_intp[2] shape
         if not self.takes(X, self.code.n_in):
             return None
         if not self.ready:
-            raise RuntimeError("Executor: expected one that was made whole")
+            raise RuntimeError("Executor: expected an initialized one")
         shape[0], shape[1] = cnp.PyArray_DIM(X, 0), self.code.n_out
         if out is None:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
@@ -174,7 +174,7 @@ cdef class Executor:
         return out
 
     cdef bint is_apart(self, out):
-        """Whether an array shares no memory with the network's."""
+        """Whether an array shares no memory with the network's arrays."""
         cdef const char *start = <const char *>cnp.PyArray_DATA(out)
         cdef const char *stop = start + cnp.PyArray_NBYTES(out)
         cdef const char *base
@@ -205,7 +205,7 @@ cdef class Executor:
                 and cnp.PyArray_ISNOTSWAPPED(array))
 
     cdef int run(self, X, out, Py_ssize_t rows) except -1:
-        """The way forward, for prediction."""
+        """Predict: the forward section for all rows of X."""
         cdef bint single = self.typenum == cnp.NPY_FLOAT
         cdef Call call
         call.code = &self.code
@@ -228,7 +228,7 @@ cdef class Executor:
         return 0
 
     cdef int run_in_turns(self, Call *call, bint single, list given) except -1:
-        """As `run`, where some instructions are Python's: all threads at one chunk of rows."""
+        """As `run`, with layers in Python: all threads work on one chunk of rows together."""
         cdef size_t size = sizeof(float) if single else sizeof(double)
         cdef Py_ssize_t chunk = max(1, min(call.rows, PYTHON_CHUNK_ROWS)), first = 0
         cdef int threads = threads_for(<double>chunk * self.code.work_per_row)
@@ -256,7 +256,7 @@ cdef class Executor:
                     run_team(threads, turn_floats if single else turn_doubles, &turn)
                 if turn.i < turn.stop:
                     self.call(&turn.frame, turn.i)
-                    for array in given:  # whatever Python has done to them
+                    for array in given:  # Python may have reassigned them
                         array.check()
                     turn.i += 1
             if code.z == code.x:
@@ -267,7 +267,7 @@ cdef class Executor:
         return 0
 
 
-# Instructions up to the next that is Python's.
+# The instructions up to the next layer written in Python.
 cdef struct Turn:
     Frame frame
     int i, stop
@@ -290,7 +290,7 @@ cdef void turn_doubles(void *work, fbp_worker *me) noexcept nogil:
 
 cdef void take_turn(Turn *turn, fbp_worker *me, real *workspace) noexcept nogil:
     cdef int i = execute(&turn.frame, turn.i, turn.stop, me, workspace + me.part * FBP_WORKSPACE)
-    # Nobody reads it before the team has ended.
+    # It is read only after the team has ended.
     if fbp_barrier(me) and me.part == 0:
         turn.i = i
 
@@ -306,11 +306,11 @@ cdef void predict_doubles(void *work, fbp_worker *me) noexcept nogil:
 
 
 cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept nogil:
-    """This thread's rows, a chunk at a time, in an arena of its own."""
+    """Predict this thread's rows, a chunk at a time, in an arena of its own."""
     cdef const Code *code = call.code
     cdef Py_ssize_t first, stop, work = 0
     fbp_partition(me, call.rows, 1, &first, &stop)
-    cdef fbp_worker alone = me[0]  # in each instruction: nobody shares in it
+    cdef fbp_worker alone = me[0]  # each instruction is carried out by this thread alone
     alone.parts = 1
     cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
     cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk

@@ -1,18 +1,18 @@
 from fastbp.kernels.dispatch cimport int64_t, real
 
 
-# An array of numbers, or one in CSR format.
+# A dense array, or a sparse one in CSR format.
 cdef struct Source:
     Py_ssize_t n_rows, n_columns
-    char kind                   # NumPy's letter for the dtype
-    Py_ssize_t row, column      # bytes between rows, and between columns
+    char kind                   # NumPy's character code of the dtype
+    Py_ssize_t row, column      # strides in bytes
     const char *data
-    bint sparse                 # then, in place of these three:
-    const void *starts          # where each row starts, and the last ends, in the next two
+    bint sparse                 # then these are used instead of the three above:
+    const void *starts          # where each row starts in the next two (indptr)
     const void *columns
     const void *values
     Py_ssize_t n_values
-    bint wide                   # whether the first two are of 64 bits
+    bint wide                   # whether starts and columns are int64
 
 
 cdef class Rows:

@@ -1,4 +1,4 @@
-"""Rows of X, of whatever kind, gathered into a minibatch of the network's dtype."""
+"""Rows of X, dense or sparse and of any dtype, gathered into a minibatch."""
 
 cimport cython
 cimport numpy as cnp
@@ -34,8 +34,11 @@ KINDS = "fdbhilBHIL?"
 
 
 def readable(X, dtype):
-    """Whether rows of X can be gathered for a network of this dtype: plain numbers in whatever
-    order, or a sparse array of the dtype in CSR format."""
+    """Whether rows of X can be gathered for a network of this dtype.
+
+    They can be from arrays of numbers with any strides, and from sparse arrays of the network's
+    dtype in CSR format.
+    """
     if not checks.is_sparse(X):
         return X.dtype.char in KINDS and X.dtype.isnative and X.flags.aligned
     arrays = X.data, X.indices, X.indptr
@@ -48,21 +51,21 @@ def readable(X, dtype):
 
 @cython.final
 cdef class Rows:
-    """Where X is and how it lies.
+    """The memory of X and its layout.
 
     Parameters
     ----------
     X : ndarray or sparse array of shape (rows, columns)
         One that is `readable`.
     dtype : numpy.dtype
-        Of what its rows become.
+        Of the minibatch.
     """
 
     def __init__(self, X, dtype):
         if self.borrowed is not None:
-            raise RuntimeError("Rows: this one is made already; make another")
+            raise RuntimeError("Rows: already initialized; make another")
         if dtype not in checks.FLOATS or X.ndim != 2 or not readable(X, dtype):
-            raise ValueError("X: expected an array or a sparse one that is `readable`")
+            raise ValueError("X: expected a dense or sparse array that is `readable`")
         cdef Source *place = &self.source
         place.n_rows, place.n_columns = X.shape
         place.sparse = checks.is_sparse(X)
@@ -79,7 +82,7 @@ cdef class Rows:
         self.borrowed = borrowed
 
     cdef int check(self) except -1:
-        """Raise unless the arrays lie where they did."""
+        """Raise unless the arrays are still where they were."""
         cdef Borrowed array
         for array in self.borrowed:
             array.check()
@@ -87,9 +90,9 @@ cdef class Rows:
 
 
 def dense_rows(X, const int64_t[::1] rows, dtype):
-    """Some rows of a sparse array that is `readable`, as an array.
+    """Some rows of a sparse array that is `readable`, as a dense array.
 
-    SciPy would not ask whether the places are in the row.
+    Unlike SciPy's, this conversion checks every index.
     """
     if not readable(X, dtype):
         raise ValueError("X: expected a sparse array as it was when it was checked")
@@ -110,7 +113,7 @@ def dense_rows(X, const int64_t[::1] rows, dtype):
 
 cdef void read_rows(const Source *X, const int64_t *rows, Py_ssize_t m,
                     real *out) noexcept nogil:
-    """Rows of X, converted."""
+    """Copy rows of X, converted to the minibatch's dtype."""
     if X.sparse:
         if X.wide:
             spread_rows(X, <const int64_t *>X.starts, <const int64_t *>X.columns, rows,
@@ -143,7 +146,7 @@ cdef void read_rows(const Source *X, const int64_t *rows, Py_ssize_t m,
 cdef void copy_rows(const source *data, Py_ssize_t row_bytes, Py_ssize_t column_bytes,
                     const int64_t *rows, Py_ssize_t m, Py_ssize_t n,
                     real *out) noexcept nogil:
-    """out[i, j] = data[rows[i], j]; the bytes are between rows and between columns."""
+    """out[i, j] = data[rows[i], j], with the strides of `data` in bytes."""
     cdef const char *row
     cdef Py_ssize_t i, j
     for i in range(m):
@@ -164,7 +167,7 @@ cdef void spread_rows(const Source *X, const index *starts, const index *columns
                       const int64_t *rows, Py_ssize_t m, real *out) noexcept nogil:
     """out[i, columns[p]] += values[p] for each p of row rows[i], and 0 elsewhere.
 
-    A place outside the row, where somebody has changed them since they were checked, is none.
+    Indices out of range, in arrays that were changed after they were checked, are skipped.
     """
     cdef const real *values = <const real *>X.values
     cdef Py_ssize_t i, p, j, n = X.n_columns

@@ -18,7 +18,7 @@ cdef class Borrowed:
     cpdef int check(self) except -1
 
     cdef inline bint same(self) noexcept:
-        """Whether the array is as it was; every prediction asks this of the parameters."""
+        """Whether the array is unchanged; called for the parameters at every prediction."""
         cdef bint same = (
             cnp.PyArray_DATA(self.array) == self.data
             and cnp.PyArray_TYPE(self.array) == self.typenum
@@ -29,7 +29,7 @@ cdef class Borrowed:
         if same and self.ndim == 2:
             same = (cnp.PyArray_DIM(self.array, 1) == self.shape[1]
                     and cnp.PyArray_STRIDE(self.array, 1) == self.strides[1])
-        if same and self.owner is not self.array:  # whose memory goes where that is resized
+        if same and self.owner is not self.array:  # resizing the owner would move the memory
             same = (cnp.PyArray_DATA(self.owner) == self.owner_data
                     and cnp.PyArray_NBYTES(self.owner) == self.owner_size)
         return same

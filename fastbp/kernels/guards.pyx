@@ -1,7 +1,7 @@
-"""What compiled code asks before it trusts a pointer that it kept, or a size that it was told.
+"""Checks of borrowed arrays before compiled code uses a pointer or size that it has kept.
 
-An assignment to `array.dtype` or `array.shape` makes another array of what was checked; its
-numbers may change at any time.
+Assigning to `array.dtype` or `array.shape`, or resizing the array, makes a kept pointer or size
+wrong.  Only the array's numbers may change.
 """
 
 cimport cython
@@ -12,7 +12,7 @@ cnp.import_array()
 
 @cython.final
 cdef class Borrowed:
-    """Somebody else's array of one or two dimensions, as it lies in memory now.
+    """An array of one or two dimensions owned by others, with its memory and layout as of now.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ cdef class Borrowed:
 
     def __init__(self, str name, array):
         if self.array is not None:
-            raise RuntimeError("Borrowed: this one is made already; make another")
+            raise RuntimeError("Borrowed: already initialized; make another")
         if not isinstance(array, cnp.ndarray):
             raise TypeError(f"{name}: expected a numpy.ndarray, got {type(array).__name__}")
         self.name = name
@@ -42,12 +42,12 @@ cdef class Borrowed:
             owner = owner.base
         self.owner = owner
         self.owner_data, self.owner_size = cnp.PyArray_DATA(owner), cnp.PyArray_NBYTES(owner)
-        self.array = array  # the last: without it, it is not made whole
+        self.array = array  # last: it marks the object as initialized
 
     cpdef int check(self) except -1:
-        """Raise ValueError unless it lies there still, with the dtype and shape that it had."""
+        """Raise ValueError unless the array's memory, dtype and shape are unchanged."""
         if self.array is None:
-            raise RuntimeError("Borrowed: expected one that was made whole")
+            raise RuntimeError("Borrowed: expected an initialized one")
         if not self.same():
             shape = tuple([self.shape[i] for i in range(self.ndim)])
             raise ValueError(f"{self.name}: expected the array as it was when it was checked, of "
@@ -58,7 +58,7 @@ cdef class Borrowed:
 
 
 cdef bint apart(X, Z):
-    """Whether two contiguous arrays have no byte in common."""
+    """Whether two contiguous arrays share no memory."""
     cdef const char *x = <const char *>cnp.PyArray_DATA(X)
     cdef const char *z = <const char *>cnp.PyArray_DATA(Z)
     return x + cnp.PyArray_NBYTES(X) <= z or z + cnp.PyArray_NBYTES(Z) <= x

@@ -3,21 +3,21 @@ from fastbp.kernels.encoded cimport Code
 from fastbp.kernels.threads cimport fbp_worker
 
 
-# Numbers of an array that threads share element by element are cut at multiples of this: a
-# cache line of them, and what dropout's generator asks for.
+# Arrays shared among threads element by element are split at multiples of this: a cache line of
+# numbers, and what dropout's generator needs.
 cdef enum:
     GRAIN = 64
 
 
-# Where the values of one minibatch are.
+# One minibatch: where each value of the program is in memory.
 cdef struct Frame:
     const Code *code
     void **at
     Py_ssize_t rows
-    const uint64_t *keys           # of dropout, one for each layer
-    const uint64_t *steps          # likewise; at the first step of a run
-    uint64_t steps_ahead           # of those
-    bint bad_code                  # an embedding was asked for what it has not
+    const uint64_t *keys           # of the random layers (dropout)
+    const uint64_t *steps          # likewise, the layers' counts at the first step of a run
+    uint64_t steps_ahead           # to be added to those counts
+    bint bad_code                  # whether an embedding was given a code out of range
 
 
 cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,

@@ -1,8 +1,8 @@
 """The instructions of a program, carried out.
 
 `execute` goes through the instructions of a section, in one thread or in a team whose threads each
-do their part of every instruction.  It returns where an instruction is a layer written in Python,
-for its caller to call it.
+do their part of every instruction.  At a layer written in Python it returns, for its caller to call
+that layer.
 """
 
 from libc.string cimport memcpy, memset
@@ -33,16 +33,16 @@ cdef extern from "simd/dispatch.h":
         FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
         FBP_OP_python, FBP_OP_python_backward
 
-# Columns that threads share are cut at multiples of this: a cache line of them.
+# Columns shared among threads are split at multiples of this: a cache line of numbers.
 cdef enum:
     COLUMN_GRAIN = 16
 
 
 cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
                   Py_ssize_t size) noexcept nogil:
-    """Where each value is, with an arena that has room for so many rows.
+    """Fill in where each value is, with an arena that has room for so many rows.
 
-    Inputs and outputs are left to the caller; `size` is that of a number, in bytes.
+    The caller fills in inputs and outputs; `size` is that of a number, in bytes.
     """
     cdef const Place *value
     cdef int i, j
@@ -55,10 +55,10 @@ cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
 
 cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
                  real *workspace) noexcept nogil:
-    """Instructions from i on: this thread's part of each.
+    """Carry out this thread's part of the instructions from i to `stop`.
 
-    Returns the first that is not carried out: `stop`, one that is Python's to carry out, or -1
-    where it was interrupted.
+    Returns `stop`, the index of an instruction that is a layer written in Python, or -1 when
+    interrupted.
     """
     cdef const Instruction *each
     while i < stop:
@@ -74,6 +74,7 @@ cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
 
 cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
                     real *workspace) noexcept nogil:
+    """This thread's part of one instruction."""
     cdef const Place *values = frame.code.values
     cdef void **at = frame.at
     cdef Py_ssize_t m = frame.rows, n, first, stop
@@ -124,9 +125,10 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
 
 cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
                           const real *Y, real *Z) noexcept nogil:
-    """Normalisation, sums, embeddings and columns; X, Y and Z are what is read and written first.
+    """As `carry_out`, for normalisation, sums, embeddings and columns.
 
-    Some are shared out by rows, those that sum over rows by columns.
+    X and Y are the first two values that are read, Z the first that is written.  Threads share
+    rows, or columns where an operation sums over rows.
     """
     cdef const Place *values = frame.code.values
     cdef void **at = frame.at
@@ -189,7 +191,7 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
         fbp_prelu_backward(tier, m, n, X + first * n, Y + first * n, U, Z)
     elif op == FBP_OP_embedding:
         for i in range(first, stop):
-            # Whoever has changed X since it was checked, or a layer before it.
+            # X may have been changed since it was checked, or computed by a layer before.
             if not (0 <= X[i] < values[each.reads[1]].rows and X[i] == <real><Py_ssize_t>X[i]):
                 fbp_set_flag(&frame.bad_code)
                 memset(Z, 0, m * n * sizeof(real))
@@ -205,11 +207,11 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
 
 cdef void average(const Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
                   real *Z, Py_ssize_t n) noexcept nogil:
-    """A running mean, or variance: of the population that the rows are drawn from."""
+    """Update a running mean, or a running variance with the unbiased variance of the rows."""
     cdef Py_ssize_t first, stop, m = frame.rows
     cdef double momentum = each.numbers[0], weight = momentum
     if each.op == FBP_OP_running_variance:
-        if m == 1:  # which says nothing of it
+        if m == 1:  # no estimate from one row
             return
         weight = momentum * <double>m / <double>(m - 1)
     fbp_partition(me, n, GRAIN, &first, &stop)
@@ -227,7 +229,7 @@ cdef void take_columns(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, const real *X,
 
 cdef void put_columns(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, const real *dY,
                       const int64_t *columns, real *dX) noexcept nogil:
-    """The gradient of that: dX[i, columns[j]] += dY[i, j]; dY has k columns, and dX n."""
+    """The gradient of `take_columns`: dX[i, columns[j]] += dY[i, j]; dY has k columns, and dX n."""
     cdef Py_ssize_t i, j
     memset(dX, 0, m * n * sizeof(real))
     for i in range(m):
@@ -237,7 +239,7 @@ cdef void put_columns(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, const real *dY,
 
 cdef void join(const Frame *frame, const Instruction *each, Py_ssize_t first, Py_ssize_t stop,
                real *Z, Py_ssize_t n) noexcept nogil:
-    """Rows `first` to `stop` of what is read, side by side."""
+    """Z = rows `first` to `stop` of all values that are read, side by side."""
     cdef const real *part
     cdef Py_ssize_t i, k, at = 0
     cdef int j = 0

@@ -2,7 +2,7 @@
 
 The value is the mean over the batch, weighted by `sample_weight` where it is given:
 L = Σᵢ wᵢ·lᵢ / Σᵢ wᵢ, summed in float64 in the order of the rows.  A row's own loss lᵢ is
-the mean over its outputs, except for softmax, where a row is one answer.
+the mean over its outputs, except for softmax, where a row has a single loss.
 """
 
 from libc.math cimport INFINITY
@@ -32,7 +32,7 @@ cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
 
 
 cdef double loss_scale(Py_ssize_t m, const real *weights) noexcept nogil:
-    """What makes a mean of a weighted sum over the batch; 0 where nothing weighs anything."""
+    """The factor from a weighted sum to the mean: 1 / Σ weights, or 0 where all weights are 0."""
     cdef double total = sum_of_weights(m, weights)
     return 1.0 / total if total > 0 else 0.0
 
@@ -49,7 +49,7 @@ cdef double sum_of_weights(Py_ssize_t m, const real *weights) noexcept nogil:
 
 cdef double sum_of_losses(Py_ssize_t m, const real *weights,
                           const double *row_losses) noexcept nogil:
-    """Weighted, in the order of the rows."""
+    """The weighted sum, in the order of the rows."""
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range(m):
@@ -96,7 +96,7 @@ def _weights(sample_weight, Z):
 
 
 def _targets(y, Z):
-    """Targets as an array of Z's shape; (batch,) will do where there is one output."""
+    """Targets as an array of Z's shape; shape (batch,) is accepted where there is one output."""
     y = checks.floats("y", y, None, Z.dtype)
     if y.ndim == 1 and Z.shape[1] == 1:
         y = y[:, None]
@@ -105,7 +105,7 @@ def _targets(y, Z):
 
 
 def _labels(y, Z):
-    """Whole numbers in [0, classes) as int64, whatever integer or whole float they were."""
+    """Labels in [0, classes), given as integers or whole floats, as int64."""
     checks.shape("y", y, Z.shape[:1], "to match Z's rows")
     classes = Z.shape[1]
     whole = y if y.dtype.kind in "iub" else np.floor(y)
@@ -118,7 +118,7 @@ def _labels(y, Z):
 
 
 def _distributions(y, Z):
-    """Rows that are not negative and add up to 1."""
+    """Rows of probabilities: not negative, and adding up to 1."""
     y = checks.floats("y", y, 2, Z.dtype)
     checks.shape("y", y, Z.shape, "like Z")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -139,16 +139,16 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
 
     Parameters
     ----------
-    Z : ndarray of shape (batch, classes), float32 or float64
+    Z : array_like of shape (batch, classes), float32 or float64
         Scores before softmax (logits).
-    y : ndarray
+    y : array_like
         Labels, whole numbers in [0, classes), of shape (batch,); or rows of
         probabilities of shape (batch, classes) and Z's dtype.
-    sample_weight : ndarray of shape (batch,), optional
+    sample_weight : array_like of shape (batch,), optional
         How much each row counts, Z's dtype.
     label_smoothing : float in [0, 1), default 0.0
     cap : float above 0, optional
-        What a row counts at most in the loss; the gradient knows nothing of it.
+        Upper limit of a row's contribution to the loss; the gradient ignores it.
     out : ndarray of shape (batch, classes), optional
         Where to write dZ; may be `Z`.
 
@@ -161,15 +161,22 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
     Raises
     ------
     TypeError
-        If a dtype is not as above.
+        If a dtype is not as described above.
     ValueError
-        If shapes do not fit, a label or a probability is out of range, a weight is
-        negative, or `out` cannot be written as it is.
+        If shapes do not match, a label or a probability is out of range, a weight is
+        negative, or `out` cannot hold the result.
 
     References
     ----------
     Label smoothing: C. Szegedy et al., "Rethinking the Inception architecture for
     computer vision", CVPR 2016.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> loss, dZ = kernels.softmax_cross_entropy([[0.0, 0.0], [1.0, 3.0]], [0, 1])
+    >>> round(loss, 4), dZ.round(4).tolist()
+    (0.41, [[-0.25, 0.25], [0.0596, -0.0596]])
     """
     Z = _scores(Z)
     smoothing = checks.number("label_smoothing", label_smoothing, 0, 1, high_open=True)
@@ -205,7 +212,7 @@ def _mean(loss, Z, y, sample_weight, double delta, cap, out):
 
 
 def check_targets(loss, Y):
-    """Raise unless numbers are what a loss takes as targets.
+    """Raise unless all targets are in the range of a loss.
 
     Parameters
     ----------
@@ -215,6 +222,7 @@ def check_targets(loss, Y):
     Raises
     ------
     ValueError
+        Naming the first target out of range.
     """
     if loss.low is None:
         return

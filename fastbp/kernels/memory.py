@@ -1,4 +1,4 @@
-"""Memory that starts where vectors like it, and no more of it than there is."""
+"""Aligned arrays, and errors in place of asking for more memory than the machine has."""
 
 import functools
 import math
@@ -11,12 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from .types import Array
 
-CACHE_LINE = 64  # bytes, and as many as the widest vector has
+CACHE_LINE = 64  # bytes; also the size of the widest vector
 
 
 @functools.cache
 def physical() -> int:
-    """Bytes of memory that this machine has; where it does not say, what can be addressed."""
+    """Bytes of physical memory of this machine; `sys.maxsize` where the system does not say."""
     try:
         pages = os.sysconf("SC_PHYS_PAGES")
         return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else sys.maxsize
@@ -25,9 +25,9 @@ def physical() -> int:
 
 
 def check(what: str, n_bytes: int) -> None:
-    """Raise MemoryError where this machine has fewer bytes than `what` will need.
+    """Raise MemoryError if `what` needs more bytes than this machine has.
 
-    Linux may promise them all the same, and kill the process once it uses them.
+    Linux may grant such a request and kill the process once it uses the memory.
     """
     if n_bytes > physical():
         raise MemoryError(f"{what}: {n_bytes >> 20:,} MiB are needed, but this machine has "
@@ -35,22 +35,29 @@ def check(what: str, n_bytes: int) -> None:
 
 
 def workspace(sizes: Iterable[int]) -> tuple[NDArray[np.uint8], list[int]]:
-    """Zeros for several arrays in one, each starting at a cache line.
+    """Zeros for several arrays in one block, each starting at a cache line.
 
     Parameters
     ----------
-    sizes : list of int
-        Bytes of each.
+    sizes : iterable of int
+        Bytes of each array.
 
     Returns
     -------
     block : ndarray of uint8
     starts : list of int
-        Where each array is in it.
+        Where each array starts, in bytes.
 
     Raises
     ------
     MemoryError
+        If the machine has less memory.
+
+    Examples
+    --------
+    >>> block, starts = workspace([100, 8])
+    >>> starts, block.size
+    ([0, 128], 192)
     """
     starts, total = [], 0
     for size in sizes:
@@ -60,7 +67,7 @@ def workspace(sizes: Iterable[int]) -> tuple[NDArray[np.uint8], list[int]]:
 
 
 def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Zeros that start at a cache line, so that no vector lies in two.
+    """Zeros that start at a cache line, so that no vector load crosses one.
 
     Parameters
     ----------
@@ -74,8 +81,15 @@ def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
     Raises
     ------
     MemoryError
+        If the machine has less memory.
+
+    Examples
+    --------
+    >>> array = aligned((2, 3), np.float32)
+    >>> array.shape, array.ctypes.data % CACHE_LINE
+    ((2, 3), 0)
     """
-    # Python's whole numbers: NumPy's product would overflow.
+    # Python's integers, as NumPy's product could overflow.
     n = math.prod(shape) if isinstance(shape, tuple) else int(shape)
     n_bytes = n * np.dtype(dtype).itemsize
     check(f"an array of shape {shape}", n_bytes)

@@ -1,13 +1,12 @@
-"""What the metrics add up, batch by batch: in float64, in the order of the rows.
+"""The sums that metrics are computed from, in float64 and in the order of the rows.
 
-The sums go on from batch to batch in an array of the caller's, so that the way an epoch is
-cut into batches is all they depend on.
+Each function adds to an array of the caller's, from batch to batch.
 """
 
 cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
                        const int64_t *labels, const real *weights,
                        double *sums) noexcept nogil:
-    """sums += weight of the rows with the largest score at the right label, and of all."""
+    """sums[0] += weights of the rows whose largest score is at their label; sums[1] += all."""
     cdef Py_ssize_t i, right
     cdef double weight
     for i in range(m):
@@ -18,7 +17,7 @@ cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
 
 
 cdef inline bint is_argmax(Py_ssize_t n, const real *z, Py_ssize_t place) noexcept nogil:
-    """Whether `argmax` is there: nothing before it is as large, and nothing after it larger."""
+    """Whether `argmax` returns `place`: all before it are smaller, and none after it is larger."""
     cdef Py_ssize_t j
     cdef real largest
     cdef bint right = True
@@ -40,7 +39,7 @@ cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:
     cdef real largest = z[0]
     cdef bint larger
     for j in range(1, n):
-        # Without a branch, which could not be foreseen.
+        # Without a branch, which would be mispredicted.
         larger = (not z[j] <= largest) & (largest == largest)
         best = j if larger else best
         largest = z[j] if larger else largest
@@ -49,9 +48,9 @@ cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:
 
 cdef void count_signs(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
                       const real *weights, bint whole_rows, double *sums) noexcept nogil:
-    """sums += weighted share of each row's outputs on the right side of 0, and the weight.
+    """sums[0] += weighted share of each row's outputs with the right sign; sums[1] += its weight.
 
-    With `whole_rows` a row counts only if all of its outputs are.
+    With `whole_rows` a row counts only if all its outputs have the right sign.
     """
     cdef Py_ssize_t i, j, right
     cdef double weight
@@ -74,7 +73,7 @@ cdef void add_squares(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
     cdef double weight, residual, deviation
     for i in range(m):
         weight = 1.0 if weights is NULL else weights[i]
-        if weight == 0:  # times what may be infinite
+        if weight == 0:  # 0 times infinity would be NaN
             continue
         for j in range(n):
             residual = <double>Z[i * n + j] - <double>Y[i * n + j]
@@ -85,7 +84,7 @@ cdef void add_squares(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
 
 cdef check(const real[:, ::1] Z, Py_ssize_t rows, Py_ssize_t columns, const real[::1] weights,
            const double[::1] sums, Py_ssize_t n_sums):
-    """Raise unless the arrays are as long as the counting takes them for."""
+    """Raise unless the arrays have the lengths that the sums need."""
     if rows != Z.shape[0] or columns != Z.shape[1] or Z.shape[1] == 0:
         raise ValueError(f"targets: expected {Z.shape[0]} rows of {Z.shape[1]} columns like the "
                          f"scores, got {rows} of {columns}")
@@ -97,7 +96,7 @@ cdef check(const real[:, ::1] Z, Py_ssize_t rows, Py_ssize_t columns, const real
 
 def add_labels(const real[:, ::1] Z, const int64_t[::1] labels, const real[::1] weights,
                double[::1] sums):
-    """Add a batch's rows with the largest score at its label, and all rows, to `sums`."""
+    """Add the weights of correctly classified rows to ``sums[0]``, and of all to ``sums[1]``."""
     check(Z, labels.shape[0], Z.shape[1], weights, sums, 2)
     count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], <const real *>NULL, &labels[0],
                  <const real *>NULL if weights is None else &weights[0], &sums[0])
@@ -105,7 +104,7 @@ def add_labels(const real[:, ::1] Z, const int64_t[::1] labels, const real[::1] 
 
 def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                    double[::1] sums):
-    """As `add_labels`, the label of a row being that of its largest target."""
+    """As `add_labels`; a row's label is the column of its largest target."""
     check(Z, Y.shape[0], Y.shape[1], weights, sums, 2)
     count_labels(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0], <const int64_t *>NULL,
                  <const real *>NULL if weights is None else &weights[0], &sums[0])
@@ -113,8 +112,10 @@ def add_label_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] w
 
 def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                   bint whole_rows, double[::1] sums):
-    """Add a batch's shares of outputs on the right side of 0, or with `whole_rows` its rows
-    of nothing else, and its rows, to `sums`."""
+    """Add weighted shares of outputs with the right sign to ``sums[0]``, weights to ``sums[1]``.
+
+    With `whole_rows` a row counts only if all its outputs have the right sign.
+    """
     check(Z, Y.shape[0], Y.shape[1], weights, sums, 2)
     count_signs(Z.shape[0], Z.shape[1], &Z[0, 0], &Y[0, 0],
                 <const real *>NULL if weights is None else &weights[0], whole_rows, &sums[0])
@@ -122,7 +123,7 @@ def add_sign_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] we
 
 def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] weights,
                     const double[::1] mean, double[::1] sums):
-    """Add a batch's squared residuals and deviations from `mean` to `sums`, by output."""
+    """Add squared residuals to ``sums[:n]``, squared deviations from `mean` to ``sums[n:]``."""
     check(Z, Y.shape[0], Y.shape[1], weights, sums, 2 * Z.shape[1])
     if mean.shape[0] != Z.shape[1]:
         raise ValueError(f"mean: expected {Z.shape[1]} numbers, got {mean.shape[0]}")
@@ -133,8 +134,7 @@ def add_square_rows(const real[:, ::1] Z, const real[:, ::1] Y, const real[::1] 
 def weighted_mean(const real[:, ::1] Y, const real[::1] weights, double[::1] mean):
     """mean[j] = Σᵢ wᵢ·yᵢⱼ / Σᵢ wᵢ, in float64 in the order of the rows.
 
-    What is added up are distances from the first row, so that the mean of equal numbers is
-    exact.
+    Differences from the first row are added up, so that the mean of equal numbers is exact.
     """
     check(Y, Y.shape[0], Y.shape[1], weights, mean, Y.shape[1])
     if Y.shape[0] == 0:

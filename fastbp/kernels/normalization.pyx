@@ -4,12 +4,12 @@ With N = (X - mean)·rstd, where rstd = 1/√(variance + epsilon), the chain rul
 
     dX = rstd·(dN - mean(dN) - N·mean(dN·N))
 
-the means being those of N's row (LayerNorm) or column (BatchNorm).  Where nothing is
-centred (RMSNorm) the first mean is absent.
+with the means over N's row (LayerNorm) or column (BatchNorm).  Without centring (RMSNorm) the first
+mean is absent.
 
 A sum along a row runs in 16 lanes that are added as a tree; a sum down a column is a chain
-over the rows in ascending order, cut into blocks of 256 whose sums are added in order: the
-same bits in every tier.
+over the rows in ascending order, cut into blocks of 256 whose sums are added in order.  The bits
+are the same in every tier.
 """
 
 from fastbp.kernels.dispatch cimport (
@@ -68,11 +68,11 @@ def normalize_rows(X, epsilon=1e-5, center=True, *, out=None):
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n), float32 or float64
+    X : array_like of shape (batch, n), float32 or float64
     epsilon : float above 0, default 1e-5
-        Keeps rows that are all the same finite.
+        Keeps the result finite for rows of equal numbers.
     center : bool, default True
-        Whether to take the mean off.  Without, as in RMSNorm, the mean counts as 0:
+        Whether to subtract the mean.  Without it, as in RMSNorm, the mean counts as 0:
         ``N = X/√(Σⱼ X²/n + epsilon)``.
     out : ndarray of shape (batch, n), optional
         Where to write N; may be `X`.
@@ -81,20 +81,27 @@ def normalize_rows(X, epsilon=1e-5, center=True, *, out=None):
     -------
     N : ndarray of shape (batch, n)
     rstd : ndarray of shape (batch,)
-        What `normalize_rows_backward` needs besides N.
+        Needed by `normalize_rows_backward`.
 
     Raises
     ------
     TypeError
-        If the dtype is neither float32 nor float64, or `center` is no bool.
+        If the dtype is neither float32 nor float64, or `center` is not a bool.
     ValueError
-        If `X` has no columns or not 2 dimensions, `epsilon` is not above 0, or `out` cannot be
-        written as it is.
+        If `X` has no columns or not 2 dimensions, `epsilon` is not above 0, or `out` cannot
+        hold the result.
 
     References
     ----------
     J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", arXiv:1607.06450;
     B. Zhang, R. Sennrich, "Root mean square layer normalization", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> N, rstd = kernels.normalize_rows([[1.0, 3.0], [5.0, 5.0]])
+    >>> N.round(4).tolist(), rstd.round(4).tolist()
+    ([[-1.0, 1.0], [0.0, 0.0]], [1.0, 316.2278])
     """
     X = checks.matrix("X", X, 1)
     epsilon = checks.positive("epsilon", epsilon)
@@ -115,13 +122,13 @@ def normalize_rows_backward(dN, N, rstd, center=True, *, out=None):
 
     Parameters
     ----------
-    dN : ndarray of shape (batch, n), float32 or float64
-        The loss's gradient with respect to N.
-    N : ndarray of shape (batch, n), same dtype
-    rstd : ndarray of shape (batch,), same dtype
-        What `normalize_rows` returned.
+    dN : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to N.
+    N : array_like of shape (batch, n), same dtype
+    rstd : array_like of shape (batch,), same dtype
+        The second output of `normalize_rows`.
     center : bool, default True
-        What `normalize_rows` was given.
+        As given to `normalize_rows`.
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `dN` or `N`.
 
@@ -132,10 +139,17 @@ def normalize_rows_backward(dN, N, rstd, center=True, *, out=None):
     Raises
     ------
     TypeError
-        If a dtype is neither float32 nor float64, or they are mixed, or `center` is no bool.
+        If a dtype is neither float32 nor float64, or they are mixed, or `center` is not a bool.
     ValueError
-        If dimensions or sizes do not fit, there are no columns, or `out` cannot be written as
-        it is.
+        If dimensions or shapes do not match, there are no columns, or `out` cannot
+        hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> N, rstd = kernels.normalize_rows([[1.0, 2.0, 3.0]])
+    >>> kernels.normalize_rows_backward([[1.0, 0.0, 0.0]], N, rstd).round(4).tolist()
+    [[0.2041, -0.4082, 0.2041]]
     """
     dN = checks.matrix("dN", dN, 1)
     N = checks.like("N", N, "dN", dN)
@@ -154,13 +168,13 @@ def column_moments(X):
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n), float32 or float64
+    X : array_like of shape (batch, n), float32 or float64
 
     Returns
     -------
     mean : ndarray of shape (n,)
     variance : ndarray of shape (n,)
-        ``Σᵢ (X - mean)² / batch``, in a pass of its own.
+        ``Σᵢ (X - mean)² / batch``, in a second pass.
 
     Raises
     ------
@@ -168,6 +182,13 @@ def column_moments(X):
         If the dtype is neither float32 nor float64.
     ValueError
         If `X` has no rows or not 2 dimensions.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> mean, variance = kernels.column_moments([[1.0, 5.0], [3.0, 5.0]])
+    >>> mean.tolist(), variance.tolist()
+    ([2.0, 5.0], [1.0, 0.0])
     """
     X = checks.matrix("X", X, 0)
     mean, variance = np.empty(X.shape[1], X.dtype), np.empty(X.shape[1], X.dtype)
@@ -183,9 +204,9 @@ def normalize_columns(X, mean, rstd, *, out=None):
 
     Parameters
     ----------
-    X : ndarray of shape (batch, n), float32 or float64
-    mean, rstd : ndarray of shape (n,), same dtype
-        In training those of the batch (`column_moments`, `inverse_sqrt`), else running ones.
+    X : array_like of shape (batch, n), float32 or float64
+    mean, rstd : array_like of shape (n,), same dtype
+        Of the batch in training (see `column_moments`, `inverse_sqrt`), else running statistics.
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `X`.
 
@@ -198,12 +219,18 @@ def normalize_columns(X, mean, rstd, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
 
     References
     ----------
     S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by reducing
     internal covariate shift", ICML 2015.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.normalize_columns([[1.0, 5.0], [3.0, 6.0]], [2.0, 5.0], [1.0, 0.5]).tolist()
+    [[-1.0, 0.0], [1.0, 0.5]]
     """
     X = checks.floats("X", X, 2)
     mean = checks.vector("mean", mean, X.shape[1], X.dtype, "to match X's columns")
@@ -217,18 +244,18 @@ def normalize_columns(X, mean, rstd, *, out=None):
 
 
 def normalize_columns_backward(dN, N, rstd, *, out=None):
-    """Gradient through normalisation by a batch's own mean and variance.
+    """Gradient through normalisation by the batch's mean and variance.
 
-    ``dX = rstd·(dN - Σᵢ dN/batch - N·Σᵢ (dN·N)/batch)``, where the statistics are functions of
-    X.  Where they are not, the gradient is ``scale_columns(dN, rstd, gradient=True)``.
+    ``dX = rstd·(dN - Σᵢ dN/batch - N·Σᵢ (dN·N)/batch)``, as the statistics depend on X.  For
+    running statistics the gradient is ``scale_columns(dN, rstd, gradient=True)``.
 
     Parameters
     ----------
-    dN : ndarray of shape (batch, n), float32 or float64
-        The loss's gradient with respect to N.
-    N : ndarray of shape (batch, n), same dtype
-        What `normalize_columns` returned.
-    rstd : ndarray of shape (n,), same dtype
+    dN : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to N.
+    N : array_like of shape (batch, n), same dtype
+        The output of `normalize_columns`.
+    rstd : array_like of shape (n,), same dtype
     out : ndarray of shape (batch, n), optional
         Where to write the result; may be `dN` or `N`.
 
@@ -241,7 +268,16 @@ def normalize_columns_backward(dN, N, rstd, *, out=None):
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If dimensions or sizes do not fit, or `out` cannot be written as it is.
+        If dimensions or shapes do not match, or `out` cannot hold the result.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> mean, variance = kernels.column_moments([[1.0], [2.0], [3.0]])
+    >>> rstd = kernels.inverse_sqrt(variance, 1e-5)
+    >>> N = kernels.normalize_columns([[1.0], [2.0], [3.0]], mean, rstd)
+    >>> kernels.normalize_columns_backward([[1.0], [0.0], [0.0]], N, rstd).round(4).tolist()
+    [[0.2041], [-0.4082], [0.2041]]
     """
     dN = checks.floats("dN", dN, 2)
     N = checks.like("N", N, "dN", dN)

@@ -1,6 +1,6 @@
 """The table of operations (ops.def) as Python reads it; setup.py writes stubs from it.
 
-The functions of `fastbp.kernels`, the layer classes and the lists that tests run over follow from
+The functions of `fastbp.kernels`, the layer classes and the lists that tests run over are made from
 `ACTIVATIONS`, `FUNCTIONS`, `LOSSES` and `UPDATES`, whose order is that of the compiled tables.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Activation:
-    """A row of ops.def, which says what the columns are."""
+    """An element-wise function with a derivative; ops.def describes the fields of all rows."""
 
     name: str
     layer: str
@@ -30,12 +30,12 @@ class Activation:
 
     @property
     def from_output(self) -> bool:
-        """Whether the derivative is taken from what the activation returned."""
+        """Whether the derivative is a function of the activation's output."""
         return self.saved == "A"
 
     @property
     def in_place(self) -> bool:
-        """Whether nobody needs the input once the output is there."""
+        """Whether the derivative can do without the input, so that the output may replace it."""
         return self.saved != "Z"
 
 
@@ -49,7 +49,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss; one whose targets are labels has no text."""
+    """A loss; its text is empty where the targets are labels."""
 
     name: str
     low: float | None
@@ -66,7 +66,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Update:
-    """What an optimizer makes of parameters and gradients: its attributes and state arrays."""
+    """The update of an optimizer: its attributes and state arrays."""
 
     name: str
     attributes: tuple[str, ...]
@@ -102,12 +102,12 @@ def _value(argument: ast.expr) -> Any:
 
 
 _TEXT = Path(__file__).with_name("ops.def").read_text(encoding="utf-8")
-# By which compiled modules know whether it is the table that they were made with.
+# Compiled modules compare it with that of the table they were built from.
 CHECKSUM = zlib.crc32(_TEXT.encode())
 
 
 def _rows() -> dict[str, list[list[Any]]]:
-    """The arguments of each macro's calls, in order: a C call without a semicolon is Python's."""
+    """The arguments of each macro's calls, in order, which are also Python syntax."""
     text = re.sub(r"/\*.*?\*/|^#.*?$", "", _TEXT, flags=re.DOTALL | re.MULTILINE)
     rows: dict[str, list[list[Any]]] = {}
     for statement in ast.parse(text).body:
@@ -153,7 +153,7 @@ ACTIVATIONS = {row[0]: _activation(*row) for row in _ROWS["FBP_ACTIVATION"]}
 FUNCTIONS = {row[0]: Function(*row) for row in _ROWS["FBP_FUNCTION"]}
 LOSSES = {row[0]: _loss(*row) for row in _ROWS["FBP_LOSS"]}
 UPDATES = {row[0]: Update(*row) for row in _ROWS["FBP_UPDATE"]}
-# The element-wise functions are instructions as well, and so are the activations' gradients.
+# Element-wise functions and the gradients of activations are instructions too.
 OPS = {
     **{row[0]: _op(*row) for row in _ROWS["FBP_OP"]},
     **{name: _op(name, "X m n", "Y m n", "yes", ()) for name in FUNCTIONS},
@@ -226,7 +226,7 @@ _OUT = """\
     TypeError
         If {a_dtype} is neither float32 nor float64{mixed}.
     ValueError
-        If {shapes}`out` cannot be written as it is.
+        If {shapes}`out` cannot hold the result.
 """
 
 
@@ -238,7 +238,7 @@ def _source(op: Activation | Loss) -> str:
 
 
 def _example(name: str, function: Callable[..., Any], *arguments: list[float]) -> str:
-    """An element-wise function on some numbers, and what comes out."""
+    """The section that shows a call of an element-wise function and its result."""
     return f"""
     Examples
     --------
@@ -255,34 +255,35 @@ def _alpha(op: Activation) -> str:
 
 
 def forward_docstring(op: Activation, function: Callable[..., Any]) -> str:
-    """Of the function of an activation, which its example calls."""
+    """Docstring of the function of an activation; the example shows what `function` returns."""
     out = _OUT.format(like="Z", may="`Z`", result="A", a_dtype="the dtype", mixed="", shapes="")
     return (f"{op.title}: ``{op.forward}``.\n\n    Parameters\n    ----------\n"
-            f"    Z : ndarray of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}"
+            f"    Z : array_like of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}"
             f"{_example(op.name, function, [-2.0, 0.0, 1.0])}")
 
 
 def backward_docstring(op: Activation, function: Callable[..., Any]) -> str:
-    """Of the function that takes the gradient back through it."""
+    """Docstring of the function that computes the gradient of an activation."""
     values = [0.1, 0.5, 0.9] if op.from_output else [-2.0, 0.0, 1.0]
     given = "A" if op.from_output else "Z"
     out = _OUT.format(like="dA", may=f"`dA` or `{given}`", result="dZ", a_dtype="a dtype",
                       mixed=", or they are mixed", shapes="the shapes differ, or ")
     return (f"Gradient through `{op.name}`: ``{op.backward}``.\n\n    Parameters\n    ----------\n"
-            f"    dA : ndarray of any shape, float32 or float64\n"
-            f"        The loss's gradient with respect to A.\n    {given} : ndarray like dA\n"
-            f"        What `{op.name}` {'returned' if op.from_output else 'was given'}.\n"
+            f"    dA : array_like of any shape, float32 or float64\n"
+            f"        Gradient of the loss with respect to A.\n"
+            f"    {given} : array_like, same shape and dtype\n"
+            f"        The {'output' if op.from_output else 'input'} of `{op.name}`.\n"
             f"{_alpha(op)}{out}"
             f"{_example(f'{op.name}_backward', function, [1.0, 1.0, 1.0], values)}")
 
 
 def function_docstring(op: Function, function: Callable[..., Any]) -> str:
-    """Of an element-wise function."""
+    """Docstring of an element-wise function."""
     return f"""``{op.formula}``, element by element, with the same bits on every machine.
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
+    X : array_like of any shape, float32 or float64
     out : ndarray like X, optional
         Where to write the result; may be `X`.
 
@@ -296,12 +297,12 @@ def function_docstring(op: Function, function: Callable[..., Any]) -> str:
     TypeError
         If the dtype is neither float32 nor float64.
     ValueError
-        If `out` cannot be written as it is.
+        If `out` cannot hold the result.
 {_example(op.name, function, [0.5, 1.0, 2.0])}"""
 
 
 def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
-    """Of the function of a loss whose targets are numbers."""
+    """Docstring of the function of a loss whose targets are numbers."""
     low = 0.0 if loss.low is None else float(loss.low)
     Z, Y = [[0.5], [2.0]], [[low], [low + 1 if loss.high is None else float(loss.high)]]
     value, dZ = function(Z, Y)
@@ -317,14 +318,14 @@ def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
 
     Parameters
     ----------
-    Z : ndarray of shape (batch, outputs), float32 or float64
+    Z : array_like of shape (batch, outputs), float32 or float64
         {loss.scores}
-    y : ndarray of shape (batch, outputs), same dtype
+    y : array_like of shape (batch, outputs), same dtype
         {targets}; of shape (batch,) where there is one output.
-    sample_weight : ndarray of shape (batch,), optional
+    sample_weight : array_like of shape (batch,), optional
         How much each row counts, same dtype.
 {delta}    cap : float above 0, optional
-        What an output counts at most in the loss; the gradient knows nothing of it.
+        Upper limit of an output's contribution to the loss; the gradient ignores it.
     out : ndarray of shape (batch, outputs), optional
         Where to write dZ; may be `Z`.
 
@@ -339,8 +340,8 @@ def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
     TypeError
         If a dtype is neither float32 nor float64, or they are mixed.
     ValueError
-        If shapes do not fit, {a_target}a weight is negative, a parameter is out of range, or
-        `out` cannot be written as it is.
+        If shapes do not match, {a_target}a weight is negative, a parameter is out of range, or
+        `out` cannot hold the result.
 {_source(loss)}
     Examples
     --------
@@ -352,7 +353,7 @@ def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
 
 
 def target_limits(loss: Loss) -> str:
-    """Which numbers a loss takes as targets, in words; empty where it takes any."""
+    """The range of a loss's targets in words; empty where it is unlimited."""
     if loss.low is None:
         return ""
     return (f"of at least {loss.low}" if loss.high is None else
@@ -360,7 +361,7 @@ def target_limits(loss: Loss) -> str:
 
 
 def layer_docstring(op: Activation) -> str:
-    """Of a layer class."""
+    """Docstring of the layer class of an activation."""
     parameters = f"\n\n    Parameters\n    ----------\n{_alpha(op)}    " if _alpha(op) else ""
     return f"{op.title}: ``{op.forward}``.{parameters}"
 
@@ -373,7 +374,7 @@ _HEAD = """\
 
 
 def kernels_stub() -> str:
-    """Of the activations and functions in `fastbp.kernels.activations`."""
+    """Stub of `fastbp.kernels.activations`."""
     lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .types import Floats\n"]
     names: list[str] = []
 
@@ -394,7 +395,7 @@ def kernels_stub() -> str:
 
 
 def losses_stub() -> str:
-    """Of `fastbp.kernels.losses`."""
+    """Stub of `fastbp.kernels.losses`."""
     lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .ops import Loss\n"
              "from .types import Array, Floats\n\n"
              "def check_targets(loss: Loss, Y: Array) -> None: ..."]

@@ -1,4 +1,4 @@
-"""One step of an optimizer over flat arrays, in place, a penalty, and the norm for clipping."""
+"""Optimizer steps over flat arrays, in place; the L2 penalty, and the norm for clipping."""
 
 from libc.math cimport sqrt
 
@@ -23,26 +23,41 @@ cdef int update(int which, real[::1] parameters, const real[::1] gradients, list
 
 
 def update_step(name, parameters, gradients, state, *, learning_rate, step, attributes):
-    """One step of an update that ops.def declares, in place.
+    """One step of an optimizer's update, in place.
 
     Parameters
     ----------
     name : str
+        Of a row ``FBP_UPDATE`` in ops.def.
     parameters : ndarray of shape (n,), float32 or float64
         Changed in place.
-    gradients : ndarray of shape (n,), same dtype
+    gradients : array_like of shape (n,), same dtype
     state : dict of str to ndarray of shape (n,), same dtype
-        By the names that ops.def says; changed in place.
+        By the names in ops.def; changed in place.
     learning_rate : float, at least 0
     step : int
         1 at the first step.
     attributes : dict of str to float
-        By the names that ops.def says.
+        By the names in ops.def.
 
     Raises
     ------
-    TypeError, ValueError
-        If the arrays do not fit each other, or a name is missing or unknown.
+    TypeError
+        If dtypes differ or are neither float32 nor float64, `step` is not an integer, or `state` or
+        `attributes` is not a dict.
+    ValueError
+        If a name is missing or unknown, shapes differ, arrays overlap, an array that is changed is
+        read-only or not contiguous, or a number is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp.kernels import optimizers
+    >>> parameters = np.array([1.0, 2.0])
+    >>> optimizers.update_step("sgd", parameters, [1.0, -1.0], {}, learning_rate=0.5, step=1,
+    ...                        attributes={"weight_decay": 0.0})
+    >>> parameters.tolist()
+    [0.5, 2.5]
     """
     op = ops.UPDATES.get(name)
     if op is None:
@@ -82,7 +97,7 @@ cdef double penalty(const real[::1] parameters, real[::1] gradients,
 
 cdef double penalize_block(Py_ssize_t n, const real *parameters, real *gradients,
                            double strength) noexcept nogil:
-    """Add strength·parameters to the gradients; the sum of the parameters' squares."""
+    """Add strength·parameters to the gradients; return the sum of the parameters' squares."""
     fbp_penalize(tier, n, parameters, gradients, strength)
     return fbp_sum_of_squares(tier, n, parameters)
 
@@ -93,7 +108,7 @@ cdef double sum_of_squares(const real[::1] X) except? -1:
 
 
 cdef double sum_of_squares_of(Py_ssize_t n, const real *X) noexcept nogil:
-    """Block by block, and the blocks in order, so that threads can each do some."""
+    """The sum in blocks that are added in order, so that threads can share the blocks."""
     cdef double total = 0
     cdef Py_ssize_t start = 0
     while start < n:
@@ -134,10 +149,9 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     ----------
     parameters : ndarray of shape (n,), float32 or float64
         Changed in place.
-    gradients : ndarray of shape (n,), same dtype
+    gradients : array_like of shape (n,), same dtype
     velocity : ndarray of shape (n,), same dtype, optional
-        The momentum's memory, zeros before the first step; changed in place.  Needed
-        where `momentum` is not 0.
+        Zeros before the first step; changed in place.  Required where `momentum` is not 0.
     learning_rate : float, at least 0
     momentum : float in [0, 1], default 0.0
     nesterov : bool, default False
@@ -147,7 +161,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     ------
     TypeError
         If dtypes differ or are neither float32 nor float64, an array that is changed is no
-        ndarray, or `nesterov` is no bool.
+        ndarray, or `nesterov` is not a bool.
     ValueError
         If shapes differ, arrays overlap, an array that is changed is read-only or not
         contiguous, or a number is out of range.
@@ -156,6 +170,16 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
     ----------
     I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
     momentum in deep learning", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import kernels
+    >>> parameters, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    >>> for _ in range(2):
+    ...     kernels.sgd_step(parameters, [1.0, -1.0], velocity, learning_rate=0.25, momentum=0.5)
+    >>> parameters.tolist(), velocity.tolist()
+    ([0.375, 2.625], [-0.375, 0.375])
     """
     learning_rate = checks.number("learning_rate", learning_rate, 0)
     momentum = checks.number("momentum", momentum, 0, 1)
@@ -189,9 +213,9 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     ----------
     parameters : ndarray of shape (n,), float32 or float64
         Changed in place.
-    gradients : ndarray of shape (n,), same dtype
+    gradients : array_like of shape (n,), same dtype
     m, v : ndarray of shape (n,), same dtype
-        Means of the gradient and its square, zeros before the first step; changed in
+        Moving averages of the gradient and its square, zeros before the first step; changed in
         place.
     step : int
         1 at the first step.
@@ -200,7 +224,7 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     epsilon : float above 0, default 1e-8
     weight_decay : float, at least 0, default 0.0
     decoupled : bool, default False
-        Take the decay off the parameters rather than add it to the gradient.
+        Whether to subtract the decay from the parameters rather than add it to the gradient.
     epsilon_hat : bool, default False
         Add `epsilon` to √v before its bias is corrected: the ε̂ of the paper's section 2,
         as in scikit-learn and TensorFlow.
@@ -208,8 +232,8 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     Raises
     ------
     TypeError
-        If dtypes differ or are neither float32 nor float64, `step` is not whole, an array
-        that is changed is no ndarray, or `decoupled` or `epsilon_hat` is no bool.
+        If dtypes differ or are neither float32 nor float64, `step` is not an integer, an array
+        that is changed is not an ndarray, or `decoupled` or `epsilon_hat` is not a bool.
     ValueError
         If shapes differ, arrays overlap, an array that is changed is read-only or not
         contiguous, or a number is out of range.
@@ -224,6 +248,15 @@ def adam_step(parameters, gradients, m, v, step, *, learning_rate=0.001, beta1=0
     D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015,
     algorithm 1; I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
     ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import kernels
+    >>> parameters, m, v = np.array([1.0, 2.0]), np.zeros(2), np.zeros(2)
+    >>> kernels.adam_step(parameters, [5.0, -0.1], m, v, step=1, learning_rate=0.1)
+    >>> parameters.round(4).tolist()
+    [0.9, 2.1]
     """
     step = checks.integer("step", step, 1, 2**62)
     learning_rate = checks.number("learning_rate", learning_rate, 0)
@@ -250,7 +283,7 @@ def penalize(parameters, gradients, strength):
 
     Parameters
     ----------
-    parameters : ndarray of any shape, float32 or float64
+    parameters : array_like of any shape, float32 or float64
     gradients : ndarray, same shape and dtype
         ``strength · parameters`` is added to it.
     strength : float, at least 0
@@ -267,6 +300,16 @@ def penalize(parameters, gradients, strength):
     ValueError
         If shapes differ, the arrays overlap, `gradients` are read-only or not contiguous, or
         `strength` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import kernels
+    >>> gradients = np.zeros(2)
+    >>> kernels.penalize([3.0, 4.0], gradients, 0.5)
+    25.0
+    >>> gradients.tolist()
+    [1.5, 2.0]
     """
     strength = checks.number("strength", strength, 0)
     parameters = checks.floats("parameters", parameters)
@@ -283,7 +326,7 @@ def norm(X):
 
     Parameters
     ----------
-    X : ndarray of any shape, float32 or float64
+    X : array_like of any shape, float32 or float64
 
     Returns
     -------
@@ -293,6 +336,12 @@ def norm(X):
     ------
     TypeError
         If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> kernels.norm([3.0, 4.0])
+    5.0
     """
     X = checks.floats("X", X)
     if X.dtype == "f4":

@@ -4,7 +4,7 @@ from fastbp.kernels.instructions cimport Frame
 from fastbp.kernels.threads cimport fbp_worker
 
 
-# In place of the number of a loss, metric or update.
+# In place of the index of a loss, metric or update.
 cdef enum:
     NONE = -1
     IN_PYTHON = -2
@@ -17,27 +17,27 @@ cdef enum:
 cdef enum:
     GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
 
-# What is written down of a step: the loss, the penalty, and the batch's weight.
+# Numbers recorded for each step: the loss, the penalty and the batch's weight.
 cdef enum:
     N_STATS = 3
 
 
-# A part of the flat arrays.
+# A range of the flat arrays.
 cdef struct Part:
     Py_ssize_t start, size
 
 
-# What the threads of a run read, and nobody changes.
+# What does not change from run to run.
 cdef struct Plan:
-    int forward, backward, update_section  # where sections of the program end
+    int forward, backward, update_section  # ends of the program's sections
     int x, z, dz
     Py_ssize_t n_parameters, n_out, batch_size
     Py_ssize_t n_rows           # of X, the targets and the weights
-    bint gathers                # whether rows of X are gathered here, and not in Python
+    bint gathers                # whether rows of X are gathered here rather than in Python
 
-    const Part *weights         # those that the penalty is on
-    const Part *layers          # the parameters of each layer that has some
-    const Part *groups          # those that have a learning rate and attributes of their own
+    const Part *weights         # parameters with a penalty
+    const Part *layers          # parameters of each layer
+    const Part *groups          # parameters that share a learning rate and attributes
     int n_weights, n_layers, n_groups
     void *average               # of the parameters over the steps, or NULL
 
@@ -64,7 +64,7 @@ cdef struct Plan:
     void *arena            # of the program
 
 
-# A run of steps.  What part 0 writes here the others read after the next barrier.
+# A run of steps.  Part 0 writes here, and the other threads read it after the next barrier.
 cdef struct Run:
     const Plan *plan
     Frame frame
@@ -84,11 +84,11 @@ cdef struct Run:
     long steps_before           # the first, as the optimizer counts
     Py_ssize_t made, updates
 
-    # Where the team begins, and where it left off.
-    int stage, i                 # of the stage's instructions
+    # Where the team starts, and where it stopped.
+    int stage, i                 # the next instruction
     Py_ssize_t step
-    bint done                    # whether Python has done what this stage wants of it
-    bint turn                    # whether Python is to do something now
+    bint done                    # whether this stage's work in Python is done
+    bint turn                    # whether Python is needed now
     const Source *X
 
 

@@ -1,9 +1,9 @@
 """The stages of a training step, as a team of threads goes through them.
 
-A step gathers its rows, goes forward, computes the loss and its gradient, goes back, adds the
-penalty, updates the parameters and records what came of it.  All threads of a team go through these
-stages together; each does its part of everything, and they wait for each other where one needs
-what others do.  Where Python has to do something, `leave` notes where, and the team ends.
+The stages are gather, forward, loss, backward, reduce (the penalty, and the norm for clipping),
+update and record.  All threads of a team go through them together: each does its part of every
+stage, and they wait at a barrier where one needs the results of others.  Where Python is needed,
+`leave` notes the place, and the team ends.
 
 Nothing here touches a Python object.
 """
@@ -47,15 +47,15 @@ cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
 
 
 cdef inline void leave(Run *run, fbp_worker *me, int stage, int i, Py_ssize_t step) noexcept nogil:
-    """Note where Python, and then the next team, goes on: once all have read where they began."""
+    """Note where Python, and then the next team, goes on; after all have read where to start."""
     if fbp_barrier(me) and me.part == 0:
         run.stage, run.i, run.step, run.turn = stage, i, step, True
 
 
 cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients) noexcept nogil:
-    """This thread's part of every step, until the time is up or it is Python's turn.
+    """This thread's part of every step, until time runs out or Python is needed.
 
-    All threads go through this alike: what they decide on is the same for all.
+    All threads take the same branches, as the values they depend on are the same for all.
     """
     cdef const Plan *plan = run.plan
     cdef bint leads = me.part == 0, done = run.done
@@ -111,7 +111,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             elif run.layer_norms is not NULL:
                 if leads:
                     add_layer_norms(plan, gradients, run.layer_norms)
-                if not fbp_barrier(me):  # before anybody clips them
+                if not fbp_barrier(me):  # before they are clipped
                     return
         elif stage == UPDATE:
             if not done:
@@ -124,7 +124,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 if leads:
                     run.updates += 1
             if plan.average is not NULL:
-                if not fbp_barrier(me):  # groups are shared out otherwise
+                if not fbp_barrier(me):  # groups are partitioned differently
                     return
                 fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
                 fbp_running_average(tier, stop - first, <real *>plan.average + first,
@@ -143,7 +143,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             if leads:
                 run.made += 1
                 run.in_time = seconds() < run.deadline
-            # A step that was made is whole, whatever has come up in the meantime.
+            # Interrupts take effect only here, after a complete step.
             if not fbp_barrier(me) or not run.in_time:
                 return
             stage, step = GATHER, step + 1
@@ -154,28 +154,28 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
 
 cdef bint is_safe(const Run *run, const double *rates, double size, double decay_size,
                   const real *parameters) noexcept nogil:
-    """Whether loss and gradients are finite, and no weight can become infinite by the update."""
-    # Below the square root of the largest number nothing that is multiplied overflows.
+    """Whether loss and gradients are finite and the update cannot make a weight infinite."""
+    # Products of numbers below the square root of the largest do not overflow.
     cdef double limit = (sqrt(<double>3.4028234663852886e38) if real is float
                          else sqrt(1.7976931348623157e308))
     cdef double rate = 0
     cdef int i
     for i in range(run.plan.n_groups):
         rate = max(rate, rates[i])
-    if run.clip_norm == 0:  # then the size is the largest gradient's, and not the norm
+    if run.clip_norm == 0:  # then the size is the largest gradient, not the norm
         limit /= sqrt(<double>max(1, run.plan.n_parameters))
-    # Where weight decay more than undoes a weight, weights can grow without a gradient.
+    # Weight decay of more than the weight itself makes weights grow even without a gradient.
     cdef double reach = max(1.0, rate) * max(1.0, run.weight_decay) * max(1.0, size + decay_size)
-    # `max` drops a NaN, so the size is asked for one by itself.
+    # `max` drops NaN, hence the separate check of the size.
     return (isfinite(run.loss + run.penalty) and isfinite(size + decay_size) and reach < limit
             and rate * run.weight_decay <= 1)
 
 
 cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
                  real *x) noexcept nogil:
-    """The batch's rows of X to `x`, and those of the targets and weights to their places.
+    """Copy the batch's rows of X, the targets and the weights into the workspace.
 
-    A row or label may be none, if somebody has changed the order or y since it was checked.
+    Rows and labels are checked again, as the order or y may have been changed meanwhile.
     """
     cdef const Plan *plan = run.plan
     cdef real *y = <real *>plan.y_batch
@@ -203,7 +203,7 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
 
 cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
                        real *dZ) noexcept nogil:
-    """The loss, for the record, and its gradient.  Whether to go on, as everywhere below."""
+    """Compute the loss and its gradient.  Returns whether to go on, as do the functions below."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
@@ -226,7 +226,7 @@ cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
 
 cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
                    real *gradients) noexcept nogil:
-    """Add the gradient of the penalty on the weights, and note what it is."""
+    """Add the gradient of the penalty on the weights, and record the penalty."""
     cdef const Plan *plan = run.plan
     cdef double *squares = plan.squares
     cdef double layer, total = 0, strength = run.l2 * loss_scale(m, <const real *>plan.w_batch)
@@ -259,13 +259,16 @@ cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
 
 
 cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
-    """How many blocks so many numbers are, whose squares are summed on their own."""
+    """The number of blocks in which the squares of n numbers are summed."""
     return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
 
 
 cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil:
-    """The norm of the parameters or gradients where clipping needs it, as `sum_of_squares_of`
-    adds it up; otherwise the largest of them, which is quicker to find.  NaN if one is."""
+    """The norm of X (parameters or gradients) where clipping needs it, else the largest magnitude.
+
+    The norm has the bits of `sum_of_squares_of`; the largest magnitude is quicker to find.  Both
+    are NaN if a number is.
+    """
     cdef const Plan *plan = run.plan
     cdef double part
     cdef Py_ssize_t i, first, stop, n_parts
@@ -296,7 +299,7 @@ cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) n
 
 cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
                  real *parameters, real *gradients) noexcept nogil:
-    """Clip, and one step of the optimizer, a group of parameters after the other."""
+    """Clip the gradients and make one step of the optimizer, group by group."""
     cdef int i
     for i in range(run.plan.n_groups):
         update_group(run, me, run.plan.groups[i], rates[i],
@@ -331,7 +334,7 @@ cdef void add_layer_norms(const Plan *plan, const real *gradients,
 
 
 cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
-    """Write the step's step_stats down, and add it to the metric's sums."""
+    """Record the step's loss, penalty and weight, and add to the metric's sums."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
@@ -346,7 +349,7 @@ cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcep
     elif plan.metric == SQUARES:
         add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
     elif plan.metric == SQUARES_OF_RATES:
-        rates = <real *>run.frame.at[plan.dz]  # nobody needs what is there any more
+        rates = <real *>run.frame.at[plan.dz]  # no longer needed, so free for the rates
         fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
                     run.metric_sums)

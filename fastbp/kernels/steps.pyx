@@ -1,11 +1,11 @@
-"""Steps of training: whole epochs of them, compiled.
+"""Runs of training steps.
 
-`Steps` is an executor's program with data, a loss and an optimizer.  It checks them once, since
-compiled code cannot ask again, and has a team of threads make a run of steps (stages.pyx).
+`Steps` is an executor's program with data, a loss and an optimizer.  It checks them once, because
+the compiled stages (stages.pyx) cannot, and runs teams of threads through many steps at a time.
 
-What has to be done in Python (a layer, loss, metric or optimizer written there, rows that cannot be
-gathered here, an update that may make a weight infinite) ends the team; Python is called, and
-another team goes on from there.
+Whatever has to be done in Python (a layer, loss, metric or optimizer written there, rows that
+cannot be gathered here, an update that may make a weight infinite) ends the team.  Python is
+called, and another team goes on from there.
 """
 
 cimport cython
@@ -38,11 +38,11 @@ METRICS = {
     None: NONE, "python": IN_PYTHON, "accuracy": LABELS, "signs": SIGNS,
     "rows of signs": ROWS_OF_SIGNS, "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
 }
-# Losses and metrics that take labels; the others take rows of y.
+# Losses and metrics that accept labels; the others need rows of targets.
 TAKE_LABELS = {None, "python", "accuracy", *(op.name for op in ops.LOSSES.values()
                                              if op.takes_labels)}
 
-# How long a run goes on before it returns: for Ctrl-C and the progress bar.
+# How long a run lasts before it returns, so that Ctrl-C and the progress bar respond.
 cdef double SECONDS_PER_RUN = 0.05
 
 
@@ -55,67 +55,67 @@ cdef class Steps:
     executor : Executor
         Of a program for training.
     parameters, gradients : ndarray of shape (n,)
-        The network's flat arrays, which the executor has too.
+        The network's flat arrays, the same as the executor's.
     X : ndarray or sparse array of shape (rows, n_in), or None
-        One that is `gather.readable`; None where Python gathers the rows.
+        Must be `gather.readable`; None where Python gathers the rows.
     y : ndarray or None
         int64 labels of shape (rows,), or targets (rows, n_out) of the parameters' dtype; None where
-        the loss is Python's.
+        the loss is computed in Python.
     sample_weight : ndarray of shape (rows,) or None
     n_rows : int
-        Of the data.
+        Number of rows of the data.
     batch_size : int
     loss : tuple or None
-        ``(name, parameter, cap)``, or with ``value_scale, gradient_scale`` besides; None where it
-        is Python's.
+        ``(name, parameter, cap)``, optionally followed by ``value_scale, gradient_scale``; None
+        where the loss is computed in Python.
     metric : str or None
         One of `METRICS`.
     update : str or None
-        What the optimizer is called in ops.def, ``"python"`` where it is Python's, None to make
-        gradients and nothing of them.
+        The update's name in ops.def, ``"python"`` for an optimizer written in Python, None to
+        compute gradients only.
     state : list of ndarray
         The optimizer's arrays, changed with each step.
     weights : list of tuple of int
-        Where the parameters that a penalty is on start, and how many numbers they are.
+        Start and size of each range of penalized parameters.
     layers : list of tuple of int
-        The same of each layer that has parameters, for their norms.
+        Start and size of each layer's parameters, for the norms of their gradients.
     groups : list of tuple of int
-        The same of the parameters that have a learning rate and attributes of their own; together
-        they are all.
+        Start and size of each group of parameters with its own learning rate and attributes;
+        together they are all parameters.
     average : ndarray of shape (n,) or None
         The exponential moving average of the parameters, changed with each step.
     turns : object
-        What Python does, by a step's number in the epoch: ``gather(step)`` returns rows of X,
-        ``compute_loss(step, Z)`` a loss and dZ, ``update(step, loss, penalty)`` makes an update or
-        raises an error, ``count(step, Z)`` has the metric count, ``refuse(step)`` raises what is
-        wrong with the step's data.
+        The work done in Python, given a step's number in the epoch: ``gather(step)`` returns rows
+        of X, ``compute_loss(step, Z)`` returns a loss and dZ, ``update(step, loss, penalty)``
+        updates the parameters or raises an error, ``count(step, Z)`` updates the metric, and
+        ``refuse(step)`` raises an error that says what is wrong with the step's data.
 
     Raises
     ------
     ValueError
-        If an array is not what the compiled code takes it for.
+        If an array's dtype, shape or memory is not what the compiled code needs.
     """
 
-    cdef readonly Py_ssize_t made      # steps of all runs
-    cdef readonly Py_ssize_t updates   # those of them that were updated here and not in Python
-    cdef bint ready                    # only once it is made whole
+    cdef readonly Py_ssize_t made      # completed steps of all runs
+    cdef readonly Py_ssize_t updates   # those whose update was compiled
+    cdef bint ready                    # whether __init__ has succeeded
     cdef Executor executor
     cdef Rows rows                     # of X
     cdef object turns
-    cdef list arrays                   # what the plan's pointers point into
-    cdef list borrowed                 # those of them that are somebody else's
+    cdef list arrays                   # the memory behind the plan's pointers
+    cdef list borrowed                 # those of them owned by others
     cdef object flat                   # the parameters
-    cdef object pointers               # where the values of a minibatch are
+    cdef object pointers               # to the values of a minibatch
     cdef Plan plan
     cdef bint is_double
     cdef double work                   # of a step, in multiply-adds
-    cdef readonly int threads          # that a run may have
+    cdef readonly int threads          # the most that a run may have
 
     def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
                  n_rows, batch_size, loss, metric, update, state, weights, layers, groups, average,
                  turns):
         if self.arrays is not None:
-            raise RuntimeError("Steps: this one is made already; make another")
+            raise RuntimeError("Steps: already initialized; make another")
         self.arrays, self.borrowed = [], []
         executor.check()
         self.executor, self.turns = executor, turns
@@ -184,8 +184,8 @@ cdef class Steps:
 
     @property
     def in_python(self):
-        """What is Python's to do, a tuple of ``"gather"``, ``"layers"``, ``"loss"``, ``"update"``
-        and ``"metric"``."""
+        """What is done in Python: a tuple of some of ``"gather"``, ``"layers"``, ``"loss"``,
+        ``"update"`` and ``"metric"``."""
         cdef Plan *plan = &self.plan
         return tuple([name for name, is_so in (
             ("gather", not plan.gathers), ("layers", self.executor.in_python),
@@ -193,17 +193,17 @@ cdef class Steps:
             ("metric", plan.metric == IN_PYTHON)) if is_so])
 
     cdef void *_pointer(self, array) except NULL:
-        """Where an array's numbers are; the array lives as long as this."""
+        """A pointer to an array's numbers; the array is kept alive."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
 
     cdef void *_borrow(self, name, array) except NULL:
-        """The same of somebody else's array; `run` asks whether they still are."""
+        """A pointer to an array owned by others; `check` verifies that it stays valid."""
         self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
 
     cdef int _allocate(self, Py_ssize_t size) except -1:
-        """The workspace, where a number has so many bytes."""
+        """Allocate the workspace; `size` is that of a number, in bytes."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size
@@ -232,7 +232,7 @@ cdef class Steps:
         return 0
 
     cdef const Part *_parts(self, name, parts) except NULL:
-        """Parts of the flat arrays, in order."""
+        """Ranges of the flat arrays, checked to be in order."""
         cdef Part *found = <Part *>self._pointer(np.zeros(2 * len(parts) + 1, np.intp))
         cdef Py_ssize_t stop = 0
         for i, (start, size) in enumerate(parts):
@@ -244,7 +244,7 @@ cdef class Steps:
         return found
 
     cdef int check(self) except -1:
-        """Raise unless every borrowed array lies where it did."""
+        """Raise unless every borrowed array is unchanged in memory and layout."""
         cdef Borrowed array
         self.executor.check()
         if self.rows is not None:
@@ -258,12 +258,12 @@ cdef class Steps:
             double weight_decay, double clip_norm, double l2, long steps_before,
             const uint64_t[:, ::1] random, double[:, ::1] step_stats, double[::1] metric_sums,
             const double[::1] metric_mean, double[::1] layer_norms):
-        """Steps `first` to `stop` of an epoch, or as many as a twentieth of a second allows.
+        """Make steps `first` to `stop` of an epoch, or as many as fit in a twentieth of a second.
 
         Parameters
         ----------
         rows : memoryview of int64
-            The epoch's order: a row of X, y and the weights for each place.
+            The epoch's order of the rows of X, y and the weights.
         first, stop : int
             The steps, counted from the start of the epoch.
         rates : memoryview of float64, of shape (steps, groups)
@@ -271,34 +271,38 @@ cdef class Steps:
         attributes : memoryview of float64, of shape (groups, attributes)
             Of the update, in the order of ops.def.
         average_keep : float
-            How much of the average of the parameters each step keeps.
+            Factor of the moving average of the parameters at each step.
         weight_decay : float
-            The optimizer's, the largest of all groups.
+            The largest weight decay of all groups.
         clip_norm : float
             0 where gradients are not clipped.
         l2 : float
             Strength of the penalty on the weights.
         steps_before : int
-            Steps that the optimizer has counted before step `first`.
+            Number of the optimizer's steps before step `first`.
         random : memoryview of uint64, of shape (2, layers)
-            The keys of the layers that draw random numbers, and the steps that each has counted
-            before step `first`.
+            For the layers that draw random numbers, their keys and their counts of steps before
+            step `first`.
         step_stats : memoryview of float64, of shape (steps, 3)
-            The loss, the penalty and the batch's weight of each of the epoch's steps;
-            written to.
+            Loss, penalty and batch weight of each of the epoch's steps; written to.
         metric_sums, metric_mean : memoryview of float64
-            The metric's sums, added to, and the mean that R² needs; None without.
+            The metric's sums, which are added to, and the mean that R² needs; or None.
         layer_norms : memoryview of float64 or None
-            The norms of each layer's gradients; added to.
+            Sums over steps of the norms of each layer's gradients; added to.
 
         Returns
         -------
         int
-            Steps made; fewer than asked for when time is up.
+            Steps made; fewer than asked for when time runs out.
+
+        Raises
+        ------
+        ValueError
+            If an argument's shape does not match, or an array was reassigned.
         """
         cdef Run run
         if not self.ready:
-            raise RuntimeError("Steps.run: expected steps that were made whole")
+            raise RuntimeError("Steps.run: expected an initialized object")
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t batches = (rows.shape[0] + plan.batch_size - 1) // plan.batch_size
         cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], batches)
@@ -351,7 +355,7 @@ cdef class Steps:
         run.in_time, run.turn = True, True
         run.deadline = seconds() + SECONDS_PER_RUN
         cdef Py_ssize_t made_before = self.made
-        # Fewer, if that is what somebody wants by now, or this is a fork.
+        # The limit may be lower by now, or this is a forked process.
         cdef int threads = min(self.threads, threads_for(self.work))
         try:
             while run.turn:
@@ -365,17 +369,17 @@ cdef class Steps:
         return self.made - made_before
 
     cdef void count(self, Run *run):
-        """Add the steps made since it was last asked."""
+        """Add the steps made since the last call."""
         self.made += run.made
         self.updates += run.updates
         run.made = run.updates = 0
 
     cdef int take_turn(self, Run *run) except -1:
-        """Have Python do what is Python's to do at this stage."""
+        """Do in Python what the current stage needs."""
         cdef Plan *plan = &self.plan
         step = run.step
         run.done = True
-        self.count(run)  # of which an optimizer wants to know before its next step
+        self.count(run)  # an optimizer in Python reads these counts
         if run.no_label or run.no_row or run.frame.bad_code:
             self.turns.refuse(step)
             raise ValueError("X, y: expected data that stay as they were when they were checked")
@@ -391,18 +395,18 @@ cdef class Steps:
             self.turns.update(step, run.loss, run.penalty)
         else:
             self.turns.count(step, self._copy(run, plan.z))
-        self.check()  # whatever it has done
+        self.check()  # Python may have reassigned arrays
         return 0
 
     cdef _fill(self, name, Run *run, int value, array):
-        """Copy an array to where a value is."""
+        """Copy an array into a value of the program."""
         cdef cnp.ndarray given = np.ascontiguousarray(array)
         checks.exactly(name, given, (self.rows_of(run), self.executor.code.values[value].columns),
                        self.flat.dtype)
         memcpy(run.frame.at[value], cnp.PyArray_DATA(given), cnp.PyArray_NBYTES(given))
 
     cdef _copy(self, Run *run, int value):
-        """A value, for Python."""
+        """A copy of a value of the program, for Python."""
         cdef cnp.ndarray copied = np.empty(
             (run.frame.rows, self.executor.code.values[value].columns), self.flat.dtype)
         memcpy(cnp.PyArray_DATA(copied), run.frame.at[value], cnp.PyArray_NBYTES(copied))
@@ -417,7 +421,7 @@ cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]
 
 cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
                     const double[::1] metric_mean) except -1:
-    """Raise unless the metric's arrays are as long as its kind needs."""
+    """Raise unless the metric's arrays have the lengths that it needs."""
     cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
     if metric >= 0 and (metric_sums is None or metric_sums.shape[0] != n):
         raise ValueError(f"metric_sums: expected an array of {n} numbers for the metric's sums, "
@@ -430,7 +434,7 @@ cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
 
 def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight, n_rows,
               n_more=0):
-    """Raise unless the arrays are what the compiled code, which cannot ask, takes them for."""
+    """Raise unless the arrays are what the compiled stages, which cannot check, rely on."""
     size = parameters.shape
     flat = {"parameters": (parameters, size), "gradients": (gradients, size)}
     flat |= {f"state[{i}]": (array, size) for i, array in enumerate(state)}

@@ -1,9 +1,9 @@
-"""How many threads a piece of work gets, and who may ask for more or fewer.
+"""Teams of threads, and how many threads a piece of work gets.
 
-In this order: what the call says (`using`), what `set_num_threads` said, what OpenMP would
-take, which follows OMP_NUM_THREADS, the CPUs this process may use, and threadpoolctl.  Work
-that is too small gets fewer, and so does work beside which other work is running: each has
-its share of the CPUs.  Results never depend on it.
+The limit is, in order of precedence, that of the call (`using`), that of `set_num_threads`, or
+OpenMP's default, which depends on OMP_NUM_THREADS, the CPUs this process may use and threadpoolctl.
+Small work gets fewer threads, and concurrent teams share the CPUs.  Results never depend on the
+number of threads.
 """
 
 import os
@@ -23,9 +23,9 @@ cdef extern from *:
     static int fbp_openmp_threads(void) { return 1; }
     static int fbp_processors(void) { return 1; }
     #endif
-    /* What this thread's call asked for, or 0. */
+    /* The limit of this thread's current call, or 0. */
     static _Thread_local int fbp_asked = 0;
-    /* Teams at work in this process. */
+    /* Teams running in this process. */
     static _Atomic int fbp_running = 0;
     static int fbp_teams(void) { return fbp_running; }
     static void fbp_enter(void) { fbp_running++; }
@@ -47,17 +47,16 @@ cdef extern from "Python.h":
     # Without Cython's check, so that the exception stays set for the end of the task.
     int PyErr_CheckSignals() noexcept
 
-# More would only be a mistake.
+# The most threads that may be asked for; more would be a mistake.
 MOST = 1024
 
-# What `set_num_threads` said, or 0.
+# The limit from `set_num_threads`, or 0.
 cdef int preferred = 0
 
-# A process that was forked has none of its parent's threads, and OpenMP may wait for them for
-# ever.
+# A forked process has none of its parent's threads, and OpenMP may wait for them forever.
 cdef bint forked = False
 
-# Multiply-adds that are worth a thread: what one makes in some twenty microseconds.
+# Multiply-adds that are worth a thread: about twenty microseconds of work.
 cdef double work_per_thread = 1 << 20
 
 
@@ -82,7 +81,7 @@ cdef int limit() noexcept nogil:
 
 
 cdef int threads_for(double work) noexcept nogil:
-    """How many threads so many multiply-adds pay for: no more than a share of the processors."""
+    """The number of threads for so many multiply-adds, at most a share of the processors."""
     if work_per_thread == 0:
         return limit()
     cdef double paid = work / work_per_thread
@@ -92,7 +91,7 @@ cdef int threads_for(double work) noexcept nogil:
 
 
 cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
-    """Run a task in a team; raise what a look at signals has come upon."""
+    """Run a task in a team; raise an exception that a signal handler raised meanwhile."""
     fbp_enter()
     cdef int raised = fbp_run_team(threads, task, work)
     fbp_leave()
@@ -100,7 +99,7 @@ cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
 
 
 cdef bint check_signals(fbp_worker *me) noexcept nogil:
-    """Look for signals, such as Ctrl-C.  Whether to go on."""
+    """Handle pending signals, such as Ctrl-C.  Returns whether to go on."""
     if me.part == 0 and not fbp_interrupted(me):
         with gil:
             if PyErr_CheckSignals() != 0:
@@ -111,42 +110,41 @@ cdef bint check_signals(fbp_worker *me) noexcept nogil:
 def get_num_threads():
     """The most threads that fitting and predicting use, unless a call says otherwise.
 
-    Work that is too small for so many gets fewer, and none gets more than there are CPUs.
+    Small work gets fewer threads, and none gets more than there are CPUs.
 
     Returns
     -------
     int
-        What `set_num_threads` was given, or else what OpenMP would use: the smallest of
+        The limit from `set_num_threads`, or else OpenMP's default: the smallest of
         ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT`` and the number of CPUs that this process
-        may run on.  It is 1 in a process that was forked, and where the compiler had no
-        OpenMP.
+        may run on.  It is 1 in a forked process, and where the compiler had no OpenMP.
     """
     return limit()
 
 
 def set_num_threads(n_threads):
-    """Set how many threads fitting and predicting use at most.
+    """Set the most threads that fitting and predicting use.
 
-    Work that is too small for so many gets fewer.  Results do not depend on it.
+    Small work gets fewer threads.  Results do not depend on the number.
 
     Parameters
     ----------
     n_threads : int or None
-        None goes back to what OpenMP would use.
+        None restores OpenMP's default.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is not a whole number of at least 1.
+    TypeError
+        If `n_threads` is not an integer.
+    ValueError
+        If it is below 1 or too large.
     """
     global preferred
     preferred = 0 if n_threads is None else checks.integer("n_threads", n_threads, 1, MOST)
 
 
 class using:
-    """Let calls from this thread use so many threads, for the with statement; None changes
-    nothing.
-    """
+    """Context manager: calls from this thread use at most so many threads; None changes nothing."""
 
     def __init__(self, n_threads):
         if n_threads is not None:
@@ -165,17 +163,17 @@ class using:
 
 
 def set_work_per_thread(double multiply_adds):
-    """Set how much work is worth a thread; for tests and benchmarks.
+    """Set how much work is worth a thread, for tests and benchmarks.
 
     Parameters
     ----------
     multiply_adds : float
-        0 gives any work as many threads as are asked for, more than processors even.
+        0 gives any work the most threads allowed, even more than there are processors.
 
     Returns
     -------
     float
-        What it was before.
+        The previous value.
     """
     global work_per_thread
     before = work_per_thread

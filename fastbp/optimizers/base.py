@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from .. import kernels
 from ..kernels import checks, memory, ops
 from ..kernels.types import Doubles, Floats
+from ..locks import Exclusive
 from .groups import Group
 from .rates import Rate, checked_rate, rate_at
 
@@ -46,7 +47,7 @@ def _groups(name: str, value: Any) -> tuple[Group, ...]:
     return tuple(value)
 
 
-class Optimizer(checks.Validated):
+class Optimizer(checks.Validated, Exclusive):
     """Base class of all optimizers, fastbp's own and yours.
 
     A subclass of yours names its state arrays in `state_names` and defines `update`.  Those of
@@ -446,7 +447,7 @@ class Optimizer(checks.Validated):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the settings, but not the state, since it is for other parameters."""
-        kept = {name: value for name, value in vars(self).items() if name != "_claim"}
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import fastbp as fb
 
+from ..cases import each
 from .problems import ESTIMATORS, IRIS, ROWS, SMALL, agree, both, data, fitting, parameters, quiet
 
 X, y = IRIS
@@ -111,7 +112,7 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), [
+@each(("kind", "name", "value"), [
     (kind, name, value) for kind, (theirs, ours) in ESTIMATORS.items()
     for name, values in PARAMETERS.items() for value in values if name in ours().get_params()
 ], ids=lambda each: re.sub(" object at 0x.*", "", repr(each)))  # the same in every process
@@ -228,7 +229,7 @@ X_AND_NUMBER = IRIS[0], IRIS[0][:, 0] ** 2
 
 @quiet
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize(("arguments", "options", "message"), [
+@each(("arguments", "options", "message"), [
     ({"sample_weight_val": -np.ones(150)}, {}, "sample_weight_val: expected numbers of at least 0"),
     ({"sample_weight_val": np.zeros(150)}, {}, "X_val, y_val, sample_weight_val: Sample weights"),
     ({"sample_weight_val": np.ones(3)}, {}, "X_val, y_val, sample_weight_val: sample_weight.shape"),
@@ -267,7 +268,7 @@ def test_what_does_not_fit_the_fit_before_is_named():
         model.set_params(hidden_layer_sizes=3).partial_fit(X, y)
 
 
-@pytest.mark.parametrize(("options", "message"), [
+@each(("options", "message"), [
     ({"activation": ("tanh", "relu")}, "activation: expected a name or 1 names.* got 2"),
     ({"activation": ()}, "activation: expected a name or 1 names.* got 0"),
     ({"activation": ("softmax",)}, "activation: expected each one of .*'softmax'"),
@@ -284,7 +285,7 @@ def test_parameters_that_do_not_go_together(options, message):
         fb.MLPClassifier(**SMALL | options).fit(*IRIS)
 
 
-@pytest.mark.parametrize("callback", [3, "a", fb.EarlyStopping, None])
+@each("callback", [3, "a", fb.EarlyStopping, None])
 def test_a_list_of_no_callbacks(callback):
     with pytest.raises(TypeError, match="callback"):
         fb.MLPClassifier(**SMALL, callbacks=[callback]).fit(*IRIS)
@@ -298,7 +299,7 @@ def test_validation_of_parameters_can_be_switched_off():
 
 
 @quiet
-@pytest.mark.parametrize("failing", [
+@each("failing", [
     lambda m: m.fit(X * np.nan, y), lambda m: m.set_params(alpha=-1).fit(X, y),
     lambda m: m.fit(X, y, X_val=X[:, :3], y_val=y), lambda m: m.fit(X, y, X_val=X, y_val=y + 5),
     lambda m: m.fit(X, y, np.ones(3)), lambda m: m.set_params(callbacks=[3]).fit(X, y),

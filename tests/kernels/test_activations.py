@@ -11,6 +11,8 @@ from scipy import special
 from fastbp import kernels
 from fastbp.kernels import ops
 
+from ..cases import each
+
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 EVERY_MAP = [*ops.ACTIVATIONS, *ops.FUNCTIONS]
 FROM_OUTPUT = [name for name, op in ops.ACTIVATIONS.items() if op.from_output]
@@ -126,13 +128,13 @@ class TestAccuracy:
             np.testing.assert_array_equal(got, np.array(list(pairs.values()), dtype), name)
             assert np.isnan(getattr(kernels, name)(np.array([np.nan], dtype))).all(), name
 
-    @pytest.mark.parametrize("name", ["tanh", "erf"])
+    @each("name", ["tanh", "erf"])
     def test_odd(self, name, dtype):
         X = self.points(name, dtype, 10_000)
         function = getattr(kernels, name)
         np.testing.assert_array_equal(function(-X), -function(X))
 
-    @pytest.mark.parametrize(
+    @each(
         "name, low, high", [("sigmoid", 0, 1), ("tanh", -1, 1), ("erf", -1, 1), ("exp", 0, np.inf)]
     )
     def test_bounds(self, name, low, high, dtype):
@@ -140,7 +142,7 @@ class TestAccuracy:
         Y = getattr(kernels, name)(X[~np.isnan(X)])
         assert ((low <= Y) & (high >= Y)).all()
 
-    @pytest.mark.parametrize(
+    @each(
         "name, low, high",
         [("exp", -80, 80), ("expm1", -10, 80), ("log", 0.01, 100), ("log1p", -0.99, 100),
          ("tanh", -5, 5), ("erf", -2, 2), ("sigmoid", -80, 8)],
@@ -193,7 +195,7 @@ def test_every_activation_has_a_formula_here():
 
 
 class TestActivations:
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("name", FORMULAS)
     def test_formula(self, name, dtype):
         f, _, size, _ = FORMULAS[name]
         Z = np.linspace(-30, 30, 20_001, dtype=dtype)
@@ -202,7 +204,7 @@ class TestActivations:
         bound = abs(true) if size is None else size(Z.astype(np.float64))
         assert (error <= 4 * np.finfo(dtype).eps * bound).all()
 
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("name", FORMULAS)
     def test_derivative(self, name, dtype):
         f, slope, _, size = FORMULAS[name]
         Z = np.linspace(-30, 30, 20_001, dtype=dtype)
@@ -216,7 +218,7 @@ class TestActivations:
         error = abs(getattr(kernels, f"{name}_backward")(dA, kept) - dA * true)
         assert (error <= 5 * np.finfo(dtype).eps * abs(dA) * abs(bound)).all()
 
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("name", FORMULAS)
     def test_derivative_by_central_differences(self, name):
         f, h = getattr(kernels, name), 1e-5
         Z = np.linspace(-8, 8, 401)
@@ -225,8 +227,8 @@ class TestActivations:
         slope = getattr(kernels, f"{name}_backward")(np.ones_like(Z), kept)
         np.testing.assert_allclose(slope, (f(Z + h) - f(Z - h)) / (2 * h), rtol=0, atol=1e-9)
 
-    @pytest.mark.parametrize("name", ["leaky_relu", "elu"])
-    @pytest.mark.parametrize("alpha", [0.0, 0.3, 2.0, -0.5])
+    @each("name", ["leaky_relu", "elu"])
+    @each("alpha", [0.0, 0.3, 2.0, -0.5])
     def test_alpha(self, name, alpha, dtype):
         Z = np.array([-1e4, -2.0, -0.5, 0.0, 0.5, 3.0], dtype)
         dA = np.array([1.0, -2.0, 3.0, 4.0, 5.0, 6.0], dtype)
@@ -254,7 +256,7 @@ class TestActivations:
         assert kernels.sigmoid_backward(dA, A).tolist() == [1.875, 5.0, 0.0]
         assert kernels.tanh_backward(dA, A).tolist() == [9.375, 15.0, 0.0]
 
-    @pytest.mark.parametrize("size", [1e4, 1e30])
+    @each("size", [1e4, 1e30])
     def test_far_from_zero(self, size, dtype):
         Z = np.array([-size, size], dtype)
         limits = {"relu": [0, Z[1]], "leaky_relu": [dtype.type(0.01) * Z[0], Z[1]],
@@ -270,18 +272,18 @@ class TestActivations:
             slope = getattr(kernels, f"{name}_backward")(np.ones(2, dtype), kept)
             np.testing.assert_array_equal(slope, slopes.get(name, [0, 1]), name)
 
-    @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "elu"])
+    @each("name", ["relu", "leaky_relu", "sigmoid", "tanh", "elu"])
     def test_at_infinity(self, name, dtype):
         f = FORMULAS[name][0]
         Z = np.array([-np.inf, np.inf], dtype)
         np.testing.assert_array_equal(getattr(kernels, name)(Z), f(Z.astype(float)))
 
-    @pytest.mark.parametrize("name", EVERY_MAP)
+    @each("name", EVERY_MAP)
     def test_nan_in_nan_out(self, name, dtype):
         Z = np.array([1.0, np.nan, 2.0], dtype)
         assert np.isnan(getattr(kernels, name)(Z)).tolist() == [False, True, False]
 
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("name", FORMULAS)
     def test_nan_in_nan_out_backward(self, name, dtype):
         backward = getattr(kernels, f"{name}_backward")
         dA = np.array([1.0, np.nan, 1.0, np.nan], dtype)
@@ -300,13 +302,13 @@ class TestActivations:
         dA = np.array([np.inf, -np.inf, np.nan, -3.0], dtype)
         same_bits(kernels.relu_backward(dA, Z), dA)
 
-    @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu"])
+    @each("name", ["relu", "leaky_relu", "elu"])
     def test_never_decreasing(self, name, dtype):
         Z = np.sort(np.random.default_rng(0).normal(size=10_000)).astype(dtype)
         assert (np.diff(getattr(kernels, name)(Z)) >= 0).all()
 
-    @pytest.mark.parametrize("name", EVERY_MAP)
-    @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (2, 3, 5, 7), (1, 1)])
+    @each("name", EVERY_MAP)
+    @each("shape", [(), (0,), (1,), (3, 0, 2), (2, 3, 5, 7), (1, 1)])
     def test_any_shape(self, name, shape, dtype, same_bits):
         X = np.random.default_rng(0).uniform(0.1, 2, shape).astype(dtype)
         function = getattr(kernels, name)
@@ -317,7 +319,7 @@ class TestActivations:
         one_by_one = [function(x.reshape(1))[0] for x in X.reshape(-1)]
         same_bits(Y.reshape(-1), np.array(one_by_one, dtype))
 
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("name", FORMULAS)
     def test_tiny_gradients_become_zero(self, name, dtype):
         least = LEAST_GRADIENT[dtype.name]
         below = float(np.nextafter(dtype.type(least), dtype.type(0)))
@@ -334,8 +336,8 @@ class TestActivations:
         else:
             assert dZ.tolist() == [least, -least, 0.0, 0.0]
 
-    @pytest.mark.parametrize("shapes", [((3,), (4,)), ((3, 1), (3,)), ((2, 3), (3, 2)), ((), (1,))])
-    @pytest.mark.parametrize("name", FORMULAS)
+    @each("shapes", [((3,), (4,)), ((3, 1), (3,)), ((2, 3), (3, 2)), ((), (1,))])
+    @each("name", FORMULAS)
     def test_backward_wants_one_shape(self, name, shapes):
         wrong = "A" if name in FROM_OUTPUT else "Z"
         with pytest.raises(ValueError, match=rf"^{wrong}: expected shape .* like dA"):
@@ -351,8 +353,8 @@ class TestSoftmax:
         )
         assert kernels.softmax(np.full((1, 4), 7, dtype)).tolist() == [[0.25] * 4]
 
-    @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (5, 17), (2, 1000), (101, 3), (7, 64)])
-    @pytest.mark.parametrize("spread", [1, 20])
+    @each("shape", [(1, 1), (3, 2), (5, 17), (2, 1000), (101, 3), (7, 64)])
+    @each("spread", [1, 20])
     def test_against_scipy(self, shape, spread, dtype):
         Z = np.random.default_rng(0).normal(0, spread, shape).astype(dtype)
         P = kernels.softmax(Z)
@@ -364,7 +366,7 @@ class TestSoftmax:
         assert ((P >= 0) & (P <= 1)).all()
         assert abs(P.sum(axis=1, dtype=np.float64) - 1).max() <= 8 * eps
 
-    @pytest.mark.parametrize("n", [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 50, 64, 65, 130])
+    @each("n", [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 50, 64, 65, 130])
     def test_promised_bits(self, n, dtype, same_bits):
         # Element j is added in lane j % 16, and the lanes as a tree.
         Z = np.random.default_rng(n).normal(0, 3, (4, n)).astype(dtype)
@@ -454,7 +456,7 @@ class TestDropout:
             assert kernels.dropout(ones, w / 2**32, 0, 0)[i] != 0
             assert kernels.dropout(ones, (w + 1) / 2**32, 0, 0)[i] == 0
 
-    @pytest.mark.parametrize("key, step", KEYS)
+    @each("key, step", KEYS)
     def test_every_word(self, key, step, dtype):
         ones = np.ones(23, dtype)
         for i in range(23):
@@ -500,7 +502,7 @@ class TestDropout:
         # Both dtypes have the same mask.
         np.testing.assert_array_equal(mask, kernels.dropout(X.astype(np.float32), 0.5, 1, 2))
 
-    @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 0.9, 0.999])
+    @each("rate", [0.01, 0.1, 0.5, 0.9, 0.999])
     def test_rate(self, rate, dtype):
         n = 200_000
         Y = kernels.dropout(np.ones(n, dtype), rate, 11, 13)
@@ -524,15 +526,15 @@ class TestDropout:
             Y = kernels.dropout(np.full(64, value, dtype), 0.5, 1, 1)
             np.testing.assert_array_equal(Y == 0, mask)
 
-    @pytest.mark.parametrize("kind", [int, np.int64, np.uint64, np.uint8])
+    @each("kind", [int, np.int64, np.uint64, np.uint8])
     def test_keys_of_any_integer_type(self, kind):
         X = np.ones(40)
         np.testing.assert_array_equal(
             kernels.dropout(X, 0.5, kind(3), kind(4)), kernels.dropout(X, 0.5, 3, 4)
         )
 
-    @pytest.mark.parametrize("argument", ["key", "step"])
-    @pytest.mark.parametrize(
+    @each("argument", ["key", "step"])
+    @each(
         "value, error",
         [(-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("1", TypeError),
          (None, TypeError), ([1], TypeError)],

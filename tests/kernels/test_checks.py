@@ -11,6 +11,8 @@ import pytest
 from fastbp import kernels
 from fastbp.kernels import checks
 
+from ..cases import each
+
 
 def swapped(array):
     """The same numbers in the other byte order."""
@@ -67,8 +69,8 @@ def other(dtype):
 
 
 class TestKernelsTake:
-    @pytest.mark.parametrize("layout", LAYOUTS)
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("layout", LAYOUTS)
+    @each("name", kernels.__all__)
     def test_any_layout(self, name, layout, calls, dtype, same_bits):
         call = calls[name]
         if layout == "a list":
@@ -93,7 +95,7 @@ class TestKernelsTake:
                 for result, right in zip(call.run(one), expected, strict=True):
                     same_bits(result, right, f"{name}, {argument}:")
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_a_memmap(self, name, calls, dtype, same_bits, tmp_path):
         call = calls[name]
         arrays = call.make(dtype)
@@ -105,7 +107,7 @@ class TestKernelsTake:
         for result, right in zip(call.run(maps), expected, strict=True):
             same_bits(np.asarray(result), right)
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_and_leave_their_inputs_alone(self, name, calls, dtype):
         for call in calls.values():
             if call.kernel == name:
@@ -134,7 +136,7 @@ class TestKernelsRefuse:
         ("the other dtype", lambda a: a.astype(other(a.dtype))),
     )
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_other_types(self, name, calls):
         call, dtype = calls[name], np.dtype(np.float64)
         for (kind, make), (position, argument) in product(self.KINDS, enumerate(call.arrays)):
@@ -151,7 +153,7 @@ class TestKernelsRefuse:
             with pytest.raises(TypeError, match=rf"^{argument}: expected"):
                 call.run(arrays)
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_lists_of_whole_numbers_and_of_different_lengths(self, name, calls):
         call = calls[name]
         for argument, letters in call.arrays.items():
@@ -166,7 +168,7 @@ class TestKernelsRefuse:
                 with pytest.raises(ValueError, match=rf"\b{argument}\b"):
                     call.run(arrays)
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_arrays_that_do_not_fit_the_first(self, name, calls):
         call, dtype = calls[name], np.dtype(np.float64)
         if len(call.arrays) == 1:
@@ -181,7 +183,7 @@ class TestKernelsRefuse:
 
 
 class TestKernelsWriteTo:
-    @pytest.mark.parametrize("name", WITH_OUT)
+    @each("name", WITH_OUT)
     def test_out(self, name, calls, dtype, same_bits):
         call = calls[name]
         arrays = call.make(dtype)
@@ -193,7 +195,7 @@ class TestKernelsWriteTo:
         assert result is out
         same_bits(out, expected)
 
-    @pytest.mark.parametrize("name", WITH_OUT)
+    @each("name", WITH_OUT)
     def test_no_out(self, name, calls, dtype):
         call = calls[name]
         arrays = call.make(dtype)
@@ -203,7 +205,7 @@ class TestKernelsWriteTo:
         assert first.flags.writeable
         assert first.flags.owndata
 
-    @pytest.mark.parametrize("name", WITH_OUT)
+    @each("name", WITH_OUT)
     def test_a_memmap(self, name, calls, dtype, same_bits, tmp_path):
         call = calls[name]
         arrays = call.make(dtype)
@@ -229,7 +231,7 @@ class TestKernelsWriteTo:
         ("one number broadcast", lambda a: np.broadcast_to(a[:1] * 0, a.shape), ValueError),
     )
 
-    @pytest.mark.parametrize("name", WITH_OUT)
+    @each("name", WITH_OUT)
     def test_nothing_unfit(self, name, calls, dtype):
         call = calls[name]
         arrays = call.make(dtype)
@@ -250,7 +252,7 @@ class TestKernelsWriteTo:
                         call.run(call.make(dtype), out=np.empty_like(expected, order="F"))
         assert tried > 20
 
-    @pytest.mark.parametrize("name", MAPS)
+    @each("name", MAPS)
     def test_its_own_input(self, name, calls, dtype, same_bits):
         for call in (call for call in calls.values() if call.kernel == name):
             assert call.in_place
@@ -261,7 +263,7 @@ class TestKernelsWriteTo:
                 assert result is arrays[argument]
                 same_bits(result, expected, f"over {argument}")
 
-    @pytest.mark.parametrize("name", MAPS)
+    @each("name", MAPS)
     def test_its_own_input_by_another_name(self, name, calls, dtype, same_bits, tmp_path):
         call = calls[name]
         *_, expected = call.run(call.make(dtype))
@@ -273,7 +275,7 @@ class TestKernelsWriteTo:
                 call.run(arrays | {argument: array}, out=out)
                 same_bits(np.asarray(out), expected, f"over {argument}")
 
-    @pytest.mark.parametrize("name", [name for name in MAPS if name.endswith("_backward")])
+    @each("name", [name for name in MAPS if name.endswith("_backward")])
     def test_one_array_that_is_both_inputs(self, name, calls, same_bits):
         # Element i is read before element i is written, whichever argument it came by.
         call = calls[name]
@@ -284,8 +286,8 @@ class TestKernelsWriteTo:
         *_, result = call.run(arrays | {first: both, second: both}, out=both)
         same_bits(result, expected)
 
-    @pytest.mark.parametrize("name", WITH_OUT)
-    @pytest.mark.parametrize("shift", [-2, 0, 1, 2])
+    @each("name", WITH_OUT)
+    @each("shift", [-2, 0, 1, 2])
     def test_no_part_of_an_input(self, name, shift, calls, dtype):
         call = calls[name]
         arrays = call.make(dtype)
@@ -301,7 +303,7 @@ class TestKernelsWriteTo:
                 call.run(arrays | {argument: inside}, out=out)
             np.testing.assert_array_equal(inside, arrays[argument])
 
-    @pytest.mark.parametrize("name", WITH_OUT)
+    @each("name", WITH_OUT)
     def test_a_neighbour_in_memory(self, name, calls, dtype):
         call = calls[name]
         arrays = call.make(dtype)
@@ -325,7 +327,7 @@ class TestFloats:
                       read_only(np.ones(3, dtype))):
             assert checks.floats("X", array) is array
 
-    @pytest.mark.parametrize("layout", ["transposed", "strided", "backwards", "unaligned"])
+    @each("layout", ["transposed", "strided", "backwards", "unaligned"])
     def test_copies_what_cannot_be_walked(self, layout, dtype):
         array = np.arange(12, dtype=dtype).reshape(3, 4)
         result = checks.floats("X", LAYOUTS[layout](array))
@@ -346,7 +348,7 @@ class TestFloats:
         assert checks.floats("X", [[1.5, 2.0]]).dtype == np.float64
         assert checks.floats("X", np.float32(3)).dtype == np.float32
 
-    @pytest.mark.parametrize(
+    @each(
         "value, hint",
         [(np.ones(2, int), r"X\.astype\(np\.float32\)"), (np.ones(2, bool), r"X\.astype"),
          (np.ones(2, np.float16), r"X\.astype"), (1j, r"\.real or \.imag"), ("a", "text"),
@@ -377,13 +379,13 @@ class TestFloats:
 
 
 class TestRealNumbers:
-    @pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f8", "g", "i1", "u8", "?"])
+    @each("kind", ["f2", "f4", "f8", ">f8", "g", "i1", "u8", "?"])
     def test_kinds(self, kind):
         array = np.ones((2, 2), kind)
         assert checks.real_numbers("y", array) is array
         assert checks.data("y", array) is array
 
-    @pytest.mark.parametrize("value", [1j, "a", None, object(), np.ones(2, "m8[s]"), b"a"])
+    @each("value", [1j, "a", None, object(), np.ones(2, "m8[s]"), b"a"])
     def test_no_numbers(self, value):
         for check in (checks.real_numbers, checks.data):
             with pytest.raises(TypeError, match=r"^y: expected an array of real numbers"):
@@ -400,7 +402,7 @@ class TestRealNumbers:
         with pytest.raises(ValueError, match=r"^y: expected at least one row"):
             checks.data("y", np.ones(shape))
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    @each("bad", [np.nan, np.inf, -np.inf])
     def test_data_is_finite(self, bad, dtype):
         X = np.ones((3, 4), dtype)
         X[2, 1] = X[2, 3] = bad
@@ -418,11 +420,11 @@ class TestRealNumbers:
 
 
 class TestShape:
-    @pytest.mark.parametrize("expected", [(2, 3), (None, 3), (2, None), (None, None)])
+    @each("expected", [(2, 3), (None, 3), (2, None), (None, None)])
     def test_fits(self, expected):
         assert checks.shape("X", np.ones((2, 3)), expected, "why") is None
 
-    @pytest.mark.parametrize(
+    @each(
         "expected, text", [((3, 2), "(3, 2)"), ((None, 2), "(any, 2)"), ((2,), "(2,)"),
                            ((), "()"), ((2, 3, None), "(2, 3, any)"), ((None,), "(any,)")]
     )
@@ -459,7 +461,7 @@ class TestOutput:
         assert not checks.same(a, a.reshape(3, 2))
         assert not checks.same(a, a.copy())
 
-    @pytest.mark.parametrize(
+    @each(
         "array, error, text",
         [([1.0], TypeError, "numpy.ndarray, got list"), (1.0, TypeError, "got float"),
          (np.ones(2, int), TypeError, "float32 or float64, got int64"),
@@ -479,7 +481,7 @@ class TestOutput:
 
 
 class TestNumber:
-    @pytest.mark.parametrize(
+    @each(
         "value", [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), Fraction(2), Decimal(2)]
     )
     def test_real_numbers(self, value):
@@ -500,7 +502,7 @@ class TestNumber:
             with pytest.raises(ValueError, match=r"^rate: expected a finite number, got"):
                 checks.number("rate", value)
 
-    @pytest.mark.parametrize(
+    @each(
         "options, text",
         [({"low": 0}, "at least 0"), ({"low": 0, "low_open": True}, "above 0"),
          ({"high": -2}, "at most -2"), ({"high": -2, "high_open": True}, "below -2"),
@@ -510,7 +512,7 @@ class TestNumber:
         with pytest.raises(ValueError, match=rf"a finite number and {text}, got -1$"):
             checks.number("rate", -1, **options)
 
-    @pytest.mark.parametrize(
+    @each(
         "value", ["2", np.str_("2"), "nan", b"2", bytearray(b"2"), None, 2j, [2.0], (), {},
                   object(), np.array([2.0]), np.ones(2)]
     )
@@ -524,23 +526,23 @@ class TestNumber:
 
 
 class TestWhole:
-    @pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.array(3), 10**30])
+    @each("value", [3, np.int8(3), np.uint64(3), np.array(3), 10**30])
     def test_whole_numbers(self, value):
         result = checks.integer("step", value, 3)
         assert result == value
         assert type(result) is int
 
-    @pytest.mark.parametrize("value", [2, -5, True, False, np.int64(2), -(10**30)])
+    @each("value", [2, -5, True, False, np.int64(2), -(10**30)])
     def test_too_small(self, value):
         with pytest.raises(ValueError, match=r"^step: expected a whole number of at least 3, got"):
             checks.integer("step", value, 3)
 
-    @pytest.mark.parametrize("value", [3.0, "3", None, 3j, [3], np.ones(1), np.float32(3), np.nan])
+    @each("value", [3.0, "3", None, 3j, [3], np.ones(1), np.float32(3), np.nan])
     def test_no_whole_numbers(self, value):
         with pytest.raises(TypeError, match=r"^step: expected a whole number, got"):
             checks.integer("step", value, 3)
 
-    @pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
+    @each("value", [True, False, np.True_, np.False_])
     def test_a_truth_is_no_count(self, value):
         with pytest.raises((TypeError, ValueError), match=r"^step: expected a whole number"):
             checks.integer("step", value, 0)
@@ -633,14 +635,14 @@ class TestExtensionTypes:
 
 
 class TestBoolean:
-    @pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
+    @each("value", [True, False, np.True_, np.False_])
     def test_booleans(self, value):
         result = checks.boolean("resume", value)
         assert type(result) is bool
         assert result == value
 
-    @pytest.mark.parametrize("value", [0, 1, 1.0, "False", "", None, [], {}, np.array(True),
-                                       np.array([True, False])], ids=repr)
+    @each("value", [0, 1, 1.0, "False", "", None, [], {}, np.array(True),
+                    np.array([True, False])], ids=repr)
     def test_others(self, value):
         with pytest.raises(TypeError, match=r"^resume: expected True or False, got .* \(\w+\)$"):
             checks.boolean("resume", value)
@@ -663,7 +665,7 @@ class TestExactly:
             assert checks.returned("forward of Scale", "Z", array, expected, dtype) is None
         assert checks.exactly("Z", array.view(np.recarray), None, dtype) is None
 
-    @pytest.mark.parametrize(
+    @each(
         "array, error, got",
         [(None, TypeError, "None"), ([1.0], TypeError, "a list"), (1.0, TypeError, "a float"),
          (np.ma.ones((2, 3)), TypeError, "a MaskedArray"),

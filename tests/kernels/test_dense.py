@@ -18,6 +18,8 @@ from fastbp.kernels import (
     threads,
 )
 
+from ..cases import each
+
 LEAST = {"float32": 2.0**-126, "float64": 2.0**-1022}
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 BLOCK = 256
@@ -97,27 +99,27 @@ class TestByHand:
 class TestPromisedBits:
     """The same bits as exact rational arithmetic in the promised order."""
 
-    @pytest.mark.parametrize("k", LENGTHS)
+    @each("k", LENGTHS)
     def test_forward(self, dtype, k, same_bits):
         rng = np.random.default_rng(k)
         X, W, b = (wide(rng, shape, dtype) for shape in ((2, k), (k, 3), (3,)))
         same_bits(dense_forward(X, W, b), promised_product(X, W, b, LEAST[dtype.name]))
 
-    @pytest.mark.parametrize("batch", LENGTHS)
+    @each("batch", LENGTHS)
     def test_backward_weights(self, dtype, batch, same_bits):
         rng = np.random.default_rng(batch)
         X, dZ = wide(rng, (batch, 2), dtype), wide(rng, (batch, 3), dtype)
         expected = promised_product(X.T, dZ, None, LEAST_GRADIENT[dtype.name])
         same_bits(dense_backward_weights(X, dZ), expected)
 
-    @pytest.mark.parametrize("batch", LENGTHS)
+    @each("batch", LENGTHS)
     def test_backward_bias(self, dtype, batch, same_bits):
         dZ = wide(np.random.default_rng(batch), (batch, 3), dtype)
         ones = np.ones((1, batch), dtype)
         expected = promised_product(ones, dZ, None, LEAST_GRADIENT[dtype.name])
         same_bits(dense_backward_bias(dZ), expected[0])
 
-    @pytest.mark.parametrize("n_out", LENGTHS)
+    @each("n_out", LENGTHS)
     def test_backward_input(self, dtype, n_out, same_bits):
         rng = np.random.default_rng(n_out)
         dZ, W = wide(rng, (2, n_out), dtype), wide(rng, (3, n_out), dtype)
@@ -158,7 +160,7 @@ class TestPromisedBits:
 class TestAgainstNumPy:
     """float64 or longdouble products, within the worst rounding that a chain can gather."""
 
-    @pytest.mark.parametrize(
+    @each(
         "batch, n_in, n_out",
         [(1, 1, 1), (1, 300, 7), (128, 784, 64), (97, 101, 103), (1000, 3, 1), (17, 1031, 33),
          (2, 1, 500), (64, 64, 64)],
@@ -239,7 +241,7 @@ class TestAgainstNumPy:
 
 
 class TestShapes:
-    @pytest.mark.parametrize("batch, n_in, n_out", [(0, 3, 2), (4, 0, 2), (4, 3, 0), (0, 0, 0)])
+    @each("batch, n_in, n_out", [(0, 3, 2), (4, 0, 2), (4, 3, 0), (0, 0, 0)])
     def test_empty(self, dtype, batch, n_in, n_out):
         X, W = np.ones((batch, n_in), dtype), np.ones((n_in, n_out), dtype)
         b, dZ = np.arange(1, n_out + 1, dtype=dtype), np.ones((batch, n_out), dtype)
@@ -272,7 +274,7 @@ class TestShapes:
         assert dense_backward_weights(A, A).tolist() == [[10.0, 14.0], [14.0, 20.0]]
         assert dense_backward_input(A, A).tolist() == [[5.0, 11.0], [11.0, 25.0]]
 
-    @pytest.mark.parametrize(
+    @each(
         "function, shapes, wrong",
         [
             (dense_forward, {"X": (3, 4), "W": (5, 2), "b": (2,)}, "W"),

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from fastbp import kernels
 from fastbp.kernels import dispatch, ops
 
+from ..cases import each
+
 TIERS = dispatch.available()
 OTHERS = [tier for tier in TIERS if tier != "scalar"]
 
@@ -72,7 +74,7 @@ class TestChoice:
             assert dispatch.isa() == tier
         assert dispatch.isa() == before
 
-    @pytest.mark.parametrize("name", ["mmx", "", "SCALAR", None, 0, b"scalar", ["scalar"]])
+    @each("name", ["mmx", "", "SCALAR", None, 0, b"scalar", ["scalar"]])
     def test_use_of_an_unknown_tier(self, name):
         before = dispatch.isa()
         with pytest.raises(ValueError, match="cannot be used: built are") as caught:
@@ -242,14 +244,14 @@ class TestSameBits:
 
 @pytest.mark.parametrize("tier", TIERS)
 class TestEveryTier:
-    @pytest.mark.parametrize(
+    @each(
         "m, k, n", [(1, 1, 1), (2, 3, 5), (5, 16, 15), (3, 17, 33), (15, 31, 47), (2, 300, 19)]
     )
     def test_reads_and_writes_within_its_arrays(self, tier, calls, same_bits, dtype, m, k, n):
         # Amid NaNs, which would show in a result if they were read.
         compare(calls, same_bits, tier, dtype, 0, (-1, 2), 5, m=m, k=k, n=n)
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_no_subnormal_number_comes_out(self, tier, name, calls, dtype):
         info = np.finfo(dtype)
         gradient = 2.0**-100 if dtype == np.float32 else 2.0**-960

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from fastbp import kernels
 from fastbp.kernels import dispatch
 
+from ..cases import each
+
 
 def gradient(codes, dZ, n_categories):
     """As it is promised: for each code a chain in each block of 256 rows, the blocks in order."""
@@ -24,7 +26,7 @@ def gradient(codes, dZ, n_categories):
 
 
 class TestEmbedding:
-    @pytest.mark.parametrize("kind", ["i1", "u2", "i8", "f4", "f8", ">i4", ">f8", bool])
+    @each("kind", ["i1", "u2", "i8", "f4", "f8", ">i4", ">f8", bool])
     def test_codes_of_any_type(self, kind, dtype, same_bits):
         table = np.random.default_rng(0).normal(size=(2, 19)).astype(dtype)
         codes = np.array([0, 1, 1, 0, 1])
@@ -113,7 +115,7 @@ class TestGradient:
 
 
 class TestRefused:
-    @pytest.mark.parametrize("bad", [3, -1, 2**40, 0.5, -1.0, np.nan, np.inf, -np.inf])
+    @each("bad", [3, -1, 2**40, 0.5, -1.0, np.nan, np.inf, -np.inf])
     def test_codes_that_name_no_row(self, bad):
         message = rf"^codes: expected whole numbers from 0 to 2, .* got {bad} in row 1$"
         with pytest.raises(ValueError, match=message):
@@ -121,7 +123,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=message):
             kernels.embedding_backward(np.array([0, bad, 1]), np.ones((3, 2)), 3)
 
-    @pytest.mark.parametrize("bad", [None, "ab", ["a"], [1j], {}, [object()]])
+    @each("bad", [None, "ab", ["a"], [1j], {}, [object()]])
     def test_codes_that_are_no_numbers(self, bad):
         with pytest.raises(TypeError, match=r"^codes: expected an array of real numbers"):
             kernels.embedding(bad, np.ones((3, 2)))
@@ -136,8 +138,8 @@ class TestRefused:
             kernels.embedding([0], np.ones((0, 2)))
         assert kernels.embedding([], np.ones((0, 2))).shape == (0, 2)
 
-    @pytest.mark.parametrize("bad, error", [(-1, ValueError), (2.0, TypeError), (None, TypeError),
-                                            (True, ValueError)])
+    @each("bad, error", [(-1, ValueError), (2.0, TypeError), (None, TypeError),
+                         (True, ValueError)])
     def test_number_of_categories(self, bad, error):
         with pytest.raises(error, match=r"^n_categories: expected a whole number"):
             kernels.embedding_backward([0], np.ones((1, 2)), bad)

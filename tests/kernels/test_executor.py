@@ -15,6 +15,8 @@ import fastbp as fb
 from fastbp import kernels
 from fastbp.kernels import dispatch, ops
 
+from ..cases import each
+
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 
@@ -90,14 +92,14 @@ class TestWhatItTakes:
     predictor = net.programs.executor(3)
     X = np.arange(12, dtype="f4").reshape(4, 3)
 
-    @pytest.mark.parametrize("X", [
+    @each("X", [
         X.astype("f8"), X.astype(">f4"), X.astype(int), X.T, X[:, ::-1], X[::2], X[0], X[:, :2],
         X.tolist(), None, X[None], np.ma.array(X), np.frombuffer(bytes(49), "u1")[1:].view("f4"),
     ])
     def test_others_are_left_to_the_layers(self, X):
         assert self.predictor(X) is None
 
-    @pytest.mark.parametrize("out", [
+    @each("out", [
         np.zeros((4, 2)), np.zeros((3, 2), "f4"), np.zeros((4, 3), "f4"), [0] * 8,
         np.zeros((2, 4), "f4").T, X.reshape(-1)[:8].reshape(4, 2), X.reshape(6, 2)[2:],
         np.frombuffer(bytes(32), "f4").reshape(4, 2),
@@ -139,9 +141,9 @@ class TestUpToDate:
         self.check(net)
         assert (net.predict(self.X) != before).any()
 
-    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy,
-                                        lambda net: pickle.loads(pickle.dumps(net)),
-                                        lambda net: net.astype("float32")])
+    @each("copied", [copy.copy, copy.deepcopy,
+                     lambda net: pickle.loads(pickle.dumps(net)),
+                     lambda net: net.astype("float32")])
     def test_in_a_copy(self, copied):
         net = fb.mlp([3, 8, 2], seed=0)
         expected = net.predict(self.X)

@@ -22,6 +22,8 @@ from fastbp.kernels import (
     softmax_cross_entropy,
 )
 
+from ..cases import each
+
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 
 # Each row's own loss, and the loss's slope by each output before the mean over the batch.
@@ -142,9 +144,9 @@ class TestByHand:
 
 
 class TestFormula:
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("shape", [(1, 1), (1, 10), (7, 3), (2, 257), (50, 16), (13, 17)])
-    @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+    @each("loss", LOSSES, ids=name)
+    @each("shape", [(1, 1), (1, 10), (7, 3), (2, 257), (50, 16), (13, 17)])
+    @each("weighted", [False, True], ids=["unweighted", "weighted"])
     def test_value_and_gradient(self, loss, shape, weighted, dtype):
         Z, Y, weights = example(shape, dtype)
         weights = weights if weighted else None
@@ -158,7 +160,7 @@ class TestFormula:
         assert value == pytest.approx(true_value, rel=20 * eps, abs=20 * eps)
         np.testing.assert_allclose(dZ, true_dZ, rtol=10 * eps, atol=10 * eps / shape[0])
 
-    @pytest.mark.parametrize("delta", [0.01, 0.5, 1.0, 3.0, 1e6])
+    @each("delta", [0.01, 0.5, 1.0, 3.0, 1e6])
     def test_huber_delta(self, delta, dtype):
         Z, Y, weights = example((9, 5), dtype)
         value, dZ = huber(Z, Y, weights, delta=delta)
@@ -166,8 +168,8 @@ class TestFormula:
         assert value == pytest.approx(true_value, rel=20 * float(np.finfo(dtype).eps))
         np.testing.assert_allclose(dZ, true_dZ, rtol=10 * float(np.finfo(dtype).eps))
 
-    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, 0.999])
-    @pytest.mark.parametrize("classes", [1, 2, 3, 10, 33])
+    @each("smoothing", [0.0, 0.1, 0.5, 0.999])
+    @each("classes", [1, 2, 3, 10, 33])
     def test_labels_and_smoothing(self, smoothing, classes, dtype):
         Z, Y, weights = example((8, classes), dtype)
         y = np.random.default_rng(1).integers(classes, size=8)
@@ -182,8 +184,8 @@ class TestFormula:
             assert value == pytest.approx(true_value, rel=20 * eps, abs=20 * eps)
             np.testing.assert_allclose(dZ, true_dZ, rtol=10 * eps, atol=10 * eps / 8)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+    @each("loss", LOSSES, ids=name)
+    @each("weighted", [False, True], ids=["unweighted", "weighted"])
     def test_central_differences(self, loss, weighted):
         Z, Y, weights = example((3, 4), np.float64, seed=3)
         weights, h = weights if weighted else None, 1e-5
@@ -243,7 +245,7 @@ class TestFormula:
         value, _ = mean_absolute_error(Z, np.zeros_like(Z))
         assert value == pytest.approx(math.fsum(Z[:, 0].tolist()) / len(Z), rel=1e-12)
 
-    @pytest.mark.parametrize("n", [1, 15, 16, 17, 33, 100])
+    @each("n", [1, 15, 16, 17, 33, 100])
     def test_promised_bits_of_a_row(self, n, dtype):
         # Element j is added in lane j % 16, and the lanes as a tree.
         Z = np.ldexp(1, np.random.default_rng(n).integers(-30, 1, size=(1, n))).astype(dtype)
@@ -270,7 +272,7 @@ class TestFormula:
 class TestAccuracyNearZero:
     """A loss close to 0 is small for any reason, and is still right to the last digits."""
 
-    @pytest.mark.parametrize("z", [0.5, 3.0, 10.0, 15.0, 30.0, 60.0])
+    @each("z", [0.5, 3.0, 10.0, 15.0, 30.0, 60.0])
     def test_sigmoid_of_either_class(self, z, dtype):
         Z, eps = np.array([[z]], dtype), float(np.finfo(dtype).eps)
         true = math.log1p(math.exp(-z))
@@ -281,7 +283,7 @@ class TestAccuracyNearZero:
             error = abs(abs(dZ[0, 0]) - special.expit(-z))
             assert error <= (2 if target else special.expit(-z)) * 2 * eps
 
-    @pytest.mark.parametrize("size", [1e4, 1e30])
+    @each("size", [1e4, 1e30])
     def test_large_scores(self, size, dtype):
         Z = np.array([[size, -size], [size, -size]], dtype)
         value, dZ = softmax_cross_entropy(Z[:1], [0])
@@ -313,7 +315,7 @@ class TestAccuracyNearZero:
         assert dZ.tolist() == [[-0.5, 0.0, 0.5]]
         assert softmax_cross_entropy(Z, [1])[0] == np.inf
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_nan_shows_and_spoils_no_other_row(self, loss, dtype):
         Z, Y, _ = example((3, 20), dtype)
         for j in (0, 7, 19):
@@ -345,7 +347,7 @@ class TestCap:
         assert (terms > 3).any()
         same_bits(dZ, sigmoid_cross_entropy(Z, Y.astype(dtype))[1])
 
-    @pytest.mark.parametrize("bad", [0, -1, np.nan, "1", [1]])
+    @each("bad", [0, -1, np.nan, "1", [1]])
     def test_no_cap(self, bad):
         for loss in (softmax_cross_entropy, sigmoid_cross_entropy):
             with pytest.raises((TypeError, ValueError), match=r"^cap: expected"):
@@ -372,7 +374,7 @@ class TestPoisson:
         assert value == pytest.approx((3 - math.log(2)) / 3, rel=8 * eps)
         np.testing.assert_allclose(dZ, [[2 / 3, 0, 1 / 3]], rtol=8 * eps, atol=eps)
 
-    @pytest.mark.parametrize("z", [-1e4, -50.0, -1.0, 0.0, 3.0, 40.0])
+    @each("z", [-1e4, -50.0, -1.0, 0.0, 3.0, 40.0])
     def test_a_count_of_0_costs_its_rate(self, z, dtype):
         value, dZ = poisson_deviance(np.array([[z]], dtype), np.zeros((1, 1), dtype))
         true = math.exp(z) if z > np.log(LEAST_GRADIENT[dtype.name]) else 0
@@ -380,12 +382,12 @@ class TestPoisson:
         assert value == pytest.approx(true, rel=4 * eps, abs=0)
         assert dZ[0, 0] == pytest.approx(true, rel=4 * eps, abs=0)
 
-    @pytest.mark.parametrize("n", [1, 5, 16, 19])
+    @each("n", [1, 5, 16, 19])
     def test_the_rest_of_a_vector_costs_nothing(self, n, dtype):
         assert poisson_deviance(np.full((2, n), -1e4, dtype), np.zeros((2, n), dtype))[0] == 0
 
-    @pytest.mark.parametrize("y", [0, 1e-3, 5, 1e30])
-    @pytest.mark.parametrize("z", [1e3, 1e30])
+    @each("y", [0, 1e-3, 5, 1e30])
+    @each("z", [1e3, 1e30])
     def test_huge_rates_are_infinite(self, z, y, dtype):
         value, dZ = poisson_deviance(np.array([[0, z]], dtype), np.array([[0, y]], dtype))
         assert value == np.inf
@@ -397,7 +399,7 @@ class TestPoisson:
             value, dZ = poisson_deviance(np.zeros((1, 1), dtype), np.full((1, 1), y))
             assert (value, dZ.tolist()) == (1, [[1]])
 
-    @pytest.mark.parametrize("y", [3.0, 1e3, 1e6])
+    @each("y", [3.0, 1e3, 1e6])
     def test_close_to_the_counts(self, y, dtype):
         """Nothing is left but the rounding of numbers as large as y·z."""
         z = dtype.type(math.log(y) + 1e-2)
@@ -407,7 +409,7 @@ class TestPoisson:
         assert abs(value - y * (math.expm1(off) - off)) <= bound
         assert abs(dZ[0, 0] - y * math.expm1(off)) <= bound
 
-    @pytest.mark.parametrize("bad", [-1.0, -1e-30, np.nan, -np.inf])
+    @each("bad", [-1.0, -1e-30, np.nan, -np.inf])
     def test_counts_are_not_negative(self, bad, dtype):
         Z, Y, _ = example((4, 3), dtype)
         Y[2, 1] = bad
@@ -416,7 +418,7 @@ class TestPoisson:
 
 
 class TestWeights:
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_equal_weights_change_nothing(self, loss, dtype, same_bits):
         Z, Y, _ = example((6, 3), dtype)
         plain = loss(Z, Y)
@@ -426,7 +428,7 @@ class TestWeights:
             np.testing.assert_allclose(dZ, plain[1], rtol=2 * float(np.finfo(dtype).eps))
         same_bits(loss(Z, Y, np.ones(6, dtype))[1], plain[1])
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_a_weight_of_2_is_the_row_twice(self, loss):
         Z, Y, _ = example((4, 3), np.float64)
         value, dZ = loss(Z, Y, np.array([1.0, 2.0, 1.0, 0.0]))
@@ -435,15 +437,15 @@ class TestWeights:
         np.testing.assert_allclose(dZ[:3], [d[0], d[1] + d[2], d[3]], rtol=1e-14)
         assert not dZ[3].any()
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_no_weight_at_all(self, loss, dtype, same_bits):
         Z, Y, _ = example((4, 3), dtype)
         value, dZ = loss(Z, Y, np.zeros(4, dtype))
         assert value == 0
         same_bits(dZ, np.zeros((4, 3), dtype))
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+    @each("loss", LOSSES, ids=name)
+    @each("spoilt", [np.nan, np.inf, -np.inf])
     def test_a_row_of_weight_0_is_left_out_of_the_value(self, loss, spoilt, dtype):
         Z, Y, _ = example((4, 3), dtype)
         expected, _ = loss(Z[:3], Y[:3])
@@ -451,15 +453,15 @@ class TestWeights:
         value, _ = loss(Z, Y, np.array([1, 1, 1, 0], dtype))
         assert value == pytest.approx(expected, rel=1e-14)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+    @each("loss", LOSSES, ids=name)
+    @each("spoilt", [np.nan, np.inf, -np.inf])
     def test_a_row_of_weight_0_has_gradient_0(self, loss, spoilt, dtype):
         Z, Y, _ = example((4, 3), dtype)
         Z[3] = spoilt
         _, dZ = loss(Z, Y, np.array([1, 1, 1, 0], dtype))
         assert dZ[3].tolist() == [0, 0, 0]
 
-    @pytest.mark.parametrize("loss", [mean_squared_error, mean_absolute_error, huber], ids=name)
+    @each("loss", [mean_squared_error, mean_absolute_error, huber], ids=name)
     def test_missing_targets_can_be_weighted_away(self, loss, dtype):
         Z, Y, _ = example((4, 3), dtype)
         expected, d = loss(Z[:3], Y[:3])
@@ -468,29 +470,29 @@ class TestWeights:
         assert value == pytest.approx(expected, rel=1e-14)
         np.testing.assert_allclose(dZ, [*d, [0, 0, 0]], rtol=1e-6)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("bad", [-1.0, -1e-30, np.nan, np.inf, -np.inf])
+    @each("loss", LOSSES, ids=name)
+    @each("bad", [-1.0, -1e-30, np.nan, np.inf, -np.inf])
     def test_bad_weights(self, loss, bad, dtype):
         Z, Y, weights = example((4, 3), dtype)
         weights[2] = bad
         with pytest.raises(ValueError, match=r"^sample_weight: expected .* in row 2"):
             loss(Z, Y, weights)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("shape", [(3,), (5,), (4, 1), (1,), ()])
+    @each("loss", LOSSES, ids=name)
+    @each("shape", [(3,), (5,), (4, 1), (1,), ()])
     def test_weights_of_another_shape(self, loss, shape):
         Z, Y, _ = example((4, 3), np.float64)
         with pytest.raises(ValueError, match=r"^sample_weight: expected"):
             loss(Z, Y, np.ones(shape))
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_by_name(self, loss, same_bits):
         Z, Y, weights = example((4, 3), np.float64)
         same_bits(loss(Z=Z, y=Y, sample_weight=weights)[1], loss(Z, Y, weights)[1])
 
 
 class TestGradient:
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_in_place_has_the_same_bits(self, loss, dtype, same_bits):
         Z, Y, weights = example((5, 19), dtype)
         for arguments in ((Y,), (Y, weights)):
@@ -501,7 +503,7 @@ class TestGradient:
             assert again == value
             same_bits(result, dZ)
 
-    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    @each("smoothing", [0.0, 0.1])
     def test_in_place_with_labels(self, smoothing, dtype, same_bits):
         Z, _, weights = example((5, 19), dtype)
         y = np.array([0, 18, 7, 7, 16])
@@ -510,7 +512,7 @@ class TestGradient:
         assert again == value
         same_bits(result, dZ)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_tiny_gradients_become_zero(self, loss, dtype):
         least = LEAST_GRADIENT[dtype.name]
         Z, Y, _ = example((2, 3), dtype)
@@ -533,7 +535,7 @@ class TestGradient:
         _, dZ = softmax_cross_entropy(Z, Y, weights)
         assert abs(dZ.sum(axis=1, dtype=np.float64)).max() <= 10 * float(np.finfo(dtype).eps)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
+    @each("loss", LOSSES, ids=name)
     def test_rows_have_the_same_bits_in_any_batch(self, loss, dtype, same_bits):
         Z, Y, _ = example((8, 21), dtype)
         whole = loss(Z, Y)[1]
@@ -545,8 +547,8 @@ class TestLabels:
     Z = np.random.default_rng(0).normal(size=(4, 3))
     y = np.array([2, 0, 1, 2])
 
-    @pytest.mark.parametrize("kind", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i4", ">i8",
-                                      "f2", "f4", "f8", ">f4", "g"])
+    @each("kind", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i4", ">i8",
+                   "f2", "f4", "f8", ">f4", "g"])
     def test_any_integer_type_and_whole_floats(self, kind, dtype, same_bits):
         Z = self.Z.astype(dtype)
         value, dZ = softmax_cross_entropy(Z, self.y)
@@ -580,7 +582,7 @@ class TestLabels:
     def test_first_and_last_label(self):
         assert softmax_cross_entropy(self.Z, [0, 0, 0, 2])[1][3, 2] < 0
 
-    @pytest.mark.parametrize(
+    @each(
         "bad", [-1, 3, 2**31, -(2**63), 2**63, 2**64 - 1, 0.5, 2.0000001, -0.5, np.nan, np.inf,
                 -np.inf, 1e300]
     )
@@ -591,12 +593,12 @@ class TestLabels:
         with pytest.raises(ValueError, match=r"^y: expected labels .* from 0 to 2, .* in row 1"):
             softmax_cross_entropy(self.Z, y)
 
-    @pytest.mark.parametrize("shape", [(3,), (5,), (1,), ()])
+    @each("shape", [(3,), (5,), (1,), ()])
     def test_wrong_number_of_labels(self, shape):
         with pytest.raises((ValueError, TypeError), match=r"^y: expected"):
             softmax_cross_entropy(self.Z, np.zeros(shape, int))
 
-    @pytest.mark.parametrize(
+    @each(
         "bad, error",
         [(["a", "b", "c", "a"], TypeError), (np.array([0, 1, 2, 0], object), TypeError),
          (np.array([0j, 1, 2, 0]), TypeError), (np.zeros(4, "M8[s]"), TypeError), (None, TypeError),
@@ -626,7 +628,7 @@ class TestLabels:
 
 
 class TestTargets:
-    @pytest.mark.parametrize(
+    @each(
         "row", [[0.5, 0.6, 0.0], [0.2, 0.2, 0.2], [-0.1, 0.6, 0.5], [np.nan, 0.5, 0.5],
                 [np.inf, 0.0, 0.0], [np.inf, -np.inf, 1.0], [0.0, 0.0, 0.0], [1e30, 0, 0],
                 [3e38, 3e38, 0]]
@@ -644,14 +646,14 @@ class TestTargets:
         value, _ = softmax_cross_entropy(np.zeros((1, 3), dtype), Y)
         assert value == pytest.approx(math.log(3))
 
-    @pytest.mark.parametrize("bad", [-1e-7, 1.0000001, -1, 2, np.nan, np.inf, -np.inf])
+    @each("bad", [-1e-7, 1.0000001, -1, 2, np.nan, np.inf, -np.inf])
     def test_sigmoid_targets_are_between_0_and_1(self, bad):
         Z, Y, _ = example((4, 3), np.float64)
         Y[2, 1] = bad
         with pytest.raises(ValueError, match=r"^y: expected .* in row 2, column 1"):
             sigmoid_cross_entropy(Z, Y)
 
-    @pytest.mark.parametrize("loss", ROW_MEANS, ids=name)
+    @each("loss", ROW_MEANS, ids=name)
     def test_one_output_takes_flat_targets(self, loss, dtype, same_bits):
         Z, Y, weights = example((6, 1), dtype)
         Y *= 0.3
@@ -660,24 +662,24 @@ class TestTargets:
         assert again == value
         same_bits(d, dZ)
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("shape", [(4, 2), (3, 3), (4, 1), (1, 3), (4, 3, 1), (12,), (3,), ()])
+    @each("loss", LOSSES, ids=name)
+    @each("shape", [(4, 2), (3, 3), (4, 1), (1, 3), (4, 3, 1), (12,), (3,), ()])
     def test_targets_of_another_shape(self, loss, shape):
         with pytest.raises(ValueError, match=r"^y: expected"):
             loss(np.zeros((4, 3)), np.full(shape, 0.5))
 
-    @pytest.mark.parametrize("loss", LOSSES, ids=name)
-    @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (3,), (), (2, 3, 4)])
+    @each("loss", LOSSES, ids=name)
+    @each("shape", [(0, 3), (3, 0), (0, 0), (3,), (), (2, 3, 4)])
     def test_scores_without_rows_or_columns(self, loss, shape):
         with pytest.raises(ValueError, match=r"^Z: expected"):
             loss(np.ones(shape), np.ones(shape))
 
-    @pytest.mark.parametrize("bad", [-0.1, 1.0, 1.5, np.nan, np.inf])
+    @each("bad", [-0.1, 1.0, 1.5, np.nan, np.inf])
     def test_label_smoothing_out_of_range(self, bad):
         with pytest.raises(ValueError, match=r"^label_smoothing: expected"):
             softmax_cross_entropy(np.ones((1, 2)), [0], label_smoothing=bad)
 
-    @pytest.mark.parametrize("bad", [0, -1.0, np.nan, np.inf])
+    @each("bad", [0, -1.0, np.nan, np.inf])
     def test_delta_out_of_range(self, bad):
         with pytest.raises(ValueError, match=r"^delta: expected"):
             huber(np.ones((1, 2)), np.ones((1, 2)), delta=bad)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fastbp import kernels
 
+from ..cases import each
+
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 SHAPES = st.tuples(st.integers(1, 600), st.integers(1, 70)).filter(lambda s: s[0] * s[1] < 20_000)
 EVERY_SHAPE = settings(max_examples=25, deadline=None)
@@ -74,7 +76,7 @@ class TestRows:
         close(rstd, root, dtype)
         close(N, d * root[:, None], dtype)
 
-    @pytest.mark.parametrize("n", [1, 7, 16, 17, 33, 130])
+    @each("n", [1, 7, 16, 17, 33, 130])
     def test_promised_bits(self, n, dtype, same_bits):
         # Of small whole numbers the squares are exact: fused multiply-adds are sums.
         X = np.random.default_rng(n).integers(-9, 10, (4, n)).astype(dtype)
@@ -126,8 +128,8 @@ class TestRows:
             assert (N == 0).all()
             assert np.isfinite(rstd).all()
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf])
-    @pytest.mark.parametrize("center", [True, False])
+    @each("bad", [np.nan, np.inf])
+    @each("center", [True, False])
     def test_nan_and_infinity_spoil_their_own_row_only(self, bad, center, dtype):
         for j in (0, 17):
             X = normal(0, 3, 18, dtype=dtype)
@@ -156,8 +158,8 @@ class TestRows:
             kernels.normalize_rows_backward(np.ones((2, 3)), np.ones((2, 3)), np.ones(2), bad)
 
 
-@pytest.mark.parametrize("bad, error", [(0, ValueError), (-1.0, ValueError), (np.nan, ValueError),
-                                        ("1", TypeError), (None, TypeError)])
+@each("bad, error", [(0, ValueError), (-1.0, ValueError), (np.nan, ValueError),
+                     ("1", TypeError), (None, TypeError)])
 def test_epsilon_out_of_range(bad, error):
     for function in (kernels.normalize_rows, kernels.inverse_sqrt):
         with pytest.raises(error, match=r"^epsilon: expected a"):
@@ -176,7 +178,7 @@ class TestColumns:
         m = shape[0]
         close(kernels.column_dots(X, B) / dtype.type(m), (true * other).mean(axis=0), dtype, 500)
 
-    @pytest.mark.parametrize("m, n", [(1, 1), (3, 5), (255, 17), (256, 64), (257, 65), (700, 130)])
+    @each("m, n", [(1, 1), (3, 5), (255, 17), (256, 64), (257, 65), (700, 130)])
     def test_promised_bits(self, m, n, dtype, same_bits):
         X = normal(m, m, n, dtype=dtype)
         mean = blocks_sum(X) / dtype.type(m)
@@ -221,7 +223,7 @@ class TestColumns:
         slope = slope_of(lambda X: (normalize(X)[0] * dN).sum(), X)
         np.testing.assert_allclose(dX, slope, atol=1e-8)
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @each("bad", [np.nan, np.inf])
     def test_nan_and_infinity_spoil_their_own_column_only(self, bad, dtype):
         X = normal(0, 300, 19, dtype=dtype)
         X[299, 17] = bad
@@ -267,7 +269,7 @@ class TestElements:
         one = np.ones((1, 1), dtype)
         assert kernels.scale_columns(one + eps, one[0] - eps, -one[0])[0, 0] == -(eps * eps)
 
-    @pytest.mark.parametrize("function, n_vectors", [(kernels.add, 0), (kernels.scale_columns, 1)])
+    @each("function, n_vectors", [(kernels.add, 0), (kernels.scale_columns, 1)])
     def test_least_result(self, function, n_vectors, dtype):
         for gradient, least in ((False, np.finfo(dtype).smallest_normal),
                                 (True, LEAST_GRADIENT[dtype.name])):

@@ -17,6 +17,8 @@ from fastbp.kernels import (
     sgd_step,
 )
 
+from ..cases import each
+
 SIZES = [1, 2, 7, 16, 17, 64, 101, 1000]
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 
@@ -67,8 +69,8 @@ def check(dtype, *pairs):
 
 
 class TestSGD:
-    @pytest.mark.parametrize("n", SIZES)
-    @pytest.mark.parametrize(
+    @each("n", SIZES)
+    @each(
         "options",
         [
             {},
@@ -160,8 +162,8 @@ class TestAdam:
         {"epsilon_hat": True, "epsilon": 0.1, "weight_decay": 0.1, "decoupled": True},
     )
 
-    @pytest.mark.parametrize("n", SIZES)
-    @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+    @each("n", SIZES)
+    @each("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
     def test_several_steps(self, n, options, dtype):
         p, gradients = example(n, dtype)
         expected = adam_loop(p, gradients, **options)
@@ -189,7 +191,7 @@ class TestAdam:
             assert p[0] == pytest.approx(moved, rel=1e-6)
             assert bool(m[0]) is not decoupled
 
-    @pytest.mark.parametrize("step", [1, 2, 10, 1000, 10**6, 2**40, 2**62])
+    @each("step", [1, 2, 10, 1000, 10**6, 2**40, 2**62])
     def test_bias_correction_at_any_step(self, step, dtype):
         p, g, m, v = (np.full(3, x, dtype) for x in (1.0, 0.5, 0.25, 0.125))
         adam_step(p, g, m, v, step, learning_rate=0.1)
@@ -236,7 +238,7 @@ class TestAdam:
         assert (m != 0).tolist() == [True, True, False, False]
 
 
-    @pytest.mark.parametrize("step", [0, -1, True, -(2**70)])
+    @each("step", [0, -1, True, -(2**70)])
     def test_step_out_of_range(self, step):
         with pytest.raises(ValueError, match=r"^step: expected a whole number of at least 1"):
             adam_step(*np.ones((4, 3)), step)
@@ -246,7 +248,7 @@ class TestAdam:
         with pytest.raises((ValueError, OverflowError), match=r"\bstep\b"):
             adam_step(*np.ones((4, 3)), step)
 
-    @pytest.mark.parametrize("step", [1.0, 1.5, "1", None, [1], np.float64(2), np.nan])
+    @each("step", [1.0, 1.5, "1", None, [1], np.float64(2), np.nan])
     def test_step_that_is_no_whole_number(self, step):
         with pytest.raises(TypeError, match=r"^step: expected a whole number"):
             adam_step(*np.ones((4, 3)), step)
@@ -274,7 +276,7 @@ def names(function):
 
 @pytest.mark.parametrize("function", [sgd_step, adam_step], ids=lambda f: f.__name__)
 class TestBoth:
-    @pytest.mark.parametrize(
+    @each(
         "argument, bad",
         [("learning_rate", -0.1), ("learning_rate", np.nan), ("learning_rate", np.inf),
          ("weight_decay", -1e-9), ("weight_decay", np.nan), ("weight_decay", np.inf)],
@@ -283,7 +285,7 @@ class TestBoth:
         with pytest.raises(ValueError, match=rf"^{argument}: expected a finite number"):
             run(function, np.ones((len(names(function)), 3)), **{argument: bad})
 
-    @pytest.mark.parametrize("bad", ["0.1", None, 1j, [0.1], np.array([0.1, 0.2])])
+    @each("bad", ["0.1", None, 1j, [0.1], np.array([0.1, 0.2])])
     def test_no_numbers(self, function, bad):
         for argument in ("learning_rate", "weight_decay"):
             with pytest.raises(TypeError, match=rf"^{argument}: expected a number"):
@@ -392,7 +394,7 @@ class TestBoth:
             same_bits(one, whole[:, i : i + 1])
 
 
-@pytest.mark.parametrize(
+@each(
     "function, argument, bad",
     [(sgd_step, "momentum", -0.1), (sgd_step, "momentum", 1.01), (sgd_step, "momentum", np.nan),
      *[(adam_step, beta, bad) for beta in ("beta1", "beta2") for bad in (-0.1, 1, 1.5, np.nan)],
@@ -403,8 +405,8 @@ def test_decay_rates_out_of_range(function, argument, bad):
         run(function, np.ones((len(names(function)), 3)), **{argument: bad})
 
 
-@pytest.mark.parametrize("bad", ["False", "", None, 0, 1, 2.5, [], np.array([True, False]),
-                                 np.array(True)], ids=repr)
+@each("bad", ["False", "", None, 0, 1, 2.5, [], np.array([True, False]),
+              np.array(True)], ids=repr)
 def test_neither_true_nor_false(bad, dtype):
     p, g, m, v = (np.full(3, x, dtype) for x in (1.0, 0.5, 0.25, 0.125))
     with pytest.raises(TypeError, match=r"^nesterov: expected True or False, got"):
@@ -444,9 +446,9 @@ class TestScheduleFree:
     def start(p):
         return {"z": p.copy(), "v": np.zeros_like(p), "x": p.copy()}
 
-    @pytest.mark.parametrize("n", SIZES)
-    @pytest.mark.parametrize("numbers", [{}, {"weight_decay": 0.0}, {"beta1": 0.5, "epsilon": 0.1}],
-                             ids=lambda numbers: "-".join(numbers) or "plain")
+    @each("n", SIZES)
+    @each("numbers", [{}, {"weight_decay": 0.0}, {"beta1": 0.5, "epsilon": 0.1}],
+          ids=lambda numbers: "-".join(numbers) or "plain")
     def test_several_steps(self, n, numbers, dtype):
         p, gradients = example(n, dtype)
         o = self.NUMBERS | numbers
@@ -540,7 +542,7 @@ class TestScheduleFree:
 
 
 class TestPenalize:
-    @pytest.mark.parametrize("n", [*SIZES, 8191, 8192, 8193, 20000])
+    @each("n", [*SIZES, 8191, 8192, 8193, 20000])
     def test_against_an_exact_sum(self, n, dtype):
         (p, (g,)), strength = example(n, dtype, 1), 0.3
         kept, expected = p.copy(), g + np.longdouble(dtype.type(strength)) * p
@@ -612,9 +614,9 @@ class TestPenalize:
         assert math.isnan(penalize(p, g, 0.5))
         assert np.isnan(g).nonzero()[0].tolist() == [7]
 
-    @pytest.mark.parametrize("bad, error", [(-0.1, ValueError), (np.nan, ValueError),
-                                            (np.inf, ValueError), ("1", TypeError),
-                                            (None, TypeError)])
+    @each("bad, error", [(-0.1, ValueError), (np.nan, ValueError),
+                         (np.inf, ValueError), ("1", TypeError),
+                         (None, TypeError)])
     def test_strength_out_of_range(self, bad, error):
         with pytest.raises(error, match=r"^strength: expected"):
             penalize(np.ones(3), np.ones(3), bad)
@@ -654,7 +656,7 @@ class TestNorm:
         true = math.sqrt(math.fsum(x * x for x in X.tolist()))
         assert norm(X) == pytest.approx(true, rel=1e-14, abs=0)
 
-    @pytest.mark.parametrize("n", [1, 5, 16, 17, 40, 100])
+    @each("n", [1, 5, 16, 17, 40, 100])
     def test_promised_bits(self, n):
         # Element i is added in lane i % 16, and the lanes as a tree; here without rounding.
         X = np.ldexp(1.0, np.random.default_rng(n).integers(-26, 1, n))

@@ -18,6 +18,8 @@ from fastbp.losses import Scaled
 from fastbp.metrics import SubsetAccuracy
 from fastbp.program import reference
 
+from ..cases import each
+
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 
@@ -151,7 +153,7 @@ def test_the_layers_bits(network, dtype, loss, optimizer, kind, rows, batch_size
     paid = threads.set_work_per_thread(0)  # however little there is to do
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", reference.new_steps)
+            patch.setattr(training.run, "new_steps", reference.new_steps)
             by_layers = run("scalar", X=X)
             assert run(dispatch.isa(), n_threads) == by_layers
         for isa in dispatch.available():
@@ -183,7 +185,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 
     expected = run("scalar", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "new_steps", reference.new_steps)
+        patch.setattr(training.run, "new_steps", reference.new_steps)
         assert run(dispatch.isa(), 1) == expected
     paid = threads.set_work_per_thread(0)
     try:
@@ -198,7 +200,7 @@ def test_wide_networks_have_the_same_bits(sizes, batch_size, l2, dtype, monkeypa
 def test_gradients_whose_squares_overflow(monkeypatch, by_layers):
     """Each of them could still be taken a step; their norm, which the layers ask for, cannot."""
     if by_layers:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     net = fb.mlp([4, 1], dtype="float64", seed=0)
     net.parameters[:] = 0
     with pytest.raises(FloatingPointError, match="the gradients are not finite"):
@@ -226,12 +228,12 @@ class TestWhatIsLowered:
     def test_built_in_networks_are(self):
         assert lowered(fb.mlp([3, 4, 3], dropout=0.1), self.X, self.y, self.loss)
 
-    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @each("optimizer", OPTIMIZERS)
     def test_with_every_optimizer(self, optimizer):
         net = fb.mlp([3, 4, 3])
         assert lowered(net, self.X, self.y, self.loss, OPTIMIZERS[optimizer]())
 
-    @pytest.mark.parametrize("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
+    @each("kind", ["f4", "f8", "?", "b", "B", "h", "H", "i", "I", "l", "L"])
     def test_rows_of_every_kind_are_read(self, kind):
         assert gather.readable(self.X.astype(kind), np.float32)
 
@@ -239,9 +241,9 @@ class TestWhatIsLowered:
         assert gather.readable(np.zeros((6, 4))[::2], np.float32)
         assert gather.readable(np.zeros((6, 4))[::-1, :3], np.float32)
 
-    @pytest.mark.parametrize("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
-                                       lambda X: X.repeat(2, axis=1)[:, ::2]])
-    @pytest.mark.parametrize("kind", ["f4", "f8", "u1"])
+    @each("order", [lambda X: X.T.copy().T, lambda X: X[::-1, ::-1],
+                    lambda X: X.repeat(2, axis=1)[:, ::2]])
+    @each("kind", ["f4", "f8", "u1"])
     def test_columns_further_apart_are_read(self, order, kind):
         X = np.random.default_rng(0).integers(0, 9, (40, 3)).astype(kind)
         y = np.arange(40) % 3
@@ -324,7 +326,7 @@ class TestWhatACallbackChanges:
         with pytest.raises(ValueError, match="y: expected targets of two dimensions"):
             self.fit(lambda run: None, loss)
 
-    @pytest.mark.parametrize("state", [np.zeros(3, "f4"), np.zeros(212), None, [0.0] * 212])
+    @each("state", [np.zeros(3, "f4"), np.zeros(212), None, [0.0] * 212])
     def test_a_state_that_does_not_fit(self, state):
         def change(run):
             run.optimizer.state["m"] = state
@@ -341,7 +343,7 @@ class TestWhatACallbackChanges:
         same = self.fit(lambda run: None, optimizer=fb.Adam())
         assert changed.parameters.tobytes() == same.parameters.tobytes()
 
-    @pytest.mark.parametrize(("setting", "value"), [
+    @each(("setting", "value"), [
         ("learning_rate", -0.1), ("beta1", 1.0), ("beta2", 1.0), ("epsilon", 0), ("clip_norm", -1),
         ("weight_decay", -1), ("weight_decay", np.nan),
     ])
@@ -364,8 +366,8 @@ class TestSparseRows:
     y = np.arange(40) % 3
     loss = fb.SoftmaxCrossEntropy()
 
-    @pytest.mark.parametrize("make", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
-    @pytest.mark.parametrize("index", ["i4", "i8"])
+    @each("make", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+    @each("index", ["i4", "i8"])
     def test_are_read(self, make, index):
         X = make(self.X)
         X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
@@ -382,7 +384,7 @@ class TestSparseRows:
         X.indices, X.indptr = X.indices.astype("i8"), X.indptr.astype("i4")
         assert not gather.readable(X, np.float32)
 
-    @pytest.mark.parametrize("change", [
+    @each("change", [
         lambda X: setattr(X, "data", X.data[::-1]),
         lambda X: setattr(X, "indices", X.indices[:-1]),
         lambda X: setattr(X, "indptr", X.indptr[:-1]),
@@ -394,7 +396,7 @@ class TestSparseRows:
         change(X)
         assert not gather.readable(X, np.float32)
 
-    @pytest.mark.parametrize("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
+    @each("form", ["csc", "coo", "lil", "bsr", "dia", "dok"])
     def test_other_forms_become_rows(self, form):
         X = scipy.sparse.coo_array(self.X).asformat(form)
         assert lowered(fb.mlp([5, 4, 3]), X, self.y, self.loss)
@@ -404,7 +406,7 @@ class TestSparseRows:
     def test_order_and_duplicates(self, by_layers, monkeypatch):
         """The entries of a row in any order; those of one place add up."""
         if by_layers:
-            monkeypatch.setattr(training, "new_steps", reference.new_steps)
+            monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
         X = scipy.sparse.csr_array(
             (np.array([1, 2, 4, 8, 16, 0, 32], "f4"), [4, 0, 4, 2, 0, 1, 4], [0, 3, 3, 7]),
             shape=(3, 5))
@@ -428,7 +430,7 @@ from fastbp.program import reference
 
 where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if path == "layers":
-    training.new_steps = reference.new_steps
+    training.run.new_steps = reference.new_steps
 X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
                               dtype="f4")
 y = np.arange(300) % 4
@@ -490,7 +492,7 @@ def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch):
 def test_weights_that_somebody_made_infinite_stop_a_training_with_decay(monkeypatch, by_layers):
     """Behind a ReLU the loss does not show it, and the decay would make it NaN."""
     if by_layers:
-        monkeypatch.setattr(training, "new_steps", reference.new_steps)
+        monkeypatch.setattr(training.run, "new_steps", reference.new_steps)
     net = fb.mlp([3, 4, 2], seed=0)
     net.layers[0].b[0] = -np.inf
     before = net.parameters.copy()
@@ -505,9 +507,9 @@ def test_an_update_in_python_after_compiled_ones_counts_them():
     X = np.ones((4, 2))
     X[2] = 1e153
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net = fb.Sequential([fb.Dense(2, 1)], "float64", seed=0)
             optimizer = fb.Adam(100.0, clip_norm=1.0)
             net.fit(X, np.zeros(4), loss=fb.MeanAbsoluteError(), optimizer=optimizer, epochs=2,

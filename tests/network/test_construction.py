@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import fastbp as fb
 from fastbp.kernels import ops
 
+from ..cases import each
 from .networks import Same
 
 SOME_ROWS = np.zeros((3, 4), "f4")
@@ -41,7 +42,7 @@ dense = fb.Dense(2, 2)
 used = fb.Sequential([fb.Dense(2, 2)]).layers[0]
 
 
-@pytest.mark.parametrize(
+@each(
     ("layers", "error", "message"),
     [
         ([], ValueError, "at least one layer"),
@@ -60,18 +61,18 @@ def test_bad_layers(layers, error, message):
     assert not dense.bound
 
 
-@pytest.mark.parametrize("dtype", ["float16", int, "complex64", "nonsense", None, "O", [1, 2]])
+@each("dtype", ["float16", int, "complex64", "nonsense", None, "O", [1, 2]])
 def test_bad_dtype(dtype):
     with pytest.raises(ValueError, match=r'^dtype: expected "float32" or "float64", got '):
         fb.Sequential([fb.Dense(2, 2)], dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "f4", np.float32, np.dtype("f4")])
+@each("dtype", ["float32", "f4", np.float32, np.dtype("f4")])
 def test_ways_to_say_float32(dtype):
     assert fb.Sequential([fb.Dense(2, 2)], dtype).parameters.dtype == np.float32
 
 
-@pytest.mark.parametrize(
+@each(
     ("seed", "error"), [(-1, ValueError), (1.5, TypeError), ("a", TypeError), (True, ValueError)]
 )
 def test_bad_seed(seed, error):
@@ -95,7 +96,7 @@ def test_a_network_whose_construction_fails_leaves_its_layers_free():
     fb.Sequential(layers)
 
 
-@pytest.mark.parametrize("use", [
+@each("use", [
     lambda net: None, lambda net: net.predict(SOME_ROWS), lambda net: net.forward(SOME_ROWS),
     lambda net: net.fit(SOME_ROWS, np.zeros(3, int), loss=fb.SoftmaxCrossEntropy(), epochs=1),
     lambda net: net.evaluate(SOME_ROWS, np.zeros(3, int), loss=fb.SoftmaxCrossEntropy()),
@@ -130,7 +131,7 @@ def test_representation_and_summary():
     assert "(batch, any)" in fb.Sequential([fb.ReLU()]).summary()
 
 
-@pytest.mark.parametrize("W", [np.ones(5), np.ones((3, 4)), "W", None, [[1], [2, 3]]])
+@each("W", [np.ones(5), np.ones((3, 4)), "W", None, [[1], [2, 3]]])
 def test_weights_that_do_not_fit_a_layer(W):
     layer = fb.Dense(4, 3)
     layer.W = W
@@ -161,7 +162,7 @@ def kinds(net):
     return [type(layer).__name__ for layer in net.layers]
 
 
-@pytest.mark.parametrize("activation", ops.ACTIVATIONS)
+@each("activation", ops.ACTIVATIONS)
 def test_mlp_is_the_usual_stack(dtype, activation):
     kind = ops.ACTIVATIONS[activation].layer
     init = "glorot" if activation in ("sigmoid", "tanh") else "he"
@@ -179,7 +180,7 @@ def test_mlp_without_hidden_layers_and_with_mixed_activations():
         "Dense", "Tanh", "Dense", "ReLU", "Dense"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "error", "message"),
     [
         (([4],), ValueError, "sizes: expected at least two"),

@@ -6,6 +6,7 @@ import scipy.sparse
 
 import fastbp as fb
 
+from ..cases import each
 from .networks import Odd, a_net, same_bits
 
 # forward and backward
@@ -30,7 +31,7 @@ def test_a_network_worked_by_hand(dtype):
     assert last.W.tolist() == [[-4], [5]]
 
 
-@pytest.mark.parametrize(
+@each(
     ("X", "error", "message"),
     [
         (np.zeros(4), ValueError, r"expected 2 dimensions.*got 1 \(shape \(4,\)\).*X\[None, :\]"),
@@ -45,7 +46,7 @@ def test_a_network_worked_by_hand(dtype):
         (None, TypeError, "real numbers, got None"),
     ],
 )
-@pytest.mark.parametrize("method", ["forward", "predict"])
+@each("method", ["forward", "predict"])
 def test_bad_X(method, X, error, message):
     net = a_net()
     before = net.parameters.copy()
@@ -55,7 +56,7 @@ def test_bad_X(method, X, error, message):
     assert all(layer.cache is None for layer in net.layers)
 
 
-@pytest.mark.parametrize(
+@each(
     ("dZ", "error"),
     [
         (np.ones((4, 3), "f4"), ValueError),
@@ -95,8 +96,8 @@ ODD_RETURNS = {
 }
 
 
-@pytest.mark.parametrize("place", [0, 2])
-@pytest.mark.parametrize("odd", ODD_RETURNS)
+@each("place", [0, 2])
+@each("odd", ODD_RETURNS)
 def test_what_forward_returns_is_checked(odd, place, dtype):
     function, error = ODD_RETURNS[odd]
     layers = [fb.Dense(4, 4), fb.Dense(4, 4)]
@@ -113,8 +114,8 @@ def test_what_forward_returns_is_checked(odd, place, dtype):
     assert same_bits(net.parameters, before)
 
 
-@pytest.mark.parametrize("place", [1, 2])
-@pytest.mark.parametrize("odd", ODD_RETURNS)
+@each("place", [1, 2])
+@each("odd", ODD_RETURNS)
 def test_what_backward_returns_is_checked(odd, place, dtype):
     function, error = ODD_RETURNS[odd]
     layers = [fb.Dense(4, 4), fb.Dense(4, 4)]
@@ -133,8 +134,8 @@ def overwrite(A):
     return A
 
 
-@pytest.mark.parametrize("where", ["forward", "backward"])
-@pytest.mark.parametrize("place", [0, 1])
+@each("where", ["forward", "backward"])
+@each("place", [0, 1])
 def test_layers_are_given_read_only_arrays(where, place, dtype):
     layers = [fb.Tanh()]
     layers.insert(place, Odd(**{"of_" + where: overwrite}))
@@ -155,11 +156,11 @@ def test_layers_are_given_read_only_arrays(where, place, dtype):
     assert X.flags.writeable
 
 
-@pytest.mark.parametrize("dZ", [None, 1.0, [[1.0, 2.0]], "dZ", [[1], [2, 3]], np.ones((2, 2), "i8"),
-                                scipy.sparse.csr_array(np.ones((2, 2), "f4"))],
-                         ids=["None", "float", "list", "text", "ragged", "integers", "sparse"])
-@pytest.mark.parametrize("last", [fb.ReLU, fb.Tanh, lambda: fb.Dense(2, 2),
-                                  lambda: fb.Dropout(0.5)])
+@each("dZ", [None, 1.0, [[1.0, 2.0]], "dZ", [[1], [2, 3]], np.ones((2, 2), "i8"),
+             scipy.sparse.csr_array(np.ones((2, 2), "f4"))],
+      ids=["None", "float", "list", "text", "ragged", "integers", "sparse"])
+@each("last", [fb.ReLU, fb.Tanh, lambda: fb.Dense(2, 2),
+               lambda: fb.Dropout(0.5)])
 def test_a_dZ_that_is_no_float_array_of_the_networks_dtype(dZ, last):
     net = fb.Sequential([fb.Dense(2, 2), last()], seed=0)
     net.forward(np.ones((2, 2)))

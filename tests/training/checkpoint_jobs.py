@@ -23,8 +23,9 @@ import scipy.sparse
 from safetensors.numpy import load, save
 
 import fastbp as fb
-from fastbp import checkpoints, io
+from fastbp import io
 from fastbp.callbacks import Plateau
+from fastbp.training import checkpoints
 
 RNG = np.random.default_rng(7)
 X, WEIGHTS = RNG.normal(size=(50, 6)), RNG.random(50)

@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import load, save
 
 import fastbp as fb
-from fastbp import checkpoints
 from fastbp.callbacks import Plateau
+from fastbp.training import checkpoints
 
 from .checkpoint_jobs import NAME, Halving, Y, cut_off, epochs_in, forged, job, parts, signed, start
 
@@ -207,7 +207,7 @@ def snapshot(net, options):
     return repr((
         net.parameters.tobytes(), net.gradients.tobytes(), net._entropy, net._reseeded,
         net.history, [(layer.key, layer.step) for layer in net.layers],
-        sorted((name, value) for name, value in vars(optimizer).items() if name != "_claim"),
+        sorted((name, value) for name, value in vars(optimizer).items() if name != "_lock"),
         [sorted(vars(callback).items()) for callback in options["callbacks"]
          if isinstance(callback, fb.Callback)],
     ))

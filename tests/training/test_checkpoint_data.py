@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 import fastbp as fb
-from fastbp import checkpoints
+from fastbp.training import described
 
 from .checkpoint_jobs import RNG
 
@@ -88,7 +88,7 @@ def test_the_checksum_does_not_depend_on_memory(tmp_path):
     for shape in ((3000, 17), (1, 40_000), (40_000, 1), (5, 30_001), (7,), (70_000,)):
         for dtype in ("f4", "f8", "f2", "u1", "i4", "?"):
             array = (rng.normal(size=shape) * 9).astype(dtype)
-            sums = {checkpoints.checksum(array), checkpoints.checksum(np.asfortranarray(array))}
+            sums = {described.checksum(array), described.checksum(np.asfortranarray(array))}
             holder = np.zeros(tuple(3 * n for n in shape), dtype)
             strided = holder[tuple(slice(0, None, 3) for _ in shape)]
             strided[...] = array
@@ -97,10 +97,10 @@ def test_the_checksum_does_not_depend_on_memory(tmp_path):
             backwards = array[::-1].copy()[::-1]
             swapped = array.astype(array.dtype.newbyteorder(">"))
             for same in (strided, mapped, backwards, swapped, array.copy()):
-                sums.add(checkpoints.checksum(same))
+                sums.add(described.checksum(same))
             assert len(sums) == 1, (shape, dtype)
     array = np.arange(70).reshape(7, 10)
-    others = {checkpoints.checksum(each) for each in
+    others = {described.checksum(each) for each in
               (array, array.reshape(-1, 7), array.T, array.astype("u1"), array.ravel())}
     assert len(others) == 5
 
@@ -127,7 +127,7 @@ def test_the_checksum_sees_every_change(dtype):
         one = X.copy()
         one.reshape(-1)[place] = np.nextafter(one.reshape(-1)[place], 9)
         others.append(one)
-    assert len({checkpoints.checksum(other) for other in others}) == len(others)
+    assert len({described.checksum(other) for other in others}) == len(others)
 
 
 def test_the_checksum_copies_little():
@@ -137,7 +137,7 @@ def test_the_checksum_copies_little():
         for array in (X, X[:, ::2], X.T, X.reshape(-1, order="F"),
                       X.reshape(1, -1, order="F")[:, ::2]):
             tracemalloc.reset_peak()
-            checkpoints.checksum(array)
+            described.checksum(array)
             few = 1.3 if len(array) > 40 else X.nbytes / 1e6  # a row at the most
             assert tracemalloc.get_traced_memory()[1] < few * 1e6
     finally:

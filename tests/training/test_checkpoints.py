@@ -164,7 +164,7 @@ def test_values_that_change_on_the_way(folder):
 @pytest.mark.parametrize("path", ["engine", "layers"])
 def test_settings_that_change_on_the_way(folder, name, path, monkeypatch):
     if path == "layers":
-        monkeypatch.setattr(loop, "new_steps", reference.new_steps)
+        monkeypatch.setattr(loop.run, "new_steps", reference.new_steps)
 
     def change(training):
         if training.epoch == 1:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import fastbp as fb
 
+from ..cases import each
 from .fits import (
     CROSS_ENTROPY,
     SQUARED,
@@ -50,7 +51,7 @@ def an_order(n):
     return (7 * np.arange(n)) % (n - n // 4)
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, ">i2", list, "reversed"])
+@each("kind", [np.int64, np.int32, np.uint8, ">i2", list, "reversed"])
 def test_an_order_of_ones_own(kind):
     recorder, asked = Recorder(), []
 
@@ -69,8 +70,8 @@ def test_an_order_of_ones_own(kind):
     assert len(history["loss"]) == 3
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("fraction", [0, 0.3])
+@each("weighted", [False, True])
+@each("fraction", [0, 0.3])
 def test_an_order_of_ones_own_on_both_paths(dtype, weighted, fraction):
     X, y = classes()
     w = np.arange(23.0) if weighted else None
@@ -112,7 +113,7 @@ def test_an_order_that_is_the_callers_own_array_is_left_alone():
     assert places.tolist() == list(range(23))[::-1]
 
 
-@pytest.mark.parametrize("order", [
+@each("order", [
     lambda n: np.arange(n - 1), lambda n: np.arange(n + 1), lambda n: np.arange(n)[None],
     lambda n: np.arange(n, dtype=float), lambda n: np.ones(n, bool), lambda n: None,
     lambda n: 3, lambda n: [], lambda n: ["a"] * n, lambda n: np.arange(n) - 1,
@@ -120,7 +121,7 @@ def test_an_order_that_is_the_callers_own_array_is_left_alone():
     lambda n: np.full(n, -(2**63)), lambda n: [*range(n - 1), n], lambda n: [2**70] * n,
     lambda n: [[0], [1, 2]],
 ], ids=range(16))
-@pytest.mark.parametrize("own", [False, True])
+@each("own", [False, True])
 def test_an_order_that_is_none(order, own):
     net = a_net()
     before = net.parameters.tobytes()
@@ -299,7 +300,7 @@ def test_X_is_not_copied_whole(tmp_path, fraction):
     assert peak < X.nbytes / 2
 
 
-@pytest.mark.parametrize("shuffle", [
+@each("shuffle", [
     [2, 1, 0], np.arange(23), np.arange(23)[::-1].tolist(), "False", "", 5, 0, None, 1.0,
     np.random.default_rng(0), range(23),
 ], ids=lambda shuffle: type(shuffle).__name__)

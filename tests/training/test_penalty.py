@@ -74,9 +74,9 @@ def test_a_penalty_on_weights_of_several_blocks(dtype):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(6, 130)), rng.normal(size=(6, 90))
     found = []
-    for new_steps in (training.new_steps, reference.new_steps):
+    for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "new_steps", new_steps)
+            patch.setattr(training.run, "new_steps", new_steps)
             net = fb.mlp([130, 200, 90], dtype=dtype, seed=0)
             plain = net.evaluate(X, Y, loss=SQUARED)["loss"]
             squares = math.fsum(float(x) ** 2 for layer in net.layers[::2] for x in layer.W.flat)

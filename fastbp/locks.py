@@ -1,0 +1,44 @@
+"""One training at a time for each network and optimizer."""
+
+import os
+import threading
+
+__all__ = ["Exclusive"]
+
+
+class Exclusive:
+    """Base class of what serves one training at a time: networks and optimizers."""
+
+    def exclusive_use(self, what):
+        """Acquire this object's lock.
+
+        Nothing may come between the call and the try statement that releases it in the end.
+
+        Parameters
+        ----------
+        what : str
+            What the object is, for the message.
+
+        Returns
+        -------
+        threading.Lock
+
+        Raises
+        ------
+        RuntimeError
+            If a training is using the object.
+        MemoryError
+            If there is no memory for a lock.
+        """
+        try:
+            mine = os.getpid(), threading.Lock()
+        except RuntimeError as error:  # "can't allocate lock"
+            raise MemoryError(str(error)) from None
+        owner, lock = vars(self).setdefault("_lock", mine)
+        if owner != mine[0]:  # a forked child has none of its parent's trainings
+            _, lock = vars(self)["_lock"] = mine
+        if not lock.acquire(False):
+            raise RuntimeError(f"this {what} is being used by a training already, in another "
+                               f"thread or by the fit that called back; use a copy: "
+                               f"copy.deepcopy({what})")
+        return lock

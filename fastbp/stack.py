@@ -1,0 +1,283 @@
+"""Layers in a row whose parameters, gradients and buffers are views into three flat arrays."""
+
+import copy
+import math
+
+import numpy as np
+
+from . import layers, program
+from .kernels import checks, memory
+from .layers import chain, checked_layers
+from .locks import Exclusive
+
+__all__ = ["Stack"]
+
+
+class Stack(layers.LayerSequence, Exclusive):
+    """Base class of `Sequential`: its layers, their arrays, and their random numbers.
+
+    Parameters
+    ----------
+    layers, dtype, seed
+        As for `Sequential`.
+    """
+
+    _layers = _leaves = ()
+    _assigned = 0  # how often other layers took the place of the first ones
+
+    def __init__(self, layers, dtype="float32", seed=None):
+        sequence = checked_layers(layers)
+        self._dtype = _checked_dtype(dtype)
+        if seed is not None:
+            seed = checks.integer("seed", seed, 0)
+        self.history = None
+        # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
+        # 2 weights of layers that were assigned later.
+        self._entropy = np.random.SeedSequence(seed).entropy
+        self._reseeded = 0
+        self._place(sequence, (0,))
+
+    @property
+    def layers(self):
+        """The layers, a tuple.
+
+        Assign another sequence to replace some, a network's head for instance::
+
+            net.layers = [*net.layers[:-1], fb.Dense(128, 5)]
+
+        Layers that stay keep their weights, and new ones draw theirs; those that go may be put
+        into another network.  `parameters` and `gradients` are new arrays then, so an optimizer
+        that was used before starts afresh.
+        """
+        return self._layers
+
+    @layers.setter
+    def layers(self, layers):
+        lock = self.exclusive_use("network")
+        try:
+            self._place(checked_layers(layers, self._own()), (2, self._assigned))
+            self._assigned += 1
+        finally:
+            lock.release()
+
+    @property
+    def dtype(self):
+        """The dtype of the parameters."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, value):
+        self._check_fixed("dtype", value)
+
+    @property
+    def n_in(self):
+        """Columns of the input; None where no layer fixes them."""
+        return self._n_in
+
+    @n_in.setter
+    def n_in(self, value):
+        self._check_fixed("n_in", value)
+
+    @property
+    def n_out(self):
+        """Columns of the output; None where no layer fixes them."""
+        return self._n_out
+
+    @n_out.setter
+    def n_out(self, value):
+        self._check_fixed("n_out", value)
+
+    def _check_fixed(self, name, value):
+        """Raise unless it is set to what it is, as some subclass may do."""
+        if value != getattr(self, name):
+            raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
+                                 f"layers and the dtype; assign other layers, or use astype")
+
+    def _own(self):
+        """All layers, with those that others consist of."""
+        own = list(self._layers)
+        for layer in own:  # which grows
+            own += [child for _, child in layer.children]
+        return own
+
+    def _place(self, sequence, stream):
+        """Put these layers into the network, whole or not at all.
+
+        Weights that are not there yet are drawn, for each place from a stream of its own.
+        """
+        n_in, n_out = chain(sequence)
+        leaves = tuple(layers.leaves(sequence))
+        fresh = [layer for _, layer in leaves if not (layer.bound or layer.initialized)]
+        for _, layer in leaves:
+            if isinstance(layer, layers.Embedding):
+                layer.check_dtype(self.dtype)
+        self._check_size(leaves, fresh)
+        new = {id(layer) for layer in fresh}
+        try:
+            for i, (where, layer) in enumerate(leaves):
+                if id(layer) in new:
+                    layer.allocate(self.dtype)
+                    layer.initialize(np.random.default_rng(self._stream(*stream, i)))
+                try:
+                    layer.check_values()
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"layers: layer {where} ({layer!r}): {error}") from None
+            arrays = self._new_arrays(leaves)
+        except BaseException:
+            for layer in fresh:
+                layer.clear()
+            raise
+        stays = {id(layer) for _, layer in leaves}
+        for _, layer in self._leaves:
+            if id(layer) not in stays:
+                layer.unbind()
+        self._n_in, self._n_out = n_in, n_out
+        self._bind(sequence, leaves, *arrays)
+
+    def _check_size(self, leaves, fresh):
+        """Raise MemoryError where the parameters and gradients are more than there is memory."""
+        n = sum(layer.n_parameters for _, layer in leaves)
+        n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
+        memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
+                     2 * n * self.dtype.itemsize + 8 * n_fresh)
+
+    def _stream(self, *spawn_key):
+        return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
+
+    def _new_arrays(self, leaves):
+        """Flat arrays for the parameters of these layers, with their values, for the gradients and
+        for the buffers; and the layers' views into them."""
+        n = sum(layer.n_parameters for _, layer in leaves)
+        n_buffers = sum(layer.n_buffers for _, layer in leaves)
+        parameters, gradients, buffers = (memory.aligned(size, self.dtype)
+                                          for size in (n, n, n_buffers))
+        views, start, first = [], 0, 0
+        with np.errstate(over="ignore"):  # of float64 weights that are beyond float32
+            for _, layer in leaves:
+                stop, last = start + layer.n_parameters, first + layer.n_buffers
+                views.append(layer.views_into(parameters[start:stop], gradients[start:stop],
+                                              buffers[first:last]))
+                start, first = stop, last
+        return parameters, gradients, buffers, views
+
+    def _bind(self, sequence, leaves, parameters, gradients, buffers, views):
+        """Make these the layers and the flat arrays."""
+        places = {}
+        for kind in ("parameter_shapes", "buffer_shapes"):
+            start = 0
+            for _, layer in leaves:
+                for name, shape in getattr(layer, kind).items():
+                    places[id(layer), name] = start
+                    start += math.prod(shape)
+        programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
+        for (_, layer), its_views in zip(leaves, views, strict=True):
+            layer.bind(its_views, programs)
+        self._parameters, self._gradients, self._buffers = parameters, gradients, buffers
+        self._layers, self._leaves, self.programs = sequence, leaves, programs
+        self._interpreter = None
+
+    @property
+    def parameters(self):
+        """All parameters, flat."""
+        return self._parameters.view()  # whose shape or dtype may be set without harm
+
+    @property
+    def gradients(self):
+        """All gradients, flat, in the order of the parameters."""
+        return self._gradients.view()
+
+    @property
+    def buffers(self):
+        """All buffers, flat: what is kept and saved but not trained, such as running means."""
+        return self._buffers.view()
+
+    @property
+    def leaves(self):
+        """The layers that consist of no others, in order: tuples of a place, such as ``"2.0"``,
+        and the layer."""
+        return self._leaves
+
+    def get_state(self):
+        """The parameters and, after them, the buffers: a copy that `set_state` takes."""
+        return np.concatenate([self._parameters, self._buffers])
+
+    def set_state(self, state):
+        """Set the parameters and the buffers.
+
+        Parameters
+        ----------
+        state : ndarray of shape (n_parameters + n_buffers,)
+            As `get_state` returned it.
+        """
+        n = self._parameters.size
+        checks.exactly("state", state, (n + self._buffers.size,), self.dtype)
+        self._parameters[...], self._buffers[...] = state[:n], state[n:]
+
+    @property
+    def seeds(self):
+        """What random numbers to come follow from, as a dict.
+
+        ``"entropy"`` is that of the seed; ``"reseeded"`` and ``"assigned"`` are how often layers
+        were given new streams and how often `layers` was assigned.
+        """
+        return {"entropy": self._entropy, "reseeded": self._reseeded, "assigned": self._assigned}
+
+    @seeds.setter
+    def seeds(self, seeds):
+        self._entropy, self._reseeded = seeds["entropy"], seeds["reseeded"]
+        self._assigned = seeds.get("assigned", self._assigned)
+
+    def reseed(self, seed=None):
+        """Start the layers' random numbers afresh, as each `fit` does.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Without it they follow from the network's own seed and how often this was done.
+
+        Returns
+        -------
+        numpy.random.Generator
+            For shuffling.
+        """
+        streams = self.random_streams(seed)
+        self.use_streams(streams)
+        return np.random.default_rng(streams[0])
+
+    def random_streams(self, seed):
+        """The next streams, not used up yet: one for shuffling, and one for each layer."""
+        root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
+        return root.spawn(1 + len(self.leaves))
+
+    def use_streams(self, streams):
+        """Have the layers draw their random numbers from the streams of `random_streams`."""
+        for (_, layer), stream in zip(self.leaves, streams[1:], strict=True):
+            layer.key = int(stream.generate_state(1, np.uint64)[0])
+            layer.step = 0
+        self._reseeded += 1
+
+    def __copy__(self):
+        return copy.deepcopy(self)
+
+    def __getstate__(self):
+        """The layers carry the parameters; the flat arrays are made anew from them."""
+        state = self.__dict__.copy()
+        for name in ("_parameters", "_gradients", "_buffers", "_leaves", "programs", "_interpreter",
+                     "_lock"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        leaves = tuple(layers.leaves(self._layers))
+        self._bind(self._layers, leaves, *self._new_arrays(leaves))
+
+
+def _checked_dtype(dtype):
+    try:
+        result = np.dtype(dtype)
+    except (TypeError, ValueError):
+        result = np.dtype(object)
+    if dtype is None or result not in checks.FLOATS:  # None would be float64 to NumPy
+        raise ValueError(f'dtype: expected "float32" or "float64", got {dtype!r}')
+    return result

@@ -1,0 +1,44 @@
+"""What a training prints: a progress bar over the steps of an epoch, and a line per epoch.
+"""
+
+__all__ = ["Progress", "epoch_line"]
+
+def epoch_line(run):
+    """The last epoch in one line."""
+    history = run.history
+    width = len(str(run.epochs))
+    parts = [f"epoch {run.epoch + 1:{width}d}/{run.epochs}"]
+    for key, values in history.items():
+        if key not in ("learning_rate", "seconds", "gradient_norms"):
+            parts.append(f"{key} {values[-1]:.4f}")
+    seconds = history["seconds"][-1]
+    parts.append(f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms")
+    return "  ".join(parts)
+
+
+class Progress:
+    """A bar over the steps of an epoch, for the with statement, where verbose is 1 or 3."""
+
+    def __init__(self, run, verbose):
+        self.bar = None
+        if verbose in (1, 3):
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                return
+            # disable=None: no bar where the output is not a terminal.
+            self.bar = tqdm(total=run.steps_per_epoch, desc=f"epoch {run.epoch + 1}/{run.epochs}",
+                            unit="step", leave=False, disable=None, mininterval=0.05)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self, steps, sums):
+        """Some more steps, and the epoch's sums so far."""
+        if self.bar is not None and not self.bar.disable:
+            self.bar.set_postfix_str(f"loss {sums.loss:.4f}", refresh=False)
+            self.bar.update(steps)

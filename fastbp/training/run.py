@@ -1,0 +1,378 @@
+"""A running training, as callbacks see it.
+"""
+
+import math
+import operator
+
+import numpy as np
+
+from .. import losses
+from ..kernels import checks, gather
+from ..kernels.steps import Steps
+from .history import EpochSums
+from .turns import Turns
+
+__all__ = ["Training", "new_steps"]
+
+NO_RANDOM = np.empty((2, 0), np.uint64)
+NO_ATTRIBUTES = np.empty((0, 0))
+
+
+class Training:
+    """A running `fit`, as callbacks see it.
+
+    Between epochs, callbacks may set `batch_size`, `l2` and `loss`, settings of the optimizer
+    and of the layers, and the weights; the steps from there on go by them.  Everything else is
+    read-only.
+
+    Attributes
+    ----------
+    batch_size : int
+    l2 : float
+        Strength of the penalty on the weights.
+    loss : Loss
+        Another one is checked against the targets.
+    network : Sequential
+    optimizer : Optimizer
+    history : History
+    epoch : int
+        The current epoch, from 0.
+    epochs : int
+        How many there will be at most.
+    steps_per_epoch : int
+    stopping : bool
+        Whether the training ends after this epoch: see `stop`.
+    sums : EpochSums
+        What the last epoch's steps came to.
+    compiled : fastbp.kernels.steps.Steps or None
+        The compiled steps, once there are some.
+    """
+
+    # No attribute but these: to set another, or one that has no setter below, is an error.
+    __slots__ = (
+        "__weakref__", "_aside", "_average", "_average_keep", "_batch_size", "_compiled",
+        "_compiled_from", "_counted", "_data", "_epoch", "_epochs", "_history", "_in_epoch",
+        "_l2", "_layers", "_network", "_optimizer", "_random", "_steps", "_stopping", "_sums",
+        "_turns", "_updates_counted", "_validation", "_weights",
+    )
+
+    network, optimizer, history, epoch, epochs, stopping, sums, compiled = (
+        property(operator.attrgetter(name)) for name in
+        ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums",
+         "_compiled")
+    )
+
+    def __init__(self, network, data, optimizer, epochs, batch_size, history, l2=0.0,
+                 validation=None, ema=None):
+        self._network = network
+        self._data, self._validation = data, validation
+        self._optimizer = optimizer
+        self._epoch, self._epochs = 0, epochs
+        self._history = history
+        self._stopping = self._in_epoch = False
+        self._sums = self._compiled = self._compiled_from = None
+        self._steps = None  # before this epoch
+        self._counted = self._updates_counted = 0  # of the compiled steps
+        self._random = []
+        self._weights, self._layers = parts(network)
+        self._turns = Turns(self)
+        # The average of the parameters over the steps, and the parameters that are being trained
+        # while the network has the average.
+        self._average_keep, self._average, self._aside = ema, None, None
+        self.batch_size, self.l2 = batch_size, l2
+
+    def _check_between_epochs(self, name):
+        if self._in_epoch:
+            raise RuntimeError(f"training.{name}: expected to be set between epochs, in "
+                               f"on_epoch_begin or on_epoch_end, not while one is under way")
+
+    @property
+    def batch_size(self):
+        """Rows of a minibatch; the last of an epoch may have fewer."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, batch_size):
+        self._check_between_epochs("batch_size")
+        self._batch_size = checks.integer("batch_size", batch_size, 1)
+
+    @property
+    def l2(self):
+        """Strength of the penalty on the weights."""
+        return self._l2
+
+    @l2.setter
+    def l2(self, l2):
+        self._check_between_epochs("l2")
+        self._l2 = checks.not_negative("l2", l2)
+
+    @property
+    def loss(self):
+        """What is made smaller."""
+        return self._data.loss
+
+    @loss.setter
+    def loss(self, loss):
+        self._check_between_epochs("loss")
+        losses.checked_loss(loss)
+        data = [each for each in (self._data, self._validation) if each is not None]
+        for each in data:
+            each.check_unchanged()
+        targets = [each.targets(loss) for each in data]  # which may refuse it
+        for each, its_targets in zip(data, targets, strict=True):
+            each.use(loss, its_targets)
+
+    @property
+    def steps_before(self):
+        """Steps of the epochs before this one."""
+        return self._steps
+
+    @property
+    def steps_per_epoch(self):
+        """Minibatches that the rows make."""
+        return -(-len(self._data) // self.batch_size)
+
+    def stop(self, reason="a callback asked for it"):
+        """End the training after this epoch."""
+        self._stopping = True
+        self._history.stopped = str(reason)
+
+    def begin_epoch(self, epoch):
+        """Count up to an epoch."""
+        self._epoch = epoch
+
+    def run_epoch(self, order, interrupts, progress):
+        """All steps of one epoch, through the rows in this order, and the validation.
+
+        Returns
+        -------
+        dict
+            The epoch's row of the history.
+        """
+        if self._steps is None:
+            # Those of the fit that this one goes on from.
+            self._steps = self._epoch * self.steps_per_epoch
+        self._data.check_unchanged()
+        self._in_epoch = True
+        try:
+            self.use_trained()
+            row = self._run_steps(order, interrupts, progress)
+            self.use_average()
+            if self._validation is not None:
+                scores = self._network.evaluate_dataset(self._validation)
+                row |= {"val_" + key: value for key, value in scores.items()}
+        finally:
+            self._in_epoch = False
+        return row
+
+    def _run_steps(self, order, interrupts, progress):
+        history, n_steps = self._history, self.steps_per_epoch
+        rates = self._rates(n_steps)
+        self._sums = EpochSums(
+            n_rows=len(self._data), batch_size=self.batch_size,
+            step_stats=np.zeros((n_steps, 3)),
+            metric=self._data.new_metric(),
+            norms=np.zeros(len(self._layers)) if "gradient_norms" in history else None,
+        )
+        self._turns.begin(order, rates, interrupts)
+        self._prepare()
+        rows, i = self._data.row_indices(order), 0
+        while i < n_steps:
+            made = self._run_compiled(rows, i, n_steps, rates, interrupts)
+            i += made
+            progress.update(made, self._sums)
+        self._steps += n_steps
+        last = rates[-1, 0]
+        if self._optimizer.groups:
+            last = self._optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
+        row = {"loss": self._sums.loss, "learning_rate": float(last)}
+        if self._sums.metric is not None:
+            row[self._sums.metric.name] = self._sums.metric.result()
+        if self._sums.norms is not None:
+            row["gradient_norms"] = self._sums.norms / n_steps
+        return row
+
+    def _rates(self, n):
+        """The learning rates of each of the epoch's steps, one for each group of parameters."""
+        optimizer = self._optimizer
+        if not callable(optimizer.learning_rate) and not optimizer.groups:
+            return np.full((n, 1), optimizer.learning_rate)
+        size = self._network.parameters.size
+        return np.array([optimizer.group_rates(self._epoch + i / n, size) for i in range(n)])
+
+    def average(self):
+        """The weights to evaluate, if these are not the trained ones; None without."""
+        if self._average_keep is not None:
+            if self._average is None:
+                self._average = self._network.parameters.copy()
+            return self._average
+        if self._optimizer is None or self._optimizer.averaged is None:
+            return None
+        average, parameters = (self._optimizer.state.get(self._optimizer.averaged),
+                               self._network.parameters)
+        fits = (isinstance(average, np.ndarray) and average.shape == parameters.shape
+                and average.dtype == parameters.dtype)
+        return average if fits else None  # which the next step says
+
+    def use_average(self):
+        """Give the network the average of the parameters, if there is one."""
+        average = self.average()
+        if average is not None and self._aside is None:
+            self._aside = self._network.parameters.copy()
+            self._network.parameters[...] = average
+
+    def use_trained(self):
+        """Give the network the parameters that are being trained."""
+        if self._aside is None:
+            return
+        parameters, average = self._network.parameters, self.average()
+        if average is None or np.array_equal(parameters, average):
+            parameters[...] = self._aside
+        else:  # somebody has set them; it goes on from there
+            self._forget_average()
+        self._aside = None
+
+    def _forget_average(self):
+        """Have averages begin with the network's parameters."""
+        if self._average is not None:
+            self._average[...] = self._network.parameters
+        for name in self._optimizer.copies:
+            self._optimizer.state[name][...] = self._network.parameters
+
+    @property
+    def trained(self):
+        """The parameters that are being trained, while the network has their average; or None."""
+        return self._aside
+
+    def go_on(self, trained=None):
+        """Take up a training that a network with averaged parameters is the result of.
+
+        Parameters
+        ----------
+        trained : ndarray of shape (n,), optional
+            As `trained` was; without it, what the optimizer says.
+        """
+        network, optimizer = self._network, self._optimizer
+        if trained is None and optimizer.averaged is not None and optimizer.steps > 0:
+            optimizer.start(network.parameters)
+            trained = optimizer.trained() if optimizer.steps > 0 else None
+        if trained is not None:
+            self._aside = trained.copy()
+            self.average()
+
+    def _prepare(self):
+        """Make the compiled steps, unless they are there and nothing was changed since."""
+        network, data, optimizer = self._network, self._data, self._optimizer
+        update, state, metric, groups, average = None, [], None, [], None
+        loss = checks.compiled_form(data.loss)
+        programs = network.programs
+        if optimizer is not None:
+            is_checked = not optimizer.is_for(programs.parameters)
+            if is_checked:
+                optimizer.start(programs.parameters)
+            groups = optimizer.group_parts(programs.parameters.size)
+            update = checks.compiled_form(optimizer) or "python"
+            if update != "python":
+                state = [optimizer.state[name] for name in optimizer.state_names]
+            if data.loss.metric is not None:
+                metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
+        program = programs.training(data.X.shape[1])
+        if self._average_keep is not None:
+            average = self.average()
+        made_from = [program, loss, metric, update, groups, self._batch_size,
+                     *map(id, (data.y, average, *state))]
+        if made_from == self._compiled_from:
+            return
+        if optimizer is not None and not is_checked:
+            optimizer.start(programs.parameters)
+        self._compiled = new_steps(
+            programs, data.X.shape[1], parameters=programs.parameters,
+            gradients=programs.gradients,
+            X=data.X if gather.readable(data.X, data.dtype) else None,
+            y=None if loss is None else data.y, sample_weight=data.sample_weight,
+            n_rows=data.X.shape[0], batch_size=min(self._batch_size, len(data)), loss=loss,
+            metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
+            groups=[part[:2] for part in groups], average=average, turns=self._turns,
+        )
+        self._random = program.random
+        self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0
+
+    def _run_compiled(self, rows, i, n_steps, rates, interrupts):
+        """Steps i to n_steps, or some of them; how many."""
+        sums, metric, optimizer = self._sums, self._sums.metric, self._optimizer
+        made = self._compiled.run(
+            rows, i, n_steps, rates,
+            optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,
+            optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
+            self._random_state(),
+            sums.step_stats, *((None, None) if metric is None else (metric.sums, metric.mean)),
+            sums.norms,
+        )
+        interrupts.call(self.count_steps)
+        return made
+
+    def _random_state(self):
+        """The keys of the layers that draw random numbers, and the steps they have counted."""
+        if not self._random:
+            return NO_RANDOM
+        return np.array([[layer.key for layer in self._random],
+                         [layer.step for layer in self._random]], np.uint64)
+
+    def count_steps(self):
+        """Let the optimizer and random layers know of compiled steps they do not know of yet."""
+        if self._compiled is None:
+            return
+        made = self._compiled.made - self._counted
+        updates = self._compiled.updates - self._updates_counted
+        self._counted += made
+        self._updates_counted += updates
+        if updates:
+            self._optimizer.steps += updates
+        for layer in self._random:
+            layer.step += made
+
+    def loss_and_gradients(self):
+        """The loss of all rows together, and the penalty; the gradients go to the network."""
+        if self._optimizer is not None:
+            raise RuntimeError("Training.loss_and_gradients: expected a training without an "
+                               "optimizer, whose steps would be another's")
+        self._data.check_unchanged()
+        order = np.arange(len(self._data))
+        step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))
+        self._prepare()
+        self._turns.begin(order, rates, None)
+        steps = [layer.step for _, layer in self._network.leaves]
+        self._compiled.run(
+            self._data.row_indices(order), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
+            self._l2, 0, self._random_state(), step_stats, None, None, None,
+        )
+        for (_, layer), step in zip(self._network.leaves, steps, strict=True):
+            if layer.step is not step:
+                layer.step = step  # an evaluation is no step
+        return step_stats[0, :2]
+
+
+def new_steps(programs, n_in, **arguments):
+    """Steps that are compiled; `fastbp.program.reference` has another function of this name."""
+    return Steps(programs.training(n_in), **arguments)
+
+
+def parts(network):
+    """Where the weights, and the parameters of each layer that has some, are in the flat arrays.
+
+    Returns
+    -------
+    weights, layers : list of tuple of int
+        Where each starts, and how many numbers it is.
+    """
+    weights, layers, start = [], [], 0
+    for _, layer in network.leaves:
+        first = start
+        for shape in layer.parameter_shapes.values():
+            size = math.prod(shape)
+            if len(shape) == 2:
+                weights.append((start, size))
+            start += size
+        if start > first:
+            layers.append((first, start - first))
+    return weights, layers

@@ -1,0 +1,122 @@
+"""The arguments of `Sequential.fit`, checked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..callbacks import Callback, EachEpoch
+from ..kernels import checks
+from ..losses import Loss
+from ..optimizers import Adam, Optimizer
+
+__all__ = ["Settings"]
+
+
+@dataclass
+class Settings:
+    """The arguments of `Sequential.fit` but for X, y and the threads, with their defaults.
+
+    They are checked, and converted, as they are set.  `Sequential.fit` says what each is.
+    """
+
+    loss: Loss
+    optimizer: Optimizer = None
+    epochs: int = 10
+    batch_size: int = 32
+    sample_weight: Any = None
+    l2: float = 0.0
+    validation_data: Any = None
+    validation_fraction: float = 0.0
+    callbacks: Any = ()
+    shuffle: Any = True
+    gradient_norms: bool = False
+    seed: int | None = None
+    verbose: int = 0
+    checkpoint: Any = None
+    checkpoint_every: int = 1
+    resume: bool = False
+    ema: float | None = None
+
+    def __post_init__(self):
+        self.epochs = checks.integer("epochs", self.epochs, 1)
+        self.batch_size = checks.integer("batch_size", self.batch_size, 1)
+        self.validation_fraction = checks.number(
+            "validation_fraction", self.validation_fraction, 0, 1, high_open=True)
+        self.l2 = checks.not_negative("l2", self.l2)
+        if self.seed is not None:
+            self.seed = checks.integer("seed", self.seed, 0)
+        if self.optimizer is None:
+            self.optimizer = Adam()
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got "
+                            f"{self.optimizer!r}")
+        self.shuffle = _checked_shuffle(self.shuffle)
+        self.gradient_norms = checks.boolean("gradient_norms", self.gradient_norms)
+        self.resume = checks.boolean("resume", self.resume)
+        if not isinstance(self.verbose, int | np.integer) or not 0 <= self.verbose <= 3:
+            raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {self.verbose!r}")
+        if self.ema is not None:
+            self.ema = checks.fraction("ema", self.ema)
+            if self.optimizer.averaged is not None:
+                raise ValueError(f"ema: expected None with {type(self.optimizer).__name__}, which "
+                                 f"averages the weights itself")
+        self.callbacks = _checked_callbacks(self.callbacks)
+        self.checkpoint_every = checks.integer("checkpoint_every", self.checkpoint_every, 1)
+        if self.checkpoint is None and self.resume:
+            raise ValueError("resume: expected False without checkpoint, the folder to go on from")
+        if self.checkpoint is not None and callable(self.shuffle):
+            raise ValueError("shuffle: expected True or False with checkpoint, which cannot keep "
+                             "the state of a function")
+        if self.validation_data is not None:
+            given = self.validation_data
+            if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+                raise ValueError(f"validation_data: expected a tuple (X, y) or (X, y, "
+                                 f"sample_weight), got {type(given).__name__}")
+            self.validation_fraction = 0.0
+
+    def identity(self):
+        """What a training that goes on from a checkpoint must have in common with it.
+
+        Returns
+        -------
+        dict
+            For `fastbp.training.described.describe`.
+        """
+        names = ("loss", "optimizer", "l2", "batch_size", "shuffle", "gradient_norms", "seed",
+                 "validation_fraction")
+        described = {name: getattr(self, name) for name in names}
+        described["callbacks"] = [type(callback).__name__ for callback in self.callbacks]
+        if self.ema is not None:
+            described["ema"] = self.ema
+        if self.optimizer.groups:
+            described["groups"] = [repr(group) for group in self.optimizer.groups]
+        return described
+
+
+def _checked_shuffle(shuffle):
+    if callable(shuffle):
+        return shuffle
+    if isinstance(shuffle, bool | np.bool_):
+        return bool(shuffle)
+    raise TypeError(f"shuffle: expected True, False or a function that returns an order of the "
+                    f"rows, got a {type(shuffle).__name__}; for the same order in each epoch "
+                    f"pass shuffle=lambda n: order, for orders that follow from a seed pass seed")
+
+
+def _checked_callbacks(callbacks):
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
+    return [_checked_callback(callback) for callback in callbacks]
+
+
+def _checked_callback(callback):
+    if isinstance(callback, Callback):
+        return callback
+    if isinstance(callback, type):
+        raise TypeError(f"callbacks: expected a callback, got the class {callback.__name__}; "
+                        f"make one: {callback.__name__}()")
+    if callable(callback):
+        return EachEpoch(callback)
+    raise TypeError(f"callbacks: expected Callback objects or functions, got {callback!r}")

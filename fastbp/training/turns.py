@@ -1,0 +1,100 @@
+"""Python's part of a training step, where compiled code cannot do it.
+"""
+
+import weakref
+
+import numpy as np
+
+from .. import kernels, losses
+from .data import batch_weight
+
+__all__ = ["Turns"]
+
+class Turns:
+    """What Python does in a step, where compiled code cannot: see `fastbp.kernels.steps.Steps`.
+
+    Parameters
+    ----------
+    run : Training
+    """
+
+    def __init__(self, run):
+        self._run = weakref.proxy(run)  # not a cycle, which would keep the workspace for a while
+
+    def begin(self, order, rates, interrupts):
+        """Before an epoch: the order of its rows, and the learning rates of its steps."""
+        self._order, self._rates, self._interrupts = order, rates, interrupts
+
+    def _data_and_order(self, step):
+        size = self._run.batch_size
+        return self._run._data, self._order[step * size : (step + 1) * size]
+
+    def gather(self, step):
+        """The step's rows of X."""
+        data, order = self._data_and_order(step)
+        return data.inputs(order)
+
+    def weight(self, step):
+        """What its rows count together."""
+        data, order = self._data_and_order(step)
+        return batch_weight(data.targets_of(order)[1], len(order))
+
+    def compute_loss(self, step, Z):
+        """The loss, and its gradient with respect to Z."""
+        data, order = self._data_and_order(step)
+        return losses.compute_loss(data.loss, Z, *data.targets_of(order))
+
+    def count(self, step, Z):
+        """Have the metric count the step."""
+        data, order = self._data_and_order(step)
+        if self._run.sums.metric is not None:
+            self._run.sums.metric.update(Z, *data.targets_of(order))
+
+    def refuse(self, step):
+        """Raise what is wrong with the step's data, which somebody has changed."""
+        data, order = self._data_and_order(step)
+        self._run.network.forward(data.inputs(order), training=False)
+        self.compute_loss(step, np.zeros((len(order), data.n_out), data.dtype))
+
+    def update(self, step, loss, penalty):
+        """One step of the optimizer, which is taken back if a weight comes out infinite.
+
+        That takes an enormous gradient, weight or learning rate; only then is there a
+        copy to go back to.
+        """
+        network, rates = self._run.network, self._rates[step]
+        if not np.isfinite(loss + penalty):
+            self._diverged(step, f"the loss is {loss + penalty}")
+        gradient_norm = kernels.norm(network.gradients)
+        if not np.isfinite(gradient_norm):
+            self._diverged(step, "the gradients are not finite")
+        self._interrupts.call(self._update, step, rates, gradient_norm)
+
+    def _update(self, step, rates, gradient_norm):
+        network, optimizer = self._run.network, self._run.optimizer
+        self._run.count_steps()
+        rate, decay = max(rates), optimizer.largest_decay
+        size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
+        # Below the square root of the largest number nothing that is multiplied overflows.
+        safe = float(np.finfo(network.dtype).max) ** 0.5
+        if max(1.0, rate) * max(1.0, decay) * max(1.0, size) < safe:
+            optimizer.step_at(network.parameters, network.gradients, rates)
+            return
+        optimizer.start(network.parameters)
+        changed = [network.parameters, *optimizer.state.values()]
+        before, steps = [array.copy() for array in changed], optimizer.steps
+        optimizer.step_at(network.parameters, network.gradients, rates)
+        if not all(np.isfinite(array).all() for array in changed):
+            for array, values in zip(changed, before, strict=True):
+                array[...] = values
+            optimizer.steps = steps
+            self._diverged(step, "the step makes weights that are not finite")
+
+    def _diverged(self, step, what):
+        run = self._run
+        raise FloatingPointError(
+            f"training diverged at step {run.steps_before + step + 1} (epoch {run.epoch + 1}, "
+            f"batch {step + 1} of {run.steps_per_epoch}): {what}. The network keeps the weights "
+            f"from before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, "
+            f"or inputs and targets scaled to a standard deviation of about 1"
+        )
