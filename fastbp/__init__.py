@@ -29,6 +29,8 @@ except ImportError as error:
         f"Python started in another folder."
     ) from error
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from . import (
     callbacks,
     datasets,
@@ -80,9 +82,8 @@ __all__ = [
     "show_config",
 ]
 
-__all__ += layers.__all__
-__all__ += losses.__all__
-__all__ += optimizers.__all__
+if not _TYPE_CHECKING:  # type checkers take what is imported with a star as exported
+    __all__ += layers.__all__ + losses.__all__ + optimizers.__all__
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,13 @@
 """Ways to make a network: the usual stack of dense layers, and from a file."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import io, layers
 from .kernels import checks
@@ -11,7 +16,8 @@ from .network import Sequential
 __all__ = ["load", "mlp"]
 
 
-def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
+def mlp(sizes: ArrayLike, activation: str | Sequence[str] = "relu", dropout: float = 0.0, *,
+        dtype: Any = "float32", seed: int | None = None) -> Sequential:
     """The usual stack: dense layers with an activation after each but the last.
 
     Parameters
@@ -74,7 +80,8 @@ def mlp(sizes, activation="relu", dropout=0.0, *, dtype="float32", seed=None):
     return Sequential(stack, dtype=dtype, seed=seed)
 
 
-def load(path, layer_types=()):
+def load(path: str | os.PathLike[str],
+         layer_types: Iterable[type[layers.Layer]] = ()) -> Sequential:
     """Read a network from a file that `Sequential.save` wrote.
 
     Nothing in the file is executed.

@@ -312,12 +312,13 @@ class Plateau(checks.Validated, Callback):
         """
         optimizer = training.optimizer
         reason = f"{self.monitor} has not improved by {self.tol:g} for {self.patience} epochs"
+        rate: Any = optimizer.learning_rate
         if self.factor is None:
             training.stop(reason)
-        elif optimizer.learning_rate <= self.least:
-            training.stop(f"{reason}, and the learning rate is {optimizer.learning_rate:g}")
+        elif rate <= self.least:
+            training.stop(f"{reason}, and the learning rate is {rate:g}")
         else:
-            optimizer.learning_rate *= self.factor
+            optimizer.learning_rate = rate * self.factor
         return not training.stopping
 
     def restore(self, network: Sequential) -> None:

@@ -9,7 +9,7 @@ __all__ = ["Exclusive"]
 class Exclusive:
     """Base class of what serves one training at a time: networks and optimizers."""
 
-    def exclusive_use(self, what):
+    def exclusive_use(self, what: str) -> threading.Lock:
         """Acquire this object's lock.
 
         Nothing may come between the call and the try statement that releases it in the end.
@@ -34,6 +34,8 @@ class Exclusive:
             mine = os.getpid(), threading.Lock()
         except RuntimeError as error:  # "can't allocate lock"
             raise MemoryError(str(error)) from None
+        owner: int
+        lock: threading.Lock
         owner, lock = vars(self).setdefault("_lock", mine)
         if owner != mine[0]:  # a forked child has none of its parent's trainings
             _, lock = vars(self)["_lock"] = mine

@@ -1,9 +1,19 @@
 """Sequential: layers in a row, over one flat array of parameters and one of gradients."""
 
-import copy
+from __future__ import annotations
 
-from . import io, layers, losses, optimizers, program, training
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from . import io, losses, optimizers, program, training
+from .callbacks import Callback
 from .kernels import checks, threads
+from .kernels.executor import Executor
+from .kernels.types import Floats
 from .stack import Stack
 
 __all__ = ["Sequential"]
@@ -61,9 +71,9 @@ class Sequential(Stack):
     (2, 3)
     """
 
-    _interpreter = None  # of the last forward, with what backward needs
+    history: training.History | None = None  # of the last fit
 
-    def forward(self, X, training=True):
+    def forward(self, X: ArrayLike, training: bool = True) -> Floats:
         """The network's output for one batch, keeping what `backward` needs.
 
         Parameters
@@ -92,8 +102,8 @@ class Sequential(Stack):
             self._interpreter = interpreter
         return Z if Z.flags.writeable else Z.copy()  # where a layer returned what it was given
 
-    def backward(self, dZ, *, input_gradient=True):
-        """Gradients of all parameters, from the loss's gradient by the last output.
+    def backward(self, dZ: ArrayLike, *, input_gradient: bool = True) -> Floats | None:
+        """Gradients of all parameters, from the loss's gradient with respect to the output.
 
         Parameters
         ----------
@@ -124,7 +134,8 @@ class Sequential(Stack):
         dX = interpreter.backward(dZ, input_gradient)
         return dX if dX is None or dX.flags.writeable else dX.copy()
 
-    def predict(self, X, *, activation=None, out=None, n_threads=None):
+    def predict(self, X: ArrayLike, *, activation: str | None = None, out: Floats | None = None,
+                n_threads: int | None = None) -> Floats:
         """Outputs of the last layer, a chunk of rows at a time.
 
         A row's output does not depend on the rows around it, bit for bit.
@@ -160,9 +171,11 @@ class Sequential(Stack):
         with threads.using(n_threads):
             return self.outputs(X, out, activation)
 
-    def outputs(self, X, out=None, activation=None):
-        """What `predict` and validation have in common, whoever overrides `predict`."""
-        programs = self.programs  # those of the whole call, whatever it comes upon
+    def outputs(self, X: Any, out: Floats | None = None,
+                activation: str | None = None) -> Floats:
+        """As `predict`, also where a subclass overrides that."""
+        programs = self.programs  # those of the whole call, even if layers change meanwhile
+        executor: Executor | None
         try:
             executor = programs.predictors[activation]  # one call less for a row on its own
         except (KeyError, TypeError):
@@ -176,9 +189,8 @@ class Sequential(Stack):
             if Z is not None:
                 return Z
         X = self.checked_rows("X", X)
-        Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype,
-                          parameters=self._parameters, gradients=self._gradients,
-                          buffers=self._buffers, **checks.memory("X", X))
+        inputs = self.arrays | checks.memory("X", X)
+        Z = checks.output(out, (X.shape[0], self.n_out or X.shape[1]), self.dtype, **inputs)
         executor = programs.executor(X.shape[1], activation)
         for start, chunk in self._chunks(X):
             try:
@@ -188,14 +200,9 @@ class Sequential(Stack):
                 raise
         return Z
 
-    def codes(self, n_in):
-        """The columns of the input that are codes: see `fastbp.program.code_columns`."""
-        programs = self.programs
-        if not any(isinstance(layer, layers.Embedding) for _, layer in self._leaves):
-            return []
-        return programs.codes(n_in)
-
-    def evaluate(self, X, y, *, loss, sample_weight=None, n_threads=None):
+    def evaluate(self, X: ArrayLike, y: ArrayLike, *, loss: losses.Loss,
+                 sample_weight: ArrayLike | None = None,
+                 n_threads: int | None = None) -> dict[str, float]:
         """The loss and its metric on data, without changing anything.
 
         Parameters
@@ -221,7 +228,7 @@ class Sequential(Stack):
         with threads.using(n_threads):
             return self.evaluate_dataset(training.Dataset(self, X, y, loss, sample_weight))
 
-    def evaluate_dataset(self, data):
+    def evaluate_dataset(self, data: training.Dataset) -> dict[str, float]:
         """As `evaluate`, for a `fastbp.training.Dataset`."""
         data.check_unchanged()
         total = weight = 0.0
@@ -241,10 +248,15 @@ class Sequential(Stack):
             scores[metric.name] = metric.result()
         return scores
 
-    def fit(self, X, y, *, loss, optimizer=None, epochs=10, batch_size=32, sample_weight=None,
-            l2=0.0, validation_data=None, validation_fraction=0.0, callbacks=(), shuffle=True,
-            gradient_norms=False, seed=None, n_threads=None, verbose=0, checkpoint=None,
-            checkpoint_every=1, resume=False, ema=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, loss: losses.Loss,
+            optimizer: optimizers.Optimizer | None = None, epochs: int = 10, batch_size: int = 32,
+            sample_weight: ArrayLike | None = None, l2: float = 0.0, validation_data: Any = None,
+            validation_fraction: float = 0.0,
+            callbacks: Iterable[Callback | Callable[[training.Training], Any]] = (),
+            shuffle: bool | Callable[[int], ArrayLike] = True, gradient_norms: bool = False,
+            seed: int | None = None, n_threads: int | None = None, verbose: int = 0,
+            checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: int = 1,
+            resume: bool = False, ema: float | None = None) -> training.History:
         """Train on minibatches.
 
         Parameters
@@ -338,8 +350,9 @@ class Sequential(Stack):
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
         settings = training.Settings(
-            loss=loss, optimizer=optimizer, epochs=epochs, batch_size=batch_size,
-            sample_weight=sample_weight, l2=l2, validation_data=validation_data,
+            loss=loss, optimizer=optimizers.Adam() if optimizer is None else optimizer,
+            epochs=epochs, batch_size=batch_size, sample_weight=sample_weight, l2=l2,
+            validation_data=validation_data,
             validation_fraction=validation_fraction, callbacks=callbacks, shuffle=shuffle,
             gradient_norms=gradient_norms, seed=seed, verbose=verbose, checkpoint=checkpoint,
             checkpoint_every=checkpoint_every, resume=resume, ema=ema,
@@ -351,29 +364,13 @@ class Sequential(Stack):
         finally:
             lock.release()
 
-    def checked_rows(self, name, X):
-        """X as a 2-D array of real numbers that fits the first layer; not copied.
-
-        A sparse one comes in rows of compressed columns.
-        """
-        check = checks.sparse_rows if checks.is_sparse(X) else checks.real_numbers
-        X = check(name, X)
-        if X.ndim != 2:
-            hint = f"; for one row use {name}[None, :]" if X.ndim == 1 else ""
-            raise ValueError(f"{name}: expected 2 dimensions (rows, columns), got {X.ndim} "
-                             f"(shape {X.shape}){hint}")
-        if self.n_in is not None and X.shape[1] != self.n_in:
-            raise ValueError(f"{name}: expected {self.n_in} columns, as many as the network's "
-                             f"first layer takes, got {X.shape[1]} (shape {X.shape})")
-        return X
-
-    def _chunks(self, X):
+    def _chunks(self, X: Any) -> Iterator[tuple[int, Floats]]:
         """X in the network's dtype, a few rows at a time."""
         n_rows = _chunk_rows(X)
         for start in range(0, X.shape[0], n_rows):
             yield start, checks.dense(X[start : start + n_rows], self.dtype)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `load` reads.
 
         The file is replaced only once the new one is whole; it keeps its mode.  A link is
@@ -394,7 +391,7 @@ class Sequential(Stack):
         """
         io.write(path, self.layers, self.dtype)
 
-    def astype(self, dtype):
+    def astype(self, dtype: Any) -> Sequential:
         """A copy of the network in another dtype.
 
         Parameters
@@ -409,7 +406,7 @@ class Sequential(Stack):
         other.seeds = self.seeds
         return other
 
-    def summary(self):
+    def summary(self) -> str:
         """A table of the layers, their shapes and sizes.
 
         Returns
@@ -426,14 +423,15 @@ class Sequential(Stack):
             f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
             for a, b, c, d in rows
         ]
-        size = self.parameters.nbytes
+        size: float = self.parameters.nbytes
         unit = "bytes" if size < 1024 else "KiB" if size < 1024**2 else "MiB"
         size /= {"bytes": 1, "KiB": 1024, "MiB": 1024**2}[unit]
         lines.insert(1, "─" * len(lines[0]))
         lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}")
         return "\n".join(lines)
 
-    def program(self, *, batch_size=None, loss=None, optimizer=None):
+    def program(self, *, batch_size: int | None = None, loss: losses.Loss | None = None,
+                optimizer: optimizers.Optimizer | None = None) -> str:
         """What is carried out, instruction by instruction, as text.
 
         Parameters
@@ -475,10 +473,10 @@ class Sequential(Stack):
         planned = self.programs.planned(self.n_in, training=loss is not None)
         return program.step_text(planned, batch_size, loss, optimizer)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         inner = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f'Sequential([\n{inner}], dtype="{self.dtype}")'
 
 
-def _chunk_rows(X):
-    return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, X.shape[1])))
+def _chunk_rows(X: Any) -> int:
+    return max(1, min(CHUNK_ROWS, CHUNK_SIZE // max(1, int(X.shape[1]))))

@@ -1,16 +1,24 @@
 """Layers in a row whose parameters, gradients and buffers are views into three flat arrays."""
 
+from __future__ import annotations
+
 import copy
 import math
+from collections.abc import Iterable
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from . import layers, program
 from .kernels import checks, memory
-from .layers import chain, checked_layers
+from .kernels.types import Floats
+from .layers import Layer, chain, checked_layers
 from .locks import Exclusive
 
 __all__ = ["Stack"]
+
+# Layers that consist of no others, each with its place in the network.
+Leaves: TypeAlias = tuple[tuple[str, Layer], ...]
 
 
 class Stack(layers.LayerSequence, Exclusive):
@@ -22,15 +30,17 @@ class Stack(layers.LayerSequence, Exclusive):
         As for `Sequential`.
     """
 
-    _layers = _leaves = ()
+    _layers: tuple[Layer, ...] = ()
+    _leaves: Leaves = ()
+    _interpreter: program.Interpreter | None = None  # of the last forward, for backward
     _assigned = 0  # how often other layers took the place of the first ones
 
-    def __init__(self, layers, dtype="float32", seed=None):
+    def __init__(self, layers: Iterable[Layer], dtype: Any = "float32",
+                 seed: int | None = None) -> None:
         sequence = checked_layers(layers)
         self._dtype = _checked_dtype(dtype)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
-        self.history = None
         # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
         # 2 weights of layers that were assigned later.
         self._entropy = np.random.SeedSequence(seed).entropy
@@ -38,7 +48,7 @@ class Stack(layers.LayerSequence, Exclusive):
         self._place(sequence, (0,))
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[Layer, ...]:
         """The layers, a tuple.
 
         Assign another sequence to replace some, a network's head for instance::
@@ -52,7 +62,7 @@ class Stack(layers.LayerSequence, Exclusive):
         return self._layers
 
     @layers.setter
-    def layers(self, layers):
+    def layers(self, layers: Iterable[Layer]) -> None:
         lock = self.exclusive_use("network")
         try:
             self._place(checked_layers(layers, self._own()), (2, self._assigned))
@@ -61,49 +71,49 @@ class Stack(layers.LayerSequence, Exclusive):
             lock.release()
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         """The dtype of the parameters."""
         return self._dtype
 
     @dtype.setter
-    def dtype(self, value):
+    def dtype(self, value: Any) -> None:
         self._check_fixed("dtype", value)
 
     @property
-    def n_in(self):
+    def n_in(self) -> int | None:
         """Columns of the input; None where no layer fixes them."""
         return self._n_in
 
     @n_in.setter
-    def n_in(self, value):
+    def n_in(self, value: Any) -> None:
         self._check_fixed("n_in", value)
 
     @property
-    def n_out(self):
+    def n_out(self) -> int | None:
         """Columns of the output; None where no layer fixes them."""
         return self._n_out
 
     @n_out.setter
-    def n_out(self, value):
+    def n_out(self, value: Any) -> None:
         self._check_fixed("n_out", value)
 
-    def _check_fixed(self, name, value):
-        """Raise unless it is set to what it is, as some subclass may do."""
+    def _check_fixed(self, name: str, value: Any) -> None:
+        """Raise unless an attribute is set to the value it has, as a subclass may do."""
         if value != getattr(self, name):
             raise AttributeError(f"{type(self).__name__}.{name} is read-only: it follows from the "
                                  f"layers and the dtype; assign other layers, or use astype")
 
-    def _own(self):
-        """All layers, with those that others consist of."""
+    def _own(self) -> list[Layer]:
+        """All layers, with the layers that containers consist of."""
         own = list(self._layers)
         for layer in own:  # which grows
             own += [child for _, child in layer.children]
         return own
 
-    def _place(self, sequence, stream):
-        """Put these layers into the network, whole or not at all.
+    def _place(self, sequence: tuple[Layer, ...], stream: tuple[int, ...]) -> None:
+        """Put layers into the network, all or none.
 
-        Weights that are not there yet are drawn, for each place from a stream of its own.
+        Weights of new layers are drawn, for each place from a stream of its own.
         """
         n_in, n_out = chain(sequence)
         leaves = tuple(layers.leaves(sequence))
@@ -134,19 +144,19 @@ class Stack(layers.LayerSequence, Exclusive):
         self._n_in, self._n_out = n_in, n_out
         self._bind(sequence, leaves, *arrays)
 
-    def _check_size(self, leaves, fresh):
+    def _check_size(self, leaves: Leaves, fresh: list[Layer]) -> None:
         """Raise MemoryError where the parameters and gradients are more than there is memory."""
         n = sum(layer.n_parameters for _, layer in leaves)
         n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
         memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
                      2 * n * self.dtype.itemsize + 8 * n_fresh)
 
-    def _stream(self, *spawn_key):
+    def _stream(self, *spawn_key: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
-    def _new_arrays(self, leaves):
-        """Flat arrays for the parameters of these layers, with their values, for the gradients and
-        for the buffers; and the layers' views into them."""
+    def _new_arrays(self, leaves: Leaves) -> tuple[Floats, Floats, Floats, list[dict[str, Any]]]:
+        """New flat arrays for the parameters of layers, with their values, for their gradients and
+        for their buffers; and the layers' views into them."""
         n = sum(layer.n_parameters for _, layer in leaves)
         n_buffers = sum(layer.n_buffers for _, layer in leaves)
         parameters, gradients, buffers = (memory.aligned(size, self.dtype)
@@ -160,9 +170,10 @@ class Stack(layers.LayerSequence, Exclusive):
                 start, first = stop, last
         return parameters, gradients, buffers, views
 
-    def _bind(self, sequence, leaves, parameters, gradients, buffers, views):
+    def _bind(self, sequence: tuple[Layer, ...], leaves: Leaves, parameters: Floats,
+              gradients: Floats, buffers: Floats, views: list[dict[str, Any]]) -> None:
         """Make these the layers and the flat arrays."""
-        places = {}
+        places: dict[tuple[int, str], int] = {}
         for kind in ("parameter_shapes", "buffer_shapes"):
             start = 0
             for _, layer in leaves:
@@ -177,31 +188,37 @@ class Stack(layers.LayerSequence, Exclusive):
         self._interpreter = None
 
     @property
-    def parameters(self):
+    def parameters(self) -> Floats:
         """All parameters, flat."""
         return self._parameters.view()  # whose shape or dtype may be set without harm
 
     @property
-    def gradients(self):
+    def gradients(self) -> Floats:
         """All gradients, flat, in the order of the parameters."""
         return self._gradients.view()
 
     @property
-    def buffers(self):
+    def buffers(self) -> Floats:
         """All buffers, flat: what is kept and saved but not trained, such as running means."""
         return self._buffers.view()
 
     @property
-    def leaves(self):
+    def leaves(self) -> Leaves:
         """The layers that consist of no others, in order: tuples of a place, such as ``"2.0"``,
         and the layer."""
         return self._leaves
 
-    def get_state(self):
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The flat arrays by their names."""
+        return {"parameters": self._parameters, "gradients": self._gradients,
+                "buffers": self._buffers}
+
+    def get_state(self) -> Floats:
         """The parameters and, after them, the buffers: a copy that `set_state` takes."""
         return np.concatenate([self._parameters, self._buffers])
 
-    def set_state(self, state):
+    def set_state(self, state: Floats) -> None:
         """Set the parameters and the buffers.
 
         Parameters
@@ -213,9 +230,32 @@ class Stack(layers.LayerSequence, Exclusive):
         checks.exactly("state", state, (n + self._buffers.size,), self.dtype)
         self._parameters[...], self._buffers[...] = state[:n], state[n:]
 
+    def checked_rows(self, name: str, X: Any) -> Any:
+        """X as a 2-D array of real numbers that fits the first layer; not copied.
+
+        Sparse arrays are returned as CSR.
+        """
+        check = checks.sparse_rows if checks.is_sparse(X) else checks.real_numbers
+        X = check(name, X)
+        if X.ndim != 2:
+            hint = f"; for one row use {name}[None, :]" if X.ndim == 1 else ""
+            raise ValueError(f"{name}: expected 2 dimensions (rows, columns), got {X.ndim} "
+                             f"(shape {X.shape}){hint}")
+        if self.n_in is not None and X.shape[1] != self.n_in:
+            raise ValueError(f"{name}: expected {self.n_in} columns, as many as the network's "
+                             f"first layer takes, got {X.shape[1]} (shape {X.shape})")
+        return X
+
+    def codes(self, n_in: int) -> program.Codes:
+        """The columns of the input that are codes: see `fastbp.program.code_columns`."""
+        programs = self.programs
+        if not any(isinstance(layer, layers.Embedding) for _, layer in self._leaves):
+            return []
+        return programs.codes(n_in)
+
     @property
-    def seeds(self):
-        """What random numbers to come follow from, as a dict.
+    def seeds(self) -> dict[str, Any]:
+        """What future random numbers depend on, as a dict.
 
         ``"entropy"`` is that of the seed; ``"reseeded"`` and ``"assigned"`` are how often layers
         were given new streams and how often `layers` was assigned.
@@ -223,17 +263,17 @@ class Stack(layers.LayerSequence, Exclusive):
         return {"entropy": self._entropy, "reseeded": self._reseeded, "assigned": self._assigned}
 
     @seeds.setter
-    def seeds(self, seeds):
+    def seeds(self, seeds: dict[str, Any]) -> None:
         self._entropy, self._reseeded = seeds["entropy"], seeds["reseeded"]
         self._assigned = seeds.get("assigned", self._assigned)
 
-    def reseed(self, seed=None):
-        """Start the layers' random numbers afresh, as each `fit` does.
+    def reseed(self, seed: int | None = None) -> np.random.Generator:
+        """Give the layers new streams of random numbers, as each `fit` does.
 
         Parameters
         ----------
         seed : int, optional
-            Without it they follow from the network's own seed and how often this was done.
+            By default they follow from the network's own seed and from how often this was done.
 
         Returns
         -------
@@ -244,36 +284,37 @@ class Stack(layers.LayerSequence, Exclusive):
         self.use_streams(streams)
         return np.random.default_rng(streams[0])
 
-    def random_streams(self, seed):
+    def random_streams(self, seed: int | None) -> list[np.random.SeedSequence]:
         """The next streams, not used up yet: one for shuffling, and one for each layer."""
         root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
         return root.spawn(1 + len(self.leaves))
 
-    def use_streams(self, streams):
-        """Have the layers draw their random numbers from the streams of `random_streams`."""
+    def use_streams(self, streams: list[np.random.SeedSequence]) -> None:
+        """Let the layers draw their random numbers from the streams of `random_streams`."""
         for (_, layer), stream in zip(self.leaves, streams[1:], strict=True):
             layer.key = int(stream.generate_state(1, np.uint64)[0])
             layer.step = 0
         self._reseeded += 1
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         return copy.deepcopy(self)
 
-    def __getstate__(self):
-        """The layers carry the parameters; the flat arrays are made anew from them."""
+    def __getstate__(self) -> dict[str, Any]:
+        """The layers hold the parameters; the flat arrays are made again from them."""
         state = self.__dict__.copy()
         for name in ("_parameters", "_gradients", "_buffers", "_leaves", "programs", "_interpreter",
                      "_lock"):
             state.pop(name, None)
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         leaves = tuple(layers.leaves(self._layers))
         self._bind(self._layers, leaves, *self._new_arrays(leaves))
 
 
-def _checked_dtype(dtype):
+def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+    result: np.dtype[Any]
     try:
         result = np.dtype(dtype)
     except (TypeError, ValueError):

@@ -15,7 +15,10 @@ def each(names, values, ids=None):
     """
     keys = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     values = list(values)
-    texts = map(ids or _text, values) if ids is None or callable(ids) else map(str, ids)
+    if ids is None:
+        texts = [_text(place, value) for place, value in enumerate(values)]
+    else:
+        texts = list(map(ids, values) if callable(ids) else map(str, ids))
     cases = [(text, dict(zip(keys, value if len(keys) > 1 else [value], strict=True)))
              for text, value in zip(texts, values, strict=True)]
     assert cases, "a test of no cases"
@@ -44,7 +47,9 @@ def each(names, values, ids=None):
     return decorate
 
 
-def _text(value):
-    """What a case is called in a message: short."""
+def _text(place, value):
+    """What a case is called in a message: by its place, where its value has no short name."""
     text = getattr(value, "__name__", None) or repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if "<lambda>" in text or " at 0x" in text:
+        return f"number {place}"
+    return text if len(text) <= 80 else f"number {place}: {text[:67]}..."

@@ -35,6 +35,10 @@ settings.register_profile("fastbp", deadline=None, derandomize=bool(os.environ.g
 settings.load_profile("fastbp")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "once: does not depend on the version of Python")
+
+
 @pytest.fixture(params=["float32", "float64"], scope="session")
 def dtype(request):
     return np.dtype(request.param)

@@ -14,7 +14,8 @@ BENCH = Path(__file__).parent.parent / "bench"
 ENVIRONMENT = {name: value for name, value in os.environ.items()
                if name not in ("FASTBP_DATA", "PYTHONSAFEPATH")}
 
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="no benchmarks beside the tests")
+pytestmark = [pytest.mark.once,
+              pytest.mark.skipif(not BENCH.is_dir(), reason="no benchmarks beside the tests")]
 
 
 def run(script, folder, *arguments):
@@ -41,7 +42,7 @@ def numbers(results):
     ("inference", ["--peers", "numpy"]),
     ("kernels", []),
     ("scaling", ["--peers"]),
-    ("memory", []),
+    ("memory", ["--rows", "20000"]),
     ("estimators", []),
     ("concurrency", []),
 ])

@@ -115,7 +115,7 @@ def test_the_same_gradients_as_autograd(layer, loss):
 
 
 class Wrong(fb.Layer):
-    """Z = s ⊙ X, with one sign of the gradient by s turned."""
+    """Z = s ⊙ X, with one sign turned in the gradient with respect to s."""
 
     def __init__(self, n, at=None):
         super().__init__(n, s=(n,))

@@ -31,8 +31,8 @@ def huber(R, delta):
     return np.where(delta >= A, R**2 / 2, delta * (A - delta / 2))
 
 
-# Each row's loss l(Z, T), and its gradient by Z, as the README's table has them; the mean
-# over rows is made below.
+# Each row's loss l(Z, T), and its gradient with respect to Z, as the README's table has them; the
+# mean over rows is made below.
 FORMULAS = {
     "SoftmaxCrossEntropy": (
         fb.SoftmaxCrossEntropy,
@@ -361,7 +361,7 @@ def test_a_loss_of_ones_own_must_be_callable():
 
 
 def both_paths(loss, X, y, dtype, **options):
-    """Parameters and history of the compiled and of the layers' path, and whether they were."""
+    """What compiled and interpreted steps leave behind, and whether the first were all compiled."""
     found = []
     for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:

@@ -66,7 +66,7 @@ WORKED = [
 ]
 
 
-@each(("optimizer", "gradients", "expected"), WORKED, ids=lambda v: "")
+@each(("optimizer", "gradients", "expected"), WORKED)
 def test_worked_by_hand(dtype, optimizer, gradients, expected):
     got = steps(copy.deepcopy(optimizer), [1, -2], gradients, dtype)
     np.testing.assert_allclose(got, expected, rtol=10 * np.finfo(dtype).eps)
@@ -340,7 +340,7 @@ NO_GRADIENTS = [
 ]
 
 
-@each(("gradients", "error", "message"), NO_GRADIENTS, ids=lambda value: "")
+@each(("gradients", "error", "message"), NO_GRADIENTS)
 @each("clip_norm", [None, 1.0])
 @each("make", [fb.SGD, fb.Adam])
 def test_gradients_that_do_not_fit_are_named(make, clip_norm, gradients, error, message):

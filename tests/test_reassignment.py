@@ -158,7 +158,7 @@ from fastbp.program import reference
 def check(words, *changes, **options):
     # Each change in a callback of a fit by itself, with arrays of its own.
     for change in changes:
-        for anew in (False, True):  # with a setting that has the engine made anew
+        for anew in (False, True):  # and with a setting for which the program is compiled anew
             print(change, anew, file=sys.stderr)
             here = {"X": X.copy(), "y": y.copy(), "w": np.ones(300, "f4"),
                     "S": scipy.sparse.csr_array(X), "fb": fb, "big": rng.random((600, 9), "f4"),
@@ -174,11 +174,11 @@ def check(words, *changes, **options):
 """
 
 
-@pytest.fixture(params=["engine", "layers"])
+@pytest.fixture(params=["compiled", "interpreted"])
 def check(request):
-    """Code that defines a function `check`, for either path."""
+    """Code that defines a function `check`, of compiled or interpreted steps."""
     without = "loop.new_steps = reference.new_steps\n"
-    return BECOMES_ANOTHER + (without if request.param == "layers" else "")
+    return BECOMES_ANOTHER + (without if request.param == "interpreted" else "")
 
 
 def test_a_callback_that_makes_another_array_of_the_data(check):
@@ -222,13 +222,13 @@ check("expected", "training.optimizer.state['m'].dtype = 'f8'",
 """)
 
 
-@pytest.mark.parametrize("path", ["engine", "layers"])
+@pytest.mark.parametrize("path", ["compiled", "interpreted"])
 def test_what_is_made_of_the_parameters_arrays_changes_nothing(path):
     """Flat arrays are given out as views, and those of a layer are put back."""
     run(f"""
 from fastbp import training as loop
 from fastbp.program import reference
-if {path == "layers"}:
+if {path == "interpreted"}:
     loop.new_steps = reference.new_steps
 fit(l2=0.1, gradient_norms=True)
 expected, Z = net.parameters.tobytes(), net.predict(X).tobytes()

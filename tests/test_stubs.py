@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fastbp
 from fastbp import kernels
+
+pytestmark = pytest.mark.once
 
 # What every compiled module has and nobody calls.
 ALLOWED = r"""

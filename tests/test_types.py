@@ -11,6 +11,7 @@ import pytest
 import fastbp
 
 pytest.importorskip("mypy")
+pytestmark = pytest.mark.once
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 # The marked lines are wrong, and no other.

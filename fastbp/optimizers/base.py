@@ -315,7 +315,8 @@ class Optimizer(checks.Validated, Exclusive):
         """
         self.step_at(parameters, gradients, self.group_rates(epoch, np.size(parameters)))
 
-    def step_at(self, parameters: Floats, gradients: ArrayLike, rates: Sequence[float]) -> None:
+    def step_at(self, parameters: Floats, gradients: ArrayLike,
+                rates: Sequence[float] | Doubles) -> None:
         """As `step`, with the learning rate of each of `group_parts`."""
         _check_parameters(parameters)
         gradients = checks.floats("gradients", gradients, 1, parameters.dtype)

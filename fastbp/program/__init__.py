@@ -13,7 +13,7 @@
 
 from .builder import Builder, lower, lower_layer, runs_in_python
 from .cache import Programs
-from .codes import check_codes, code_columns
+from .codes import Codes, check_codes, code_columns
 from .compiler import encode
 from .ir import Instruction, Program, Value
 from .planner import plan
@@ -21,7 +21,7 @@ from .reference import Interpreter
 from .text import step_text
 
 __all__ = [
-    "Builder", "Instruction", "Interpreter", "Program", "Programs", "Value",
+    "Builder", "Codes", "Instruction", "Interpreter", "Program", "Programs", "Value",
     "check_codes", "code_columns", "encode", "lower", "lower_layer", "plan",
     "runs_in_python", "step_text",
 ]

@@ -188,7 +188,8 @@ class Interpreter:
 
     def _average(self, each: Instruction, X: Floats) -> Floats:
         """Update a running mean or variance; the variance is the unbiased estimate."""
-        average, rows = self._read(each.writes[0]), len(self.values[self.program.x])
+        average: Floats = self._read(each.writes[0])
+        rows = len(self.values[self.program.x])
         momentum = weight = each.attributes["momentum"]
         if each.op == "running_variance":
             if rows == 1:  # no estimate of a variance

@@ -3,28 +3,33 @@
 
 import signal
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 __all__ = ["DeferInterrupt"]
 
 class DeferInterrupt:
-    """Holds Ctrl-C back while parameters are being written, for the with statement.
+    """A context manager that defers Ctrl-C while parameters are being written.
 
-    Anywhere else it is answered at once: what an unfinished step has computed is scratch.
-    Only the main thread can receive signals, so elsewhere this does nothing.  A handler that
-    a callback installs is answered in the same way from the next epoch on, and stays.
+    At any other time it is handled at once, since an unfinished step has written nothing that
+    counts.  Only the main thread receives signals, so in other threads this does nothing.  A
+    handler that a callback installs is deferred in the same way from the next epoch on, and kept.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.writing = False
-        self.pending = None  # a handler and its arguments
-        self.handler = self.stand_in = None  # the caller's, and what is installed instead
+        self.pending: tuple[Any, ...] | None = None  # a handler and its arguments
+        # The caller's handler, and the one that is installed instead.
+        self.handler: Callable[[int, FrameType | None], Any] | None = None
+        self.stand_in: Callable[[int, FrameType | None], None] | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "DeferInterrupt":
         self.install()
         return self
 
-    def install(self):
-        """Stand in for the handler that there is now, unless that is done."""
+    def install(self) -> None:
+        """Take the place of the current handler, unless that is done already."""
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)
@@ -32,7 +37,7 @@ class DeferInterrupt:
             return
 
         # A function for each handler: a later handler may call the one that it found.
-        def stand_in(signum, frame):
+        def stand_in(signum: int, frame: FrameType | None) -> None:
             if self.writing:
                 self.pending = handler, signum, frame
             else:
@@ -41,18 +46,18 @@ class DeferInterrupt:
         self.handler, self.stand_in = handler, stand_in
         signal.signal(signal.SIGINT, stand_in)
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.writing = False
         if self.stand_in is not None and signal.getsignal(signal.SIGINT) is self.stand_in:
             signal.signal(signal.SIGINT, self.handler)
 
-    def call(self, function, *arguments):
-        """Call a function that writes parameters, then answer what came meanwhile."""
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function that writes parameters, then handle a signal that came meanwhile."""
         self.writing = True
         try:
             function(*arguments)
         finally:
             self.writing = False
         if self.pending is not None:
-            (handler, *arguments), self.pending = self.pending, None
-            handler(*arguments)
+            (handler, *of_signal), self.pending = self.pending, None
+            handler(*of_signal)

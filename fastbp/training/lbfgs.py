@@ -1,9 +1,14 @@
 """All rows in one step: SciPy's L-BFGS-B over the network's parameters.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import layers
 from ..kernels import checks
@@ -11,22 +16,29 @@ from .data import Dataset
 from .history import History
 from .run import Training
 
+if TYPE_CHECKING:
+    from ..kernels.types import Doubles
+    from ..losses import Loss
+    from ..network import Sequential
+
 __all__ = ["lbfgs"]
 
-def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_evaluations=15000,
-          tol=1e-4, callback=None):
+def lbfgs(network: Sequential, X: ArrayLike, y: ArrayLike, *, loss: Loss,
+          sample_weight: ArrayLike | None = None, l2: float = 0.0, max_iter: int = 200,
+          max_evaluations: int = 15000, tol: float = 1e-4,
+          callback: Callable[[Any], None] | None = None) -> Any:
     """Minimise the loss of all rows together with SciPy's L-BFGS-B.
 
     Parameters
     ----------
     network : Sequential
-        Its parameters are where it starts, and where it leaves the result.
+        Its parameters are the starting point, and are set to the result.
     X, y, loss, sample_weight, l2
         As in `Sequential.fit`.
     max_iter, max_evaluations : int
         Iterations, and evaluations of the loss, after which it stops.
     tol : float, default 1e-4
-        It stops where no component of the gradient is larger.
+        It stops when no component of the gradient is larger in magnitude.
     callback : callable, optional
         Called after each iteration with SciPy's result so far, which has `x` and `fun`.
 
@@ -72,12 +84,13 @@ def lbfgs(network, X, y, *, loss, sample_weight=None, l2=0.0, max_iter=200, max_
         for _ in range(math.prod(shape))
     ], kind="stable")
 
-    def objective(x):
+    def objective(x: Doubles) -> tuple[float, Doubles]:
         network.parameters[order] = x
         value = run.loss_and_gradients().sum()
         return value, network.gradients[order].astype(np.float64)
 
-    def call_back(intermediate_result):  # SciPy goes by the name
+    def call_back(intermediate_result: Any) -> None:  # SciPy goes by the name
+        assert callback is not None
         callback(intermediate_result)
 
     options = {"maxiter": max_iter, "maxfun": max_evaluations, "gtol": tol}

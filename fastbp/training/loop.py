@@ -4,10 +4,16 @@ From top to bottom: check the arguments, then for each epoch run the steps, eval
 call the callbacks.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..kernels.types import Array
 from .checkpoints import Checkpoints
 from .data import Dataset
 from .described import describe
@@ -16,9 +22,13 @@ from .interrupts import DeferInterrupt
 from .progress import Progress, epoch_line
 from .run import Training
 
+if TYPE_CHECKING:
+    from ..network import Sequential
+    from .settings import Settings
+
 __all__ = ["fit"]
 
-def fit(network, X, y, settings):
+def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> History:
     """Train a network; `Sequential.fit` has the description.
 
     Parameters
@@ -39,7 +49,7 @@ def fit(network, X, y, settings):
     validation = None
     if settings.validation_data is not None:
         X_val, y_val, *w_val = settings.validation_data
-        validation = Dataset(network, X_val, y_val, settings.loss, *w_val,
+        validation = Dataset(network, X_val, y_val, settings.loss, w_val[0] if w_val else None,
                              prefix="validation_data ")
     if settings.validation_fraction > 0:
         data.n_validation(settings.validation_fraction)
@@ -54,7 +64,8 @@ def fit(network, X, y, settings):
         lock.release()
 
 
-def _fit(network, data, validation, settings, checkpoints):
+def _fit(network: Sequential, data: Dataset, validation: Dataset | None, settings: Settings,
+         checkpoints: Checkpoints) -> History:
     """As `fit`, with everything checked."""
     loss, callbacks = settings.loss, settings.callbacks
     metric = [] if loss.metric is None else [loss.metric.name]
@@ -87,8 +98,9 @@ def _fit(network, data, validation, settings, checkpoints):
     return history
 
 
-def _run_epochs(run, n_rows, settings, rng, checkpoints):
-    """The loop."""
+def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.Generator,
+                checkpoints: Checkpoints) -> None:
+    """Run the epochs that are left."""
     history, shuffle, callbacks = run.history, settings.shuffle, settings.callbacks
     rows = None if shuffle else np.arange(n_rows)
     with DeferInterrupt() as interrupts:
@@ -99,11 +111,11 @@ def _run_epochs(run, n_rows, settings, rng, checkpoints):
                 run.begin_epoch(epoch)
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
-                if callbacks:  # one may have put a handler of its own in its place
+                if callbacks:  # one may have installed a signal handler of its own
                     interrupts.install()
                 start = time.perf_counter()
-                order = None  # the last epoch's need not stay
-                order = _order(shuffle, n_rows, rng) if shuffle else rows
+                order: Array | None = None  # the last epoch's is freed before the next is drawn
+                order = _order(shuffle, n_rows, rng) if rows is None else rows
                 with Progress(run, settings.verbose) as progress:
                     row = run.run_epoch(order, interrupts, progress)
                 history.append(seconds=time.perf_counter() - start, **row)
@@ -117,8 +129,8 @@ def _run_epochs(run, n_rows, settings, rng, checkpoints):
             interrupts.call(run.use_average)
 
 
-def _order(shuffle, n, rng):
-    """An epoch's order of n rows: one at random, or what the caller's function says."""
+def _order(shuffle: bool | Callable[[int], ArrayLike], n: int, rng: np.random.Generator) -> Array:
+    """An epoch's order of n rows: at random, or as the caller's function says."""
     if not callable(shuffle):
         return rng.permutation(n)
     order = shuffle(n)

@@ -1,9 +1,17 @@
 """What a training prints: a progress bar over the steps of an epoch, and a line per epoch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .history import EpochSums
+    from .run import Training
+
 __all__ = ["Progress", "epoch_line"]
 
-def epoch_line(run):
+def epoch_line(run: Training) -> str:
     """The last epoch in one line."""
     history = run.history
     width = len(str(run.epochs))
@@ -17,10 +25,10 @@ def epoch_line(run):
 
 
 class Progress:
-    """A bar over the steps of an epoch, for the with statement, where verbose is 1 or 3."""
+    """A context manager: a progress bar over the steps of an epoch, if `verbose` is 1 or 3."""
 
-    def __init__(self, run, verbose):
-        self.bar = None
+    def __init__(self, run: Training, verbose: int) -> None:
+        self.bar: Any = None
         if verbose in (1, 3):
             try:
                 from tqdm.auto import tqdm
@@ -30,15 +38,15 @@ class Progress:
             self.bar = tqdm(total=run.steps_per_epoch, desc=f"epoch {run.epoch + 1}/{run.epochs}",
                             unit="step", leave=False, disable=None, mininterval=0.05)
 
-    def __enter__(self):
+    def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def update(self, steps, sums):
-        """Some more steps, and the epoch's sums so far."""
+    def update(self, steps: int, sums: EpochSums) -> None:
+        """Advance the bar by some steps, and show the mean loss so far."""
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix_str(f"loss {sums.loss:.4f}", refresh=False)
             self.bar.update(steps)

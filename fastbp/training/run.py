@@ -1,16 +1,30 @@
 """A running training, as callbacks see it.
 """
 
+from __future__ import annotations
+
 import math
-import operator
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .. import losses
 from ..kernels import checks, gather
 from ..kernels.steps import Steps
-from .history import EpochSums
+from ..kernels.types import Array, Doubles, Floats
+from .data import Dataset
+from .history import EpochSums, History
 from .turns import Turns
+
+if TYPE_CHECKING:
+    from ..layers import Layer
+    from ..losses import Loss
+    from ..network import Sequential
+    from ..optimizers import Optimizer
+    from ..program import Programs
+    from .interrupts import DeferInterrupt
+    from .progress import Progress
 
 __all__ = ["Training", "new_steps"]
 
@@ -46,6 +60,8 @@ class Training:
         What the last epoch's steps came to.
     compiled : fastbp.kernels.steps.Steps or None
         The compiled steps, once there are some.
+    data : Dataset
+        The rows to train on.
     """
 
     # No attribute but these: to set another, or one that has no setter below, is an error.
@@ -56,63 +72,109 @@ class Training:
         "_turns", "_updates_counted", "_validation", "_weights",
     )
 
-    network, optimizer, history, epoch, epochs, stopping, sums, compiled = (
-        property(operator.attrgetter(name)) for name in
-        ("_network", "_optimizer", "_history", "_epoch", "_epochs", "_stopping", "_sums",
-         "_compiled")
-    )
-
-    def __init__(self, network, data, optimizer, epochs, batch_size, history, l2=0.0,
-                 validation=None, ema=None):
+    def __init__(self, network: Sequential, data: Dataset, optimizer: Optimizer | None,
+                 epochs: int, batch_size: int, history: History, l2: float = 0.0,
+                 validation: Dataset | None = None, ema: float | None = None) -> None:
         self._network = network
         self._data, self._validation = data, validation
         self._optimizer = optimizer
         self._epoch, self._epochs = 0, epochs
         self._history = history
         self._stopping = self._in_epoch = False
-        self._sums = self._compiled = self._compiled_from = None
-        self._steps = None  # before this epoch
+        self._sums: EpochSums | None = None
+        self._compiled: Stepper | None = None
+        self._compiled_from: list[Hashable] | None = None
+        self._steps: int | None = None  # before this epoch
         self._counted = self._updates_counted = 0  # of the compiled steps
-        self._random = []
+        self._random: tuple[Layer, ...] = ()
         self._weights, self._layers = parts(network)
         self._turns = Turns(self)
         # The average of the parameters over the steps, and the parameters that are being trained
         # while the network has the average.
-        self._average_keep, self._average, self._aside = ema, None, None
+        self._average_keep = ema
+        self._average: Floats | None = None
+        self._aside: Floats | None = None
         self.batch_size, self.l2 = batch_size, l2
 
-    def _check_between_epochs(self, name):
+    @property
+    def network(self) -> Sequential:
+        """The network that is trained."""
+        return self._network
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; a training of `lbfgs`, which no callback sees, has none."""
+        assert self._optimizer is not None
+        return self._optimizer
+
+    @property
+    def history(self) -> History:
+        """What was recorded so far."""
+        return self._history
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0."""
+        return self._epoch
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be at most."""
+        return self._epochs
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the training ends after this epoch."""
+        return self._stopping
+
+    @property
+    def sums(self) -> EpochSums:
+        """The sums of the last epoch's steps."""
+        assert self._sums is not None
+        return self._sums
+
+    @property
+    def compiled(self) -> Stepper | None:
+        """The compiled steps, once there are some."""
+        return self._compiled
+
+    @property
+    def data(self) -> Dataset:
+        """The rows to train on."""
+        return self._data
+
+    def _check_between_epochs(self, name: str) -> None:
         if self._in_epoch:
             raise RuntimeError(f"training.{name}: expected to be set between epochs, in "
                                f"on_epoch_begin or on_epoch_end, not while one is under way")
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
         """Rows of a minibatch; the last of an epoch may have fewer."""
         return self._batch_size
 
     @batch_size.setter
-    def batch_size(self, batch_size):
+    def batch_size(self, batch_size: int) -> None:
         self._check_between_epochs("batch_size")
         self._batch_size = checks.integer("batch_size", batch_size, 1)
 
     @property
-    def l2(self):
+    def l2(self) -> float:
         """Strength of the penalty on the weights."""
         return self._l2
 
     @l2.setter
-    def l2(self, l2):
+    def l2(self, l2: float) -> None:
         self._check_between_epochs("l2")
         self._l2 = checks.not_negative("l2", l2)
 
     @property
-    def loss(self):
-        """What is made smaller."""
+    def loss(self) -> Loss:
+        """The loss that is minimised."""
         return self._data.loss
 
     @loss.setter
-    def loss(self, loss):
+    def loss(self, loss: Loss) -> None:
         self._check_between_epochs("loss")
         losses.checked_loss(loss)
         data = [each for each in (self._data, self._validation) if each is not None]
@@ -123,26 +185,27 @@ class Training:
             each.use(loss, its_targets)
 
     @property
-    def steps_before(self):
-        """Steps of the epochs before this one."""
-        return self._steps
+    def steps_before(self) -> int:
+        """The number of steps in the epochs before this one."""
+        return self._steps or 0
 
     @property
-    def steps_per_epoch(self):
-        """Minibatches that the rows make."""
+    def steps_per_epoch(self) -> int:
+        """The number of minibatches in an epoch."""
         return -(-len(self._data) // self.batch_size)
 
-    def stop(self, reason="a callback asked for it"):
+    def stop(self, reason: str = "a callback asked for it") -> None:
         """End the training after this epoch."""
         self._stopping = True
         self._history.stopped = str(reason)
 
-    def begin_epoch(self, epoch):
-        """Count up to an epoch."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Make this the current epoch."""
         self._epoch = epoch
 
-    def run_epoch(self, order, interrupts, progress):
-        """All steps of one epoch, through the rows in this order, and the validation.
+    def run_epoch(self, order: Array, interrupts: DeferInterrupt,
+                  progress: Progress) -> dict[str, Any]:
+        """Run all steps of an epoch, over the rows in this order, and the validation.
 
         Returns
         -------
@@ -150,7 +213,7 @@ class Training:
             The epoch's row of the history.
         """
         if self._steps is None:
-            # Those of the fit that this one goes on from.
+            # Those of the fit that this one resumes.
             self._steps = self._epoch * self.steps_per_epoch
         self._data.check_unchanged()
         self._in_epoch = True
@@ -165,8 +228,9 @@ class Training:
             self._in_epoch = False
         return row
 
-    def _run_steps(self, order, interrupts, progress):
-        history, n_steps = self._history, self.steps_per_epoch
+    def _run_steps(self, order: Array, interrupts: DeferInterrupt,
+                   progress: Progress) -> dict[str, Any]:
+        history, n_steps, optimizer = self._history, self.steps_per_epoch, self.optimizer
         rates = self._rates(n_steps)
         self._sums = EpochSums(
             n_rows=len(self._data), batch_size=self.batch_size,
@@ -181,27 +245,27 @@ class Training:
             made = self._run_compiled(rows, i, n_steps, rates, interrupts)
             i += made
             progress.update(made, self._sums)
-        self._steps += n_steps
+        self._steps = self.steps_before + n_steps
         last = rates[-1, 0]
-        if self._optimizer.groups:
-            last = self._optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
-        row = {"loss": self._sums.loss, "learning_rate": float(last)}
+        if optimizer.groups:
+            last = optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
+        row: dict[str, Any] = {"loss": self._sums.loss, "learning_rate": float(last)}
         if self._sums.metric is not None:
             row[self._sums.metric.name] = self._sums.metric.result()
         if self._sums.norms is not None:
             row["gradient_norms"] = self._sums.norms / n_steps
         return row
 
-    def _rates(self, n):
+    def _rates(self, n: int) -> Doubles:
         """The learning rates of each of the epoch's steps, one for each group of parameters."""
-        optimizer = self._optimizer
+        optimizer = self.optimizer
         if not callable(optimizer.learning_rate) and not optimizer.groups:
             return np.full((n, 1), optimizer.learning_rate)
         size = self._network.parameters.size
         return np.array([optimizer.group_rates(self._epoch + i / n, size) for i in range(n)])
 
-    def average(self):
-        """The weights to evaluate, if these are not the trained ones; None without."""
+    def average(self) -> Floats | None:
+        """The weights to evaluate, if these are not the trained ones; None otherwise."""
         if self._average_keep is not None:
             if self._average is None:
                 self._average = self._network.parameters.copy()
@@ -214,45 +278,45 @@ class Training:
                 and average.dtype == parameters.dtype)
         return average if fits else None  # which the next step says
 
-    def use_average(self):
-        """Give the network the average of the parameters, if there is one."""
+    def use_average(self) -> None:
+        """Give the network the averaged parameters, if there are such."""
         average = self.average()
         if average is not None and self._aside is None:
             self._aside = self._network.parameters.copy()
             self._network.parameters[...] = average
 
-    def use_trained(self):
-        """Give the network the parameters that are being trained."""
+    def use_trained(self) -> None:
+        """Give the network back the parameters that are being trained."""
         if self._aside is None:
             return
         parameters, average = self._network.parameters, self.average()
         if average is None or np.array_equal(parameters, average):
             parameters[...] = self._aside
-        else:  # somebody has set them; it goes on from there
+        else:  # a callback has set them; the training goes on from there
             self._forget_average()
         self._aside = None
 
-    def _forget_average(self):
-        """Have averages begin with the network's parameters."""
+    def _forget_average(self) -> None:
+        """Start the averages again, from the network's parameters."""
         if self._average is not None:
             self._average[...] = self._network.parameters
-        for name in self._optimizer.copies:
-            self._optimizer.state[name][...] = self._network.parameters
+        for name in self.optimizer.copies:
+            self.optimizer.state[name][...] = self._network.parameters
 
     @property
-    def trained(self):
+    def trained(self) -> Floats | None:
         """The parameters that are being trained, while the network has their average; or None."""
         return self._aside
 
-    def go_on(self, trained=None):
-        """Take up a training that a network with averaged parameters is the result of.
+    def go_on(self, trained: Floats | None = None) -> None:
+        """Resume a training that left averaged parameters in the network.
 
         Parameters
         ----------
         trained : ndarray of shape (n,), optional
-            As `trained` was; without it, what the optimizer says.
+            The value of `trained` at the time; by default, what the optimizer says.
         """
-        network, optimizer = self._network, self._optimizer
+        network, optimizer = self._network, self.optimizer
         if trained is None and optimizer.averaged is not None and optimizer.steps > 0:
             optimizer.start(network.parameters)
             trained = optimizer.trained() if optimizer.steps > 0 else None
@@ -260,10 +324,14 @@ class Training:
             self._aside = trained.copy()
             self.average()
 
-    def _prepare(self):
-        """Make the compiled steps, unless they are there and nothing was changed since."""
+    def _prepare(self) -> Stepper:
+        """The compiled steps, which are made anew if something has changed."""
         network, data, optimizer = self._network, self._data, self._optimizer
-        update, state, metric, groups, average = None, [], None, [], None
+        update: str | None = None
+        metric: str | None = None
+        average: Floats | None = None
+        state: list[Floats] = []
+        groups: list[Any] = []
         loss = checks.compiled_form(data.loss)
         programs = network.programs
         if optimizer is not None:
@@ -279,10 +347,10 @@ class Training:
         program = programs.training(data.X.shape[1])
         if self._average_keep is not None:
             average = self.average()
-        made_from = [program, loss, metric, update, groups, self._batch_size,
+        made_from: list[Any] = [program, loss, metric, update, groups, self._batch_size,
                      *map(id, (data.y, average, *state))]
-        if made_from == self._compiled_from:
-            return
+        if self._compiled is not None and made_from == self._compiled_from:
+            return self._compiled
         if optimizer is not None and not is_checked:
             optimizer.start(programs.parameters)
         self._compiled = new_steps(
@@ -296,30 +364,33 @@ class Training:
         )
         self._random = program.random
         self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0
+        return self._compiled
 
-    def _run_compiled(self, rows, i, n_steps, rates, interrupts):
-        """Steps i to n_steps, or some of them; how many."""
-        sums, metric, optimizer = self._sums, self._sums.metric, self._optimizer
+    def _run_compiled(self, rows: Array, i: int, n_steps: int, rates: Doubles,
+                      interrupts: DeferInterrupt) -> int:
+        """Make steps i to n_steps, or some of them; returns how many."""
+        assert self._compiled is not None
+        sums, metric, optimizer = self.sums, self.sums.metric, self.optimizer
         made = self._compiled.run(
             rows, i, n_steps, rates,
             optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,
             optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
             self._random_state(),
-            sums.step_stats, *((None, None) if metric is None else (metric.sums, metric.mean)),
+            sums.step_stats, getattr(metric, "sums", None), getattr(metric, "mean", None),
             sums.norms,
         )
         interrupts.call(self.count_steps)
         return made
 
-    def _random_state(self):
-        """The keys of the layers that draw random numbers, and the steps they have counted."""
+    def _random_state(self) -> Array:
+        """The keys and step counts of the layers that draw random numbers."""
         if not self._random:
             return NO_RANDOM
         return np.array([[layer.key for layer in self._random],
                          [layer.step for layer in self._random]], np.uint64)
 
-    def count_steps(self):
-        """Let the optimizer and random layers know of compiled steps they do not know of yet."""
+    def count_steps(self) -> None:
+        """Update the step counts of the optimizer and of layers that draw random numbers."""
         if self._compiled is None:
             return
         made = self._compiled.made - self._counted
@@ -327,45 +398,69 @@ class Training:
         self._counted += made
         self._updates_counted += updates
         if updates:
-            self._optimizer.steps += updates
+            self.optimizer.steps += updates
         for layer in self._random:
             layer.step += made
 
-    def loss_and_gradients(self):
-        """The loss of all rows together, and the penalty; the gradients go to the network."""
+    def loss_and_gradients(self) -> Doubles:
+        """The loss of all rows together, and the penalty; gradients are written to the network.
+
+        Returns
+        -------
+        ndarray of shape (2,)
+        """
         if self._optimizer is not None:
             raise RuntimeError("Training.loss_and_gradients: expected a training without an "
                                "optimizer, whose steps would be another's")
         self._data.check_unchanged()
         order = np.arange(len(self._data))
         step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))
-        self._prepare()
+        compiled = self._prepare()
         self._turns.begin(order, rates, None)
         steps = [layer.step for _, layer in self._network.leaves]
-        self._compiled.run(
+        compiled.run(
             self._data.row_indices(order), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
             self._l2, 0, self._random_state(), step_stats, None, None, None,
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
                 layer.step = step  # an evaluation is no step
-        return step_stats[0, :2]
+        losses_and_penalty: Doubles = step_stats[0, :2]
+        return losses_and_penalty
 
 
-def new_steps(programs, n_in, **arguments):
-    """Steps that are compiled; `fastbp.program.reference` has another function of this name."""
+class Stepper(Protocol):
+    """What makes steps: `fastbp.kernels.steps.Steps`, or that of `fastbp.program.reference`."""
+
+    made: int
+    updates: int
+    threads: int
+
+    @property
+    def in_python(self) -> tuple[str, ...]:
+        """What is done in Python; see `fastbp.kernels.steps.Steps`."""
+
+    def run(self, *arguments: Any) -> int:
+        """Make some steps, and return how many."""
+        ...
+
+
+def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Stepper:
+    """Compiled steps; to check them, `fastbp.program.reference` has a function of this name too."""
     return Steps(programs.training(n_in), **arguments)
 
 
-def parts(network):
-    """Where the weights, and the parameters of each layer that has some, are in the flat arrays.
+def parts(network: Sequential) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The ranges of the flat arrays that are weights, and those that are a layer's parameters.
 
     Returns
     -------
     weights, layers : list of tuple of int
-        Where each starts, and how many numbers it is.
+        Start and size of each range; layers without parameters are left out.
     """
-    weights, layers, start = [], [], 0
+    weights: list[tuple[int, int]] = []
+    layers: list[tuple[int, int]] = []
+    start = 0
     for _, layer in network.leaves:
         first = start
         for shape in layer.parameter_shapes.values():

@@ -1,15 +1,16 @@
 """The arguments of `Sequential.fit`, checked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..callbacks import Callback, EachEpoch
 from ..kernels import checks
 from ..losses import Loss
-from ..optimizers import Adam, Optimizer
+from ..optimizers import Optimizer
 
 __all__ = ["Settings"]
 
@@ -18,19 +19,19 @@ __all__ = ["Settings"]
 class Settings:
     """The arguments of `Sequential.fit` but for X, y and the threads, with their defaults.
 
-    They are checked, and converted, as they are set.  `Sequential.fit` says what each is.
+    They are checked and converted when an object is made.  `Sequential.fit` says what each is.
     """
 
     loss: Loss
-    optimizer: Optimizer = None
+    optimizer: Optimizer
     epochs: int = 10
     batch_size: int = 32
-    sample_weight: Any = None
+    sample_weight: ArrayLike | None = None
     l2: float = 0.0
     validation_data: Any = None
     validation_fraction: float = 0.0
-    callbacks: Any = ()
-    shuffle: Any = True
+    callbacks: Iterable[Any] = ()
+    shuffle: bool | Callable[[int], ArrayLike] = True
     gradient_norms: bool = False
     seed: int | None = None
     verbose: int = 0
@@ -39,7 +40,7 @@ class Settings:
     resume: bool = False
     ema: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs, 1)
         self.batch_size = checks.integer("batch_size", self.batch_size, 1)
         self.validation_fraction = checks.number(
@@ -47,8 +48,6 @@ class Settings:
         self.l2 = checks.not_negative("l2", self.l2)
         if self.seed is not None:
             self.seed = checks.integer("seed", self.seed, 0)
-        if self.optimizer is None:
-            self.optimizer = Adam()
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"optimizer: expected an Optimizer such as Adam(), got "
                             f"{self.optimizer!r}")
@@ -76,8 +75,8 @@ class Settings:
                                  f"sample_weight), got {type(given).__name__}")
             self.validation_fraction = 0.0
 
-    def identity(self):
-        """What a training that goes on from a checkpoint must have in common with it.
+    def identity(self) -> dict[str, Any]:
+        """The settings that a training which resumes from a checkpoint must have in common with it.
 
         Returns
         -------
@@ -95,9 +94,9 @@ class Settings:
         return described
 
 
-def _checked_shuffle(shuffle):
+def _checked_shuffle(shuffle: Any) -> bool | Callable[[int], ArrayLike]:
     if callable(shuffle):
-        return shuffle
+        return shuffle  # type: ignore[no-any-return]  # what it returns is checked in each epoch
     if isinstance(shuffle, bool | np.bool_):
         return bool(shuffle)
     raise TypeError(f"shuffle: expected True, False or a function that returns an order of the "
@@ -105,13 +104,13 @@ def _checked_shuffle(shuffle):
                     f"pass shuffle=lambda n: order, for orders that follow from a seed pass seed")
 
 
-def _checked_callbacks(callbacks):
+def _checked_callbacks(callbacks: Any) -> list[Callback]:
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
     return [_checked_callback(callback) for callback in callbacks]
 
 
-def _checked_callback(callback):
+def _checked_callback(callback: Any) -> Callback:
     if isinstance(callback, Callback):
         return callback
     if isinstance(callback, type):

@@ -1,62 +1,71 @@
 """Python's part of a training step, where compiled code cannot do it.
 """
 
+from __future__ import annotations
+
 import weakref
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from .. import kernels, losses
-from .data import batch_weight
+from ..kernels.types import Array, Doubles, Floats
+from .data import Dataset, batch_weight
+
+if TYPE_CHECKING:
+    from .interrupts import DeferInterrupt
+    from .run import Training
 
 __all__ = ["Turns"]
 
 class Turns:
-    """What Python does in a step, where compiled code cannot: see `fastbp.kernels.steps.Steps`.
+    """What Python does in a step where compiled code cannot; see `fastbp.kernels.steps.Steps`.
 
     Parameters
     ----------
     run : Training
     """
 
-    def __init__(self, run):
-        self._run = weakref.proxy(run)  # not a cycle, which would keep the workspace for a while
+    def __init__(self, run: Training) -> None:
+        self._run: Training = weakref.proxy(run)  # not a cycle, which would delay freeing memory
 
-    def begin(self, order, rates, interrupts):
-        """Before an epoch: the order of its rows, and the learning rates of its steps."""
+    def begin(self, order: Array, rates: Doubles, interrupts: DeferInterrupt | None) -> None:
+        """Before an epoch: take the order of its rows and the learning rates of its steps."""
         self._order, self._rates, self._interrupts = order, rates, interrupts
 
-    def _data_and_order(self, step):
+    def _data_and_order(self, step: int) -> tuple[Dataset, Array]:
         size = self._run.batch_size
-        return self._run._data, self._order[step * size : (step + 1) * size]
+        return self._run.data, self._order[step * size : (step + 1) * size]
 
-    def gather(self, step):
+    def gather(self, step: int) -> Floats:
         """The step's rows of X."""
         data, order = self._data_and_order(step)
         return data.inputs(order)
 
-    def weight(self, step):
-        """What its rows count together."""
+    def weight(self, step: int) -> float:
+        """The sum of the step's sample weights."""
         data, order = self._data_and_order(step)
         return batch_weight(data.targets_of(order)[1], len(order))
 
-    def compute_loss(self, step, Z):
+    def compute_loss(self, step: int, Z: Floats) -> tuple[float, Floats]:
         """The loss, and its gradient with respect to Z."""
         data, order = self._data_and_order(step)
         return losses.compute_loss(data.loss, Z, *data.targets_of(order))
 
-    def count(self, step, Z):
-        """Have the metric count the step."""
+    def count(self, step: int, Z: Floats) -> None:
+        """Update the metric with the step's outputs."""
         data, order = self._data_and_order(step)
-        if self._run.sums.metric is not None:
-            self._run.sums.metric.update(Z, *data.targets_of(order))
+        metric = self._run.sums.metric
+        if metric is not None:
+            metric.update(Z, *data.targets_of(order))
 
-    def refuse(self, step):
-        """Raise what is wrong with the step's data, which somebody has changed."""
+    def refuse(self, step: int) -> None:
+        """Raise the error for a step whose data were changed and do not fit any more."""
         data, order = self._data_and_order(step)
         self._run.network.forward(data.inputs(order), training=False)
         self.compute_loss(step, np.zeros((len(order), data.n_out), data.dtype))
 
-    def update(self, step, loss, penalty):
+    def update(self, step: int, loss: float, penalty: float) -> None:
         """One step of the optimizer, which is taken back if a weight comes out infinite.
 
         That takes an enormous gradient, weight or learning rate; only then is there a
@@ -68,9 +77,10 @@ class Turns:
         gradient_norm = kernels.norm(network.gradients)
         if not np.isfinite(gradient_norm):
             self._diverged(step, "the gradients are not finite")
+        assert self._interrupts is not None
         self._interrupts.call(self._update, step, rates, gradient_norm)
 
-    def _update(self, step, rates, gradient_norm):
+    def _update(self, step: int, rates: Doubles, gradient_norm: float) -> None:
         network, optimizer = self._run.network, self._run.optimizer
         self._run.count_steps()
         rate, decay = max(rates), optimizer.largest_decay
@@ -90,7 +100,7 @@ class Turns:
             optimizer.steps = steps
             self._diverged(step, "the step makes weights that are not finite")
 
-    def _diverged(self, step, what):
+    def _diverged(self, step: int, what: str) -> NoReturn:
         run = self._run
         raise FloatingPointError(
             f"training diverged at step {run.steps_before + step + 1} (epoch {run.epoch + 1}, "

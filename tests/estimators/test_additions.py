@@ -13,6 +13,7 @@ from sklearn.utils import compute_sample_weight
 
 import fastbp as fb
 
+from ..cases import each
 from .problems import (
     ESTIMATORS,
     IRIS,
@@ -125,19 +126,21 @@ def test_early_stopping_on_the_loss():
 
 
 @quiet
-def test_validation_data_that_does_not_fit():
-    X, y = IRIS
-    for options, message in [
-        ({"X_val": X}, "X_val and y_val: expected both or neither, got only X_val"),
-        ({"y_val": y}, "X_val and y_val: expected both or neither, got only y_val"),
-        ({"X_val": X[:, :3], "y_val": y}, "X has 3 features, but MLPClassifier is expecting 4"),
-        ({"X_val": X, "y_val": y[:9]}, "inconsistent numbers of samples"),
-        ({"X_val": X, "y_val": y + 1}, "`y` has classes not in `self.classes_`"),
-        ({"X_val": X * np.nan, "y_val": y}, "Input X contains NaN"),
-        ({"X_val": X, "y_val": y, "sample_weight_val": y[:3]}, "sample_weight.shape"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            fb.MLPClassifier(**SMALL).fit(X, y, **options)
+@each(("options", "message"), [
+    ({"X_val": IRIS[0]}, "X_val and y_val: expected both or neither, got only X_val"),
+    ({"y_val": IRIS[1]}, "X_val and y_val: expected both or neither, got only y_val"),
+    ({"X_val": IRIS[0][:, :3], "y_val": IRIS[1]},
+     "X_val, y_val: X has 3 features, but MLPClassifier is expecting 4"),
+    ({"X_val": IRIS[0], "y_val": IRIS[1][:9]}, "X_val, y_val: .* inconsistent numbers of samples"),
+    ({"X_val": IRIS[0], "y_val": IRIS[1] + 1},
+     "X_val, y_val: `y` has classes not in `self.classes_`"),
+    ({"X_val": IRIS[0] * np.nan, "y_val": IRIS[1]}, "X_val, y_val: Input X contains NaN"),
+    ({"X_val": IRIS[0], "y_val": IRIS[1], "sample_weight_val": IRIS[1][:3]},
+     "X_val, y_val, sample_weight_val: sample_weight.shape"),
+])
+def test_validation_data_that_does_not_fit(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        fb.MLPClassifier(**SMALL).fit(*IRIS, **options)
 
 
 @quiet
@@ -215,7 +218,7 @@ def initial(estimator, X, y, **options):
 
 
 def gradients(model, X, delta):
-    """Of a loss with this gradient by the outputs, through no hidden layer."""
+    """Of a loss whose gradient with respect to the outputs is delta; there is no hidden layer."""
     n = len(X)
     return X.T @ delta / n + model.alpha * model.coefs_[0] / n, delta.mean(axis=0)
 

@@ -329,11 +329,3 @@ def test_divergence():
     assert type(model.validation_scores_[-1]) is float
     assert np.isfinite(parameters(model)).all()
     assert np.isfinite(model.predict(X)).all()
-
-
-def test_validation_data_is_named_where_it_is_wrong():
-    X, y = sklearn.datasets.load_iris(return_X_y=True)
-    for arguments in ({"X_val": X * np.nan, "y_val": y}, {"X_val": X, "y_val": y[:5]},
-                      {"X_val": X, "y_val": y + 1}):
-        with pytest.raises(ValueError, match=r"^X_val, y_val: "):
-            fb.MLPClassifier((7,)).fit(X, y, **arguments)

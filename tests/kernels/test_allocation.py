@@ -1,4 +1,4 @@
-"""Memory that runs out: MemoryError, nothing lost, nothing half done, and the same bits after.
+"""Memory that runs out: MemoryError, no leaks, nothing half done, and the same bits after.
 
 Allocations are failed one after the other, the first, the second, the third and so on, each in
 a call of its own, in a process of its own.
@@ -290,7 +290,7 @@ def test_a_chunks_memory_fails_without_an_output_to_allocate():
 @needs_hooks
 @pytest.mark.usefixtures("python_survives")
 @pytest.mark.parametrize("how", [OBJECTS, ARRAYS], ids=["objects", "arrays"])
-def test_nothing_is_lost_in_thousands_of_failures(how):
+def test_nothing_leaks_in_thousands_of_failures(how):
     printed = python(SHARED, how, """
         import gc
 
@@ -306,8 +306,8 @@ def test_nothing_is_lost_in_thousands_of_failures(how):
         def some(times):
             failed = 0
             for _ in range(times):
-                # Python 3.11 itself loses the arguments of functions that it fails to call, so not
-                # "predict anew", which calls many.
+                # Python 3.11 itself leaks the arguments of functions that it fails to call: hence
+                # without "predict anew", which calls many.
                 for name in "predict", "dense_forward", "predict in a team":
                     failed += run(calls[name])[0]
             return failed
@@ -321,7 +321,7 @@ def test_nothing_is_lost_in_thousands_of_failures(how):
     if not printed:
         pytest.skip("nothing says here how much memory a process needs")
     failed, blocks, size = map(int, printed.split())
-    # A workspace is 100 kB and more, an object a block: one lost per failure would be seen.
+    # A workspace is 100 kB and more, an object a block: one leaked per failure would be seen.
     assert failed > 200
     assert blocks < failed / 10, printed
     assert size < failed * 1000 + 2**21, printed
@@ -330,8 +330,8 @@ def test_nothing_is_lost_in_thousands_of_failures(how):
 
 @needs_hooks
 @pytest.mark.usefixtures("python_survives")
-def test_a_fit_loses_nothing_where_the_compiled_code_fails():
-    """Elsewhere, where it fails to call a function, Python 3.11 loses the arguments."""
+def test_a_fit_leaks_nothing_where_the_compiled_code_fails():
+    """Where it fails to call a function, Python 3.11 itself leaks the arguments."""
     printed = python(SHARED, OBJECTS, """
         import gc
 
@@ -358,8 +358,8 @@ def test_a_fit_loses_nothing_where_the_compiled_code_fails():
                 for _ in range(10):
                     failed(n)
                 gc.collect()
-                lost = sys.getallocatedblocks() - before
-                assert lost < 9, (n, lost)
+                leaked = sys.getallocatedblocks() - before
+                assert leaked < 9, (n, leaked)
                 total += 1
         print(total, "of", last)
     """)

@@ -574,7 +574,7 @@ class TestNothingIsLeftOut:
         with pytest.raises(TypeError, match=r"^X: expected a dense array.* pass X\.toarray\(\)"):
             check("X", getattr(sparse, form)(np.eye(3)))
 
-    @pytest.mark.parametrize("name", kernels.__all__)
+    @each("name", kernels.__all__)
     def test_by_every_kernel(self, name, calls):
         sparse = pytest.importorskip("scipy.sparse")
         call = calls[name]

@@ -298,7 +298,7 @@ class TestShapes:
 
 
 def test_gradients_by_central_differences():
-    # With L = Σ G·Z the gradient by Z is G; L is linear in each argument.
+    # With L = Σ G·Z the gradient with respect to Z is G; L is linear in each argument.
     rng = np.random.default_rng(0)
     X, W, b, G = (rng.normal(size=shape) for shape in ((4, 3), (3, 2), (2,), (4, 2)))
     gradients = (dense_backward_input(G, W), dense_backward_weights(X, G), dense_backward_bias(G))

@@ -26,7 +26,7 @@ from ..cases import each
 
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 
-# Each row's own loss, and the loss's slope by each output before the mean over the batch.
+# Each row's own loss, and the loss's slope in each output before the mean over the batch.
 
 
 def softmax_rows(Z, T):

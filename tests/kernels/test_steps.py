@@ -1,5 +1,5 @@
-"""The compiled engine makes the steps that the layers make: the same bits, either way, in every
-tier and number of threads."""
+"""Compiled training steps have the bits of the interpreted ones, in every tier and with any number
+of threads."""
 
 import itertools
 import subprocess
@@ -85,7 +85,7 @@ OPTIMIZERS = {
 
 
 def train(layers, dtype, X, y, loss, optimizer, isa="scalar", **options):
-    """Everything that a training leaves behind, as bytes, and whether an engine ran."""
+    """Everything that a training leaves behind, as bytes."""
     net = fb.Sequential([layer() for layer in layers], dtype=dtype, seed=0)
     used = dispatch.isa()
     dispatch.use(isa)
@@ -283,7 +283,7 @@ class TestWhatIsLowered:
 
 
 class TestWhatACallbackChanges:
-    """The engine checks what it points into each time: nothing may crash the interpreter."""
+    """Arrays are checked again before each run of steps: nothing may crash the process."""
 
     X = np.random.default_rng(0).normal(size=(60, 8)).astype("f4")
 
@@ -358,7 +358,7 @@ class TestWhatACallbackChanges:
 
 
 class TestSparseRows:
-    """What an engine reads of rows of compressed columns, and what it leaves to SciPy."""
+    """Which CSR arrays are read in place, and which SciPy converts first."""
 
     X = np.random.default_rng(0).normal(size=(40, 5)).astype("f4")
     X[np.random.default_rng(1).random(X.shape) < 0.6] = 0
@@ -429,7 +429,7 @@ from fastbp import training
 from fastbp.program import reference
 
 where, value, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-if path == "layers":
+if path == "interpreted":
     training.run.new_steps = reference.new_steps
 X = scipy.sparse.random_array((300, 60), density=0.3, format="csr", rng=np.random.default_rng(0),
                               dtype="f4")
@@ -449,7 +449,7 @@ print("alive")
 """
 
 
-@pytest.mark.parametrize("path", ["engine", "layers", "validation"])
+@pytest.mark.parametrize("path", ["compiled", "interpreted", "validation"])
 @pytest.mark.parametrize("where", ["indices", "indptr"])
 @pytest.mark.parametrize("value", [10**9, -(10**9)])
 def test_a_callback_that_corrupts_sparse_rows(where, value, path):

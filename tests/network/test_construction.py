@@ -211,7 +211,6 @@ def test_mlp_without_hidden_layers_and_with_mixed_activations():
         *((([4, 3, 2], "relu", rate), ValueError, "dropout: expected a finite number and ")
           for rate in (True, np.nan, np.inf, 10**400)),
     ],
-    ids=lambda value: "",
 )
 def test_mlp_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^{message}"):

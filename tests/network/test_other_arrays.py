@@ -58,14 +58,9 @@ def test_bad_sparse_X(X, error, message):
 
 
 def test_forward_with_sparse_rows(dtype):
-    """It says what it takes, or takes them."""
     X = scipy.sparse.csr_array(np.eye(4))
-    try:
-        Z = a_net(dtype).forward(X, training=False)
-    except (TypeError, ValueError) as error:
-        assert str(error).startswith("X: ")
-    else:
-        assert same_bits(Z, a_net(dtype).forward(X.toarray(), training=False))
+    assert same_bits(a_net(dtype).forward(X, training=False),
+                     a_net(dtype).forward(X.toarray(), training=False))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -342,7 +342,7 @@ def answer(child, reader):
 def kill_at_random(folder, loss, dtype, n, seed):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rng, options = random.Random(int(seed)), LARGE | {"dtype": dtype}
-    options["loss"] = Own if loss == "layers" else fb.SoftmaxCrossEntropy
+    options["loss"] = Own if loss == "in Python" else fb.SoftmaxCrossEntropy
     expected = digest(job(**options))
     begun = time.monotonic()
     assert digest(job(folder + "-whole", **options)) == expected

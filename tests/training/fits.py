@@ -1,6 +1,7 @@
 """Small networks, data and fits that the tests of training share."""
 
 import numpy as np
+import pytest
 import scipy.sparse
 import scipy.special
 
@@ -29,7 +30,10 @@ def flat(batches):
 
 
 def record(optimizer):
-    """The optimizer, which now keeps each step's learning rate and the parameters after it."""
+    """The optimizer, which now keeps each step's learning rate and the parameters after it.
+
+    Its update is in Python therefore, and has to give the bits of the compiled one.
+    """
     kind = type(optimizer)
 
     class Recorded(kind):
@@ -40,6 +44,14 @@ def record(optimizer):
 
     optimizer.__class__, optimizer.rates, optimizer.after = Recorded, [], []
     return optimizer
+
+
+def unwatched(optimizer):
+    """The optimizer as it is, whose update is compiled."""
+    return optimizer
+
+
+each_update = pytest.mark.parametrize("watch", [record, unwatched], ids=["in Python", "compiled"])
 
 
 def classes(n=23, seed=0):

@@ -169,8 +169,8 @@ def test_signed_files_that_somebody_made(two, tmp_path):
 # Whole files that do not fit
 
 
-class Careful(Halving):
-    """Looks at what it is given."""
+class Checking(Halving):
+    """Checks the values that a checkpoint gives it."""
 
     def check_kept(self, values, network):
         for name, kind in {"count": int, "mood": str, "nothing": type(None)}.items():
@@ -189,7 +189,7 @@ class Careful(Halving):
 def everything(**changes):
     """A training with all that a checkpoint may hold."""
     return {"kind": "all", "batch_size": 16, "callbacks": [
-        Plateau(1, tol=0.2, factor=0.5, keep_best=True), fb.EarlyStopping(9), Careful()]} | changes
+        Plateau(1, tol=0.2, factor=0.5, keep_best=True), fb.EarlyStopping(9), Checking()]} | changes
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,7 @@ def test_files_forged_at_random(whole_one, folder):
     (("callbacks", 1, "best"), None, r"callback 1 \(EarlyStopping\): best: "),
     (("callbacks", 1, "best_epoch"), 1.5, r"callback 1 \(EarlyStopping\): best_epoch: "),
     (("callbacks", 1, "_best_parameters"), [1.0], r"_best_parameters: expected None beside"),
-    (("callbacks", 2, "count"), "x", r"callback 2 \(Careful\): count: expected int"),
+    (("callbacks", 2, "count"), "x", r"callback 2 \(Checking\): count: expected int"),
     (("arrays",), [], "the names of its arrays: "),
 ], ids=lambda value: str(value)[:40])
 def test_what_is_said_of_a_forged_value(whole_one, folder, place, value, message):

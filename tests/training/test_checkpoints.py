@@ -41,7 +41,8 @@ from .checkpoint_jobs import (
     stop,
 )
 
-LOSSES = pytest.mark.parametrize("loss", [fb.SoftmaxCrossEntropy, Own], ids=["engine", "layers"])
+LOSSES = pytest.mark.parametrize("loss", [fb.SoftmaxCrossEntropy, Own],
+                                 ids=["compiled", "in Python"])
 
 
 # Cut off and gone on with
@@ -161,9 +162,9 @@ def test_values_that_change_on_the_way(folder):
 
 @pytest.mark.parametrize("name", ["weight_decay", "clip_norm", "momentum", "no momentum", "rate",
                                   "alpha"])
-@pytest.mark.parametrize("path", ["engine", "layers"])
+@pytest.mark.parametrize("path", ["compiled", "interpreted"])
 def test_settings_that_change_on_the_way(folder, name, path, monkeypatch):
-    if path == "layers":
+    if path == "interpreted":
         monkeypatch.setattr(loop.run, "new_steps", reference.new_steps)
 
     def change(training):
@@ -347,7 +348,7 @@ def test_what_a_checkpoint_cannot_hold(folder):
 KILLS = int(os.environ.get("FASTBP_KILLS", "30"))  # for each kind, at the least
 
 
-@pytest.mark.parametrize(("loss", "dtype"), [("engine", "float32"), ("layers", "float64")])
+@pytest.mark.parametrize(("loss", "dtype"), [("compiled", "float32"), ("in Python", "float64")])
 def test_killed_at_random_moments(folder, loss, dtype):
     """kill -9, with some Ctrl-C among them; the files are large, so that many are cut short."""
     found = run_script("kill", folder, loss, dtype, KILLS, random.randrange(10**6))

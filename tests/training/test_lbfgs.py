@@ -33,7 +33,7 @@ def minimum(shapes, X, T, w, l2, start):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l2", [0.5, 5.0])
-@pytest.mark.parametrize("own", [False, True], ids=["engine", "layers"])
+@pytest.mark.parametrize("own", [False, True], ids=["compiled", "in Python"])
 def test_lbfgs_finds_the_minimum_of_a_convex_loss(dtype, weighted, l2, own):
     """There is only one, up to a number that softmax ignores."""
     class Own(fb.SoftmaxCrossEntropy):

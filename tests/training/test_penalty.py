@@ -16,17 +16,19 @@ from .fits import (
     a_fit,
     a_net,
     classes,
+    each_update,
     numbers,
     numpy_objective,
     penalized,
     record,
     timeless,
+    unwatched,
 )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l2", [0.0, 0.3, 20.0])
-@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+@each_update
 def test_a_penalty_is_that_of_a_loop_in_numpy(weighted, l2, watch):
     net, X, y, T, w = penalized()
     P, w = net.parameters.copy(), w if weighted else np.ones(23)
@@ -146,12 +148,12 @@ def test_a_penalty_where_a_batch_has_no_weight(dtype):
         assert net.parameters.tobytes() == start.tobytes()
         return timeless(history)
 
-    for history in (run(record), run(lambda optimizer: optimizer)):
+    for history in (run(record), run(unwatched)):
         assert np.isnan(history["loss"]).all()
 
 
 @pytest.mark.parametrize("l2", [1e39, 1e300])
-@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+@each_update
 def test_a_penalty_that_is_too_strong(dtype, l2, watch):
     net = a_net(dtype)
     with pytest.raises(FloatingPointError, match="diverged at step"):
@@ -166,4 +168,4 @@ def test_a_callback_can_change_the_penalty(dtype):
                         callbacks=[lambda run: setattr(run, "l2", 2.0 * run.epoch)])
         return timeless(history), net.parameters.tobytes()
 
-    assert run(record) == run(lambda optimizer: optimizer)
+    assert run(record) == run(unwatched)

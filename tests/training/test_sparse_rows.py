@@ -8,12 +8,12 @@ import scipy.sparse
 
 import fastbp as fb
 
-from .fits import CROSS_ENTROPY, a_fit, a_net, classes, record, some_zeros, sparse, timeless
+from .fits import CROSS_ENTROPY, a_fit, a_net, classes, each_update, some_zeros, sparse, timeless
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo"])
 @pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
-@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+@each_update
 def test_sparse_rows_give_the_bits_of_dense_ones(dtype, form, kind, watch):
     X, y = some_zeros()
     w = np.arange(23.0)
@@ -36,7 +36,7 @@ def test_sparse_rows_give_the_bits_of_dense_ones(dtype, form, kind, watch):
     assert run(sparse(X > 1, form, kind)) == run((X > 1).astype(dtype))
 
 
-@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+@each_update
 def test_sparse_rows_without_a_number(dtype, watch):
     y = classes()[1]
     results = []
@@ -48,7 +48,7 @@ def test_sparse_rows_without_a_number(dtype, watch):
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", "i1", "u1", "?"])
-@pytest.mark.parametrize("watch", [record, lambda optimizer: optimizer], ids=["layers", "engine"])
+@each_update
 def test_sparse_rows_with_duplicates_in_any_order(dtype, kind, watch):
     """They are summed as SciPy sums them, whatever their dtype, by `fit` as by `predict`."""
     rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def test_sparse_rows_with_duplicates_in_any_order(dtype, kind, watch):
 
 
 def broken(**parts):
-    """Rows of compressed columns, whose arrays are changed behind their back."""
+    """A CSR array of which some part has been overwritten."""
     X = scipy.sparse.csr_array(np.ones((12, 4)))
     for name, (place, value) in parts.items():
         getattr(X, name)[place] = value
