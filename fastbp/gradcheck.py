@@ -139,6 +139,7 @@ def gradcheck(
         return value_and_gradient()[0]
 
     dX = net.backward(value_and_gradient()[1])
+    assert dX is not None  # which it is only with input_gradient=False
     arrays: dict[tuple[str, str], tuple[Array, Array]] = {("input", "X"): (rows, dX)}
     for where, layer in net.leaves:
         for name in layer.parameter_shapes:
@@ -147,24 +148,23 @@ def gradcheck(
 
     found: list[tuple[float, str, str, tuple[int, ...], float, float]] = []
     by_parameter: dict[str, float] = {}
-    for (layer, name), (array, analytic) in arrays.items():
+    for (place, name), (array, analytic) in arrays.items():
         floor = max(1e-3 * float(np.abs(analytic).max(initial=0.0)), 1e-12)
         flat = array.reshape(-1)  # a view: writing to it changes the network
-        places = np.arange(flat.size)
-        if layer == "input":  # codes have no gradient
+        elements = np.arange(flat.size)
+        if place == "input":  # codes have no gradient
             codes = [column for column, *_ in net.codes(rows.shape[1])]
-            places = places[~np.isin(places % rows.shape[1], codes)]
-        chosen = np.linspace(0, places.size - 1, min(samples, places.size)).astype(int)
-        indices = places[np.unique(chosen)]
-        for i in indices:
+            elements = elements[~np.isin(elements % rows.shape[1], codes)]
+        chosen = np.linspace(0, elements.size - 1, min(samples, elements.size)).astype(int)
+        for i in elements[np.unique(chosen)]:
             numeric = _derivative(value, flat, i, floor)
             a = float(analytic.reshape(-1)[i])
             error = abs(a - numeric) / max(abs(a), abs(numeric), floor)
             error = float("inf") if np.isnan(error) else error
-            parameter = f"{layer}.{name}"
+            parameter = f"{place}.{name}"
             by_parameter[parameter] = max(error, by_parameter.get(parameter, 0.0))
             index = tuple(int(j) for j in np.unravel_index(i, array.shape))
-            found.append((error, layer, name, index, a, numeric))
+            found.append((error, place, name, index, a, numeric))
     worst = max(found, key=operator.itemgetter(0))
     return GradientCheck(*worst, len(found), by_parameter)
 

@@ -83,8 +83,9 @@ class Record(Callback):
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
-        if "val_loss" in history:
-            scores = history["val_" + training.loss.metric.name]
+        metric = training.loss.metric
+        if metric is not None and "val_loss" in history:
+            scores = history["val_" + metric.name]
             score = scores[-1] = self.score_of(scores[-1])
             self._validated(score, history["val_loss"][-1])
             best = estimator.best_validation_score_
