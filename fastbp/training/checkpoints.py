@@ -16,7 +16,7 @@ import warnings
 
 import numpy as np
 
-from .. import io
+from .. import files, io
 from . import described as descriptions
 from . import state as states
 
@@ -83,7 +83,7 @@ class Checkpoints:
     def __init__(self, path, every, resume, described, learning_rate):
         self.path = path
         if path is not None:
-            self.path = os.path.abspath(io.checked_path("checkpoint", path, "folder"))
+            self.path = os.path.abspath(files.checked_path("checkpoint", path, "folder"))
         self.every = every
         self.resume = resume
         self.described = described
@@ -122,10 +122,10 @@ class Checkpoints:
         self._lock.close()
 
     def _make_folder(self):
-        if io.status(self.path) is None:
+        if files.status(self.path) is None:
             with contextlib.suppress(FileExistsError):  # another training's, or a link to nothing
                 os.makedirs(self.path)
-        found = io.status(self.path)
+        found = files.status(self.path)
         if found is None or not stat.S_ISDIR(found.st_mode):
             what = "a link to nothing at" if found is None else "the file"
             raise NotADirectoryError(f"checkpoint: expected a folder, got {what} {self.path!r}")
@@ -133,7 +133,7 @@ class Checkpoints:
     def _open_lock(self):
         path = os.path.join(self.path, LOCK)
         try:
-            return io.open_regular(path, "ab")
+            return files.open_regular(path, "ab")
         except (ValueError, IsADirectoryError):
             raise ValueError(f"checkpoint: expected a lock file or none at {path!r}, got a pipe, "
                              f"a device or a folder; remove it, or pass another folder") from None
@@ -210,17 +210,17 @@ class Checkpoints:
         content = save(arrays, {io.FORMAT: json.dumps(state, default=_plain)})
         digest = hashlib.sha256(content).hexdigest().encode()
         try:
-            io.replace_file(self._file(epoch), HEAD + digest + b"\n" + content)
+            files.replace_file(self._file(epoch), HEAD + digest + b"\n" + content)
         except (OSError, ValueError) as error:  # ValueError: a pipe is in its place
-            if io.from_handler(error):
+            if files.from_handler(error):
                 raise
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "
                           f"training goes on", RuntimeWarning, stacklevel=2)
             return
         # Those of later epochs, which were passed over, do not count, nor does what is no file.
-        with io.ignored_errors():
+        with files.ignored_errors():
             earlier = [self._file(old) for old in self._epochs() if old < epoch]
-            for path in list(filter(io.is_regular, earlier))[KEPT - 1 :]:
+            for path in list(filter(files.is_regular, earlier))[KEPT - 1 :]:
                 os.unlink(path)
 
     def _newest(self):
@@ -234,7 +234,7 @@ class Checkpoints:
             try:
                 state, arrays = _read(path)
             except (OSError, ValueError) as error:
-                if io.from_handler(error):
+                if files.from_handler(error):
                     raise
                 warnings.warn(f"{path} is passed over: {error}", RuntimeWarning, stacklevel=2)
                 continue
@@ -258,7 +258,7 @@ def _read(path):
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with io.open_regular(path, "rb") as file:
+    with files.open_regular(path, "rb") as file:
         head, digest, content = file.readline(80), file.readline(80), file.read()
     if head != HEAD:
         raise ValueError("it is no checkpoint of this version of fastbp")
