@@ -66,15 +66,6 @@ def read_ops():
     return ops
 
 
-def write_stubs(ops):
-    """What type checkers read of the functions and classes that follow from the table."""
-    for path, text in ((KERNELS / "activations.pyi", ops.kernels_stub()),
-                       (KERNELS / "losses.pyi", ops.losses_stub()),
-                       (KERNELS.parent / "layers" / "activations.pyi", ops.layers_stub())):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
-
-
 OPS = read_ops()
 
 
@@ -91,7 +82,7 @@ def kernel(name, *sources):
     )
 
 
-write_stubs(OPS)
+OPS.write_stubs()  # what type checkers read of what follows from the table
 setup(
     ext_modules=cythonize(
         [

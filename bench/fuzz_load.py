@@ -35,16 +35,16 @@ SECONDS = 10  # for one file
 SLACK, MULTIPLE = 8 << 20, 64  # bytes that may be allocated, and for each byte of the file
 CHUNK = 2000  # files for one process
 MESSAGES = {  # the errors, by what they say
-    "no safetensors file": "is no fastbp model: it is not a safetensors file",
-    "of another program": "is no fastbp model: .*another program",
+    "no safetensors file": "is not a fastbp model: it is not a safetensors file",
+    "of another program": "is not a fastbp model: .*another program",
     "of another version": "is a fastbp model of version",
     "description not readable": "its description cannot be read",
     "no such dtype": "its dtype is",
     "unknown layer": "has a layer .*which fastbp does not know",
-    "layer not buildable": r"no whole fastbp model: layer \d+: ",
-    "names of tensors": "no whole fastbp model: (missing|not expected)",
+    "layer not buildable": r"not a complete fastbp model: layer \d+: ",
+    "names of tensors": "not a complete fastbp model: (missing|not expected)",
     "shape or dtype of a tensor": r"is \w+ of shape \[",
-    "layers do not chain": "no whole fastbp model: layers: ",
+    "layers do not chain": "not a complete fastbp model: layers: ",
 }
 FORBIDDEN = ("exec", "compile", "import", "marshal.loads", "os.system", "os.exec", "os.fork",
              "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen",

@@ -104,6 +104,12 @@ def load(path: str | os.PathLike[str],
         If `path` is none.
     ValueError
         If it is no fastbp model, or a damaged one; the message says what is wrong.
+
+    Examples
+    --------
+    >>> mlp([4, 8, 3], seed=0).save("model.safetensors")
+    >>> load("model.safetensors").n_out
+    3
     """
     read, dtype = io.read(path, layer_types)
     try:

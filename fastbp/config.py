@@ -1,4 +1,6 @@
-"""What this installation is made of and runs on."""
+"""What to report about an installation: versions, instruction set, threads, compiler."""
+
+from __future__ import annotations
 
 import platform
 
@@ -11,14 +13,19 @@ __all__ = ["show_config"]
 
 
 def show_config() -> None:
-    """Print the version, instruction set, threads, OpenMP and compiler.
+    """Print the versions, the instruction set, the threads, OpenMP and the compiler.
 
     Examples
     --------
-    >>> show_config()  # doctest: +SKIP
-    fastbp           0.1.0
-    instruction set  scalar (built: scalar)
-    ...
+    >>> show_config()  # doctest: +ELLIPSIS
+    fastbp           ...
+    instruction set  ...
+    threads          ...
+    OpenMP           ...
+    compiler         ...
+    machine          ...
+    Python           ...
+    NumPy            ...
     """
     build = dispatch.build_info()
     openmp = f"yes ({build['openmp']})" if build["openmp"] else "no: the compiler had none"

@@ -41,6 +41,28 @@ class Metric(Protocol):
     ----------
     name : str
         The key of the score in the history and in the results of `evaluate`.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> class MaxError:
+    ...     name = "max_error"
+    ...
+    ...     def __init__(self, targets, sample_weight=None):
+    ...         self.largest = 0.0
+    ...
+    ...     def update(self, Z, targets, sample_weight=None):
+    ...         self.largest = max(self.largest, float(abs(Z - targets).max()))
+    ...
+    ...     def result(self):
+    ...         return self.largest
+    ...
+    >>> class SquaredError(fb.MeanSquaredError):
+    ...     metric = MaxError
+    ...
+    >>> net = fb.Sequential([fb.PReLU(1)])
+    >>> net.evaluate([[1], [2]], [[1], [5]], loss=SquaredError())
+    {'loss': 4.5, 'max_error': 3.0}
     """
 
     name: str

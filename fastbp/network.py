@@ -66,9 +66,10 @@ class Sequential(Stack):
 
     Examples
     --------
-    >>> net = Sequential([layers.Dense(4, 8), layers.ReLU(), layers.Dense(8, 3)], seed=0)
-    >>> net.predict(np.zeros((2, 4))).shape
-    (2, 3)
+    >>> import fastbp as fb
+    >>> net = Sequential([fb.Dense(4, 8), fb.ReLU(), fb.Dense(8, 3)], seed=0)
+    >>> net.predict([[0.0, 1.0, 2.0, 3.0]]).shape
+    (1, 3)
     """
 
     history: training.History | None = None  # of the last fit
@@ -456,7 +457,8 @@ class Sequential(Stack):
 
         Examples
         --------
-        >>> print(Sequential([layers.Dense(3, 4), layers.ReLU(), layers.Dense(4, 2)]).program())
+        >>> import fastbp as fb
+        >>> print(fb.mlp([3, 4, 2]).program())
         FORWARD
             A2 = relu(dense(X, 0.W, 0.b))
             Z3 = dense(A2, 2.W, 2.b)

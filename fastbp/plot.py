@@ -1,34 +1,47 @@
-"""Pictures of a training's history; matplotlib is an extra, imported only here.
+"""Plots of a training's history, with matplotlib, which is optional and imported only here.
 
-Figures are made without pyplot, so they need no display and no clean-up::
+Figures are made without pyplot, so that they need no display and need not be closed::
 
     plot.learning_curves(history).savefig("curves.png")
 
-To see one in a window, draw into an axis of your own: ``fig, ax = plt.subplots()``,
+To show one in a window, draw into axes of your own: ``fig, ax = plt.subplots()``,
 ``plot.learning_curves(history, ax)``, ``plt.show()``.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 __all__ = ["gradient_flow", "learning_curves"]
 
 LOSS_COLOR, METRIC_COLOR = "tab:blue", "tab:orange"
+# Epochs that `gradient_flow` draws at most.
 MOST_LINES = 50
-NOT_CURVES = {"loss", "learning_rate", "seconds", "gradient_norms"}
+# Keys of a history that are not metrics.
+NOT_METRICS = {"loss", "learning_rate", "seconds", "gradient_norms"}
 
 
-def learning_curves(history, ax=None):
-    """The loss of each epoch, and the metric on a second scale.
+def learning_curves(history: Mapping[str, Any], ax: Axes | None = None) -> Figure:
+    """Plot the loss of each epoch, and the metric on a second y-axis.
 
-    Dashed lines are the training's own rows, as they were met during the epoch; solid ones
-    the validation data, with a dot where the validation loss was lowest.
+    Dashed lines are for the training data, averaged over the epoch while the weights changed;
+    solid lines are for the validation data, with a dot at the lowest validation loss.
 
     Parameters
     ----------
     history : History
-        What `fit` returned, or ``net.history``; at least one epoch of it.
+        From `fit`, or ``net.history``, with at least one epoch.
     ax : matplotlib.axes.Axes, optional
-        Where to draw.  Without it a new figure is made.
+        Where to draw.  By default a new figure is made.
 
     Returns
     -------
@@ -40,34 +53,44 @@ def learning_curves(history, ax=None):
     ImportError
         If matplotlib is missing.
     TypeError
-        If `history` is no history.
+        If `history` is not a history.
     ValueError
-        If no epoch was recorded in it.
+        If it has no epoch.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> history = fb.mlp([3, 8, 1], seed=0).fit(
+    ...     X, X[:, :1], loss=fb.MeanSquaredError(), epochs=5, validation_fraction=0.2, seed=0)
+    >>> figure = learning_curves(history)
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['loss', 'R²']
     """
     losses = _recorded(history, "loss", "which every fit records")
-    ax = _axes(ax, width=6.4)
+    axes = _axes(ax, width=6.4)
     epochs = np.arange(1, len(losses) + 1)
-    # Few epochs make a line of few points, and a single one makes none without a marker.
+    # A single epoch would not be visible without a marker.
     marker = "." if len(epochs) <= 10 else None
-    lines = ax.plot(epochs, losses, "--", marker=marker, color=LOSS_COLOR, label="training loss")
+    lines = axes.plot(epochs, losses, "--", marker=marker, color=LOSS_COLOR, label="training loss")
     validation = history.get("val_loss")
     if validation:
-        lines += ax.plot(epochs, validation, marker=marker, color=LOSS_COLOR,
+        lines += axes.plot(epochs, validation, marker=marker, color=LOSS_COLOR,
                          label="validation loss")
         if np.isfinite(validation).any():
             best = int(np.nanargmin(validation))
-            lines += ax.plot(epochs[best], validation[best], "o", color=LOSS_COLOR,
+            lines += axes.plot(epochs[best], validation[best], "o", color=LOSS_COLOR,
                              label=f"lowest: epoch {best + 1}")
-    ax.set_xlim(0.5, len(epochs) + 0.5)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("loss", color=LOSS_COLOR)
-    ax.grid(axis="x", alpha=0.3)
-    _whole_ticks(ax.xaxis)
+    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss", color=LOSS_COLOR)
+    axes.grid(axis="x", alpha=0.3)
+    _whole_ticks(axes.xaxis)
 
-    metric = next((k for k in history if k not in NOT_CURVES and not k.startswith("val_")), None)
+    metric = next((k for k in history if k not in NOT_METRICS and not k.startswith("val_")), None)
     if metric is not None:
         name = "R²" if metric == "r2" else metric
-        twin = ax.twinx()
+        twin = axes.twinx()
         for key, style, what in ((metric, "--", "training"), ("val_" + metric, "-", "validation")):
             if key in history:
                 lines += twin.plot(epochs, history[key], style, marker=marker,
@@ -76,25 +99,26 @@ def learning_curves(history, ax=None):
         low, high = twin.get_ylim()
         if metric == "r2" and low < -1 < high:  # below 0 is worse than predicting the mean
             twin.set_ylim(bottom=-1)
-        ax = twin  # the upper one: a legend there is not drawn over
-    ax.legend(handles=lines, loc="center right", framealpha=0.9)
-    return ax.figure
+        axes = twin  # drawn last, so that no line covers its legend
+    axes.legend(handles=lines, loc="center right", framealpha=0.9)
+    figure: Figure = axes.figure
+    return figure
 
 
-def gradient_flow(history, ax=None):
-    """The norm of each layer's gradients, a line per epoch, from dark to bright.
+def gradient_flow(history: Mapping[str, Any], ax: Axes | None = None) -> Figure:
+    """Plot the norm of each layer's gradients: a line per epoch, from dark to bright.
 
-    Of a long history some 50 epochs are drawn, evenly spaced, with the first and the last.
+    Of a long history 50 epochs are drawn, evenly spaced, including the first and the last.
 
-    Where gradients vanish on their way back, as behind many sigmoids, the lines rise from
-    the first layers to the last over many powers of ten.
+    Where gradients vanish, as in a deep network of sigmoids, the lines rise from the first layer
+    to the last by many powers of ten.
 
     Parameters
     ----------
     history : History
-        Of a `fit` with ``gradient_norms=True``.
+        From a `fit` with ``gradient_norms=True``.
     ax : matplotlib.axes.Axes, optional
-        Where to draw.  Without it a new figure is made.
+        Where to draw.  By default a new figure is made.
 
     Returns
     -------
@@ -106,55 +130,66 @@ def gradient_flow(history, ax=None):
     ImportError
         If matplotlib is missing.
     TypeError
-        If `history` is no history.
+        If `history` is not a history.
     ValueError
-        If the norms were not recorded.
+        If it has no gradient norms.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> history = fb.mlp([3, 8, 1], seed=0).fit(
+    ...     X, X[:, :1], loss=fb.MeanSquaredError(), epochs=5, gradient_norms=True, seed=0)
+    >>> figure = gradient_flow(history)
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['0 Dense', '2 Dense']
     """
-    norms = _recorded(history, "gradient_norms", "which fit(..., gradient_norms=True) records")
-    norms = np.array(norms, float)  # (epochs, layers)
+    recorded = _recorded(history, "gradient_norms", "which fit(..., gradient_norms=True) records")
+    norms = np.array(recorded, float)  # (epochs, layers)
     n_epochs, n_layers = norms.shape
     if n_layers == 0:
         raise ValueError("history: expected gradients of at least one layer, but no layer of "
                          "this network has parameters")
-    ax = _axes(ax, width=max(6.4, 0.35 * n_layers))
+    axes = _axes(ax, width=max(6.4, 0.35 * n_layers))
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    # Without the brightest tenth, which is hard to see on white.
+    # Without the brightest tenth of the colors, which are hard to see on white.
     color_map = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
     shown = np.linspace(0, n_epochs - 1, min(n_epochs, MOST_LINES)).round().astype(int)
     norms, colors = norms[shown], color_map(np.linspace(0, 1, n_epochs))[shown]
     layers = np.arange(n_layers)
     positive = norms > 0
     for row, color in zip(np.where(positive, norms, np.nan), colors, strict=True):
-        ax.plot(layers, row, marker=".", color=color)
-    ax.set_yscale("log")
+        axes.plot(layers, row, marker=".", color=color)
+    axes.set_yscale("log")
     if not positive.all():
-        # A logarithm has no place for 0: such norms are marked below the smallest other.
+        # Zeros have no place on a logarithmic axis: they are marked below the smallest other norm.
         floor = norms[positive].min() / 10 if positive.any() else 1.0
         epoch, layer = np.nonzero(~positive)
-        ax.scatter(layer, np.full(len(layer), floor), marker="v", color=colors[epoch],
+        axes.scatter(layer, np.full(len(layer), floor), marker="v", color=colors[epoch],
                    label="0: no gradient", zorder=3)
-        ax.legend()
-    # At least four powers of ten, or a healthy flow would look as steep as a vanishing one.
-    low, high = ax.get_ylim()
+        axes.legend()
+    # At least four powers of ten, so that small differences do not look like vanishing gradients.
+    low, high = axes.get_ylim()
     margin = max(1.0, 1e4 * low / high) ** 0.5
-    ax.set_ylim(low / margin, high * margin)
+    axes.set_ylim(low / margin, high * margin)
     rotate = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if n_layers > 6 else {}
-    names = getattr(history, "layer_names", layers)  # a plain dict has none
-    ax.set_xticks(layers, [str(name) for name in names], **rotate)
-    ax.set_xlabel("layer, from input to output")
-    ax.set_ylabel("gradient norm (mean over the epoch)")
-    ax.grid(alpha=0.3)
+    names = getattr(history, "layer_names", layers)  # a plain dict has no names
+    axes.set_xticks(layers, [str(name) for name in names], **rotate)
+    axes.set_xlabel("layer, from input to output")
+    axes.set_ylabel("gradient norm (mean over the epoch)")
+    axes.grid(alpha=0.3)
     if n_epochs > 1:
         scale = ScalarMappable(Normalize(1, n_epochs), color_map)
-        _whole_ticks(ax.figure.colorbar(scale, ax=ax, label="epoch").ax.yaxis)
-    return ax.figure
+        _whole_ticks(axes.figure.colorbar(scale, ax=axes, label="epoch").ax.yaxis)
+    figure: Figure = axes.figure
+    return figure
 
 
-def _recorded(history, key, remedy):
-    """The list ``history[key]``, checked to hold something."""
+def _recorded(history: Mapping[str, Any], key: str, remedy: str) -> Any:
+    """The list ``history[key]``, if it is not empty."""
     if not isinstance(history, dict):
         raise TypeError(f"history: expected what fit returns (net.history keeps it too), "
                         f"got {type(history).__name__}")
@@ -164,8 +199,8 @@ def _recorded(history, key, remedy):
     return history[key]
 
 
-def _axes(ax, width):
-    """`ax`, or the only axis of a new figure."""
+def _axes(ax: Axes | None, width: float) -> Any:
+    """`ax`, or the axes of a new figure."""
     if ax is not None:
         return ax
     try:
@@ -175,8 +210,8 @@ def _axes(ax, width):
     return Figure(figsize=(width, 4), layout="constrained").subplots()
 
 
-def _whole_ticks(axis):
-    """Ticks at whole numbers only, for epochs."""
+def _whole_ticks(axis: Axis) -> None:
+    """Put ticks at integers only, for epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

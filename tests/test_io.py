@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastbp as fb
-from fastbp import io
+from fastbp import files
 
 
 def a_net(dtype="float32"):
@@ -312,7 +312,7 @@ def test_what_a_group_may_read_is_not_for_another(path, monkeypatch):
     path.write_text("an old file")
     path.chmod(0o600)
     monkeypatch.setattr(os, "chown", refuse)
-    io._take_mode(path, Old)
+    files.keep_mode(path, Old)
     assert path.stat().st_mode & 0o777 == 0o604
 
 
@@ -401,7 +401,7 @@ class Bomb:
 def test_files_of_other_kinds(path, content, monkeypatch):
     monkeypatch.chdir(path.parent)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^path: .* is no fastbp model"):
+    with pytest.raises(ValueError, match=r"^path: .* is not a fastbp model"):
         fb.load(path)
     assert os.listdir() == [path.name], "nothing in a file is executed"
 
@@ -409,7 +409,7 @@ def test_files_of_other_kinds(path, content, monkeypatch):
 def test_a_safetensors_file_of_another_program(path):
     for metadata in (None, {"format": "pt"}, {"format": "np", "architecture": "{}"}):
         save_file({"layers.0.W": np.ones((2, 2), "f4")}, path, metadata)
-        with pytest.raises(ValueError, match=r"no fastbp model: .*another program"):
+        with pytest.raises(ValueError, match=r"not a fastbp model: .*another program"):
             fb.load(path)
 
 
@@ -474,7 +474,7 @@ def test_the_file_below_is_good_as_it_is(path):
 )
 def test_tensors_that_do_not_fit(path, tensors, message):
     write(path, tensors=tensors)
-    with pytest.raises(ValueError, match=f"no whole fastbp model: {message}"):
+    with pytest.raises(ValueError, match=f"not a complete fastbp model: {message}"):
         fb.load(path)
 
 

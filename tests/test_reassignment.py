@@ -152,7 +152,7 @@ same_as_layers(net)
 
 BECOMES_ANOTHER = """
 import sys
-from fastbp import training as loop
+from fastbp.training import run as loop
 from fastbp.program import reference
 
 def check(words, *changes, **options):
@@ -226,7 +226,7 @@ check("expected", "training.optimizer.state['m'].dtype = 'f8'",
 def test_what_is_made_of_the_parameters_arrays_changes_nothing(path):
     """Flat arrays are given out as views, and those of a layer are put back."""
     run(f"""
-from fastbp import training as loop
+from fastbp.training import run as loop
 from fastbp.program import reference
 if {path == "interpreted"}:
     loop.new_steps = reference.new_steps
@@ -450,7 +450,7 @@ class Forgets(fb.Lion):
         super().update(parameters, gradients, learning_rate)
 refused(TypeError, "m: expected", fit, optimizer=Forgets())
 
-from fastbp import training as loop
+from fastbp.training import run as loop
 from fastbp.program import reference
 for loop.new_steps in (loop.new_steps, reference.new_steps):
     for state in ("{'m': a, 'v': a}", "{'m': net.parameters, 'v': a}",

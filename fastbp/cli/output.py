@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from .. import plot
-from ..io import replace_file
+from ..files import replace_file
 from ..version import __version__
 
 if TYPE_CHECKING:

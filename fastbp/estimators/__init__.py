@@ -7,11 +7,11 @@ names.
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
 `base`             what the two have in common: fitting, from top to bottom
-`records`          the attributes that a fit leaves behind, and its printed lines
-`weights`          weights as scikit-learn draws them, and the network they make
+`records`          the attributes that a fit sets and the lines that it prints
+`weights`          weights as scikit-learn draws them, and the network they belong to
 `parameters`       what the parameters may be
 `arguments`        the arguments of fit, and their names in messages
-`sklearn_private`  what is used of scikit-learn without being documented there
+`sklearn_private`  the parts of scikit-learn that are used although they are private there
 ================== ==============================================================
 
 Examples

@@ -6,13 +6,12 @@ import copy
 import functools
 import operator
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import optimizers, training
@@ -26,7 +25,7 @@ from .parameters import (
     hidden_activations,
     hidden_sizes,
 )
-from .records import InverseScaling, Record, Shuffle, later
+from .records import InverseScaling, Record, Shuffle, continued_rate
 from .sklearn_private import check_sample_weight
 from .weights import build_network, checked_weights, initial_weights
 
@@ -44,9 +43,7 @@ if TYPE_CHECKING:
     from ..optimizers import Optimizer
     from ..training import History, Training
 
-__all__ = ["BaseMLP", "with_stochastic_solvers"]
-
-Method = TypeVar("Method", bound="Callable[..., Any]")
+__all__ = ["BaseMLP"]
 
 NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may contain large "
               "values and need to be preprocessed.")
@@ -321,7 +318,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         optimizer = self._continued_optimizer(network, incremental)
         if callable(self.learning_rate):
             # Each call of Sequential.fit counts its epochs from 0.
-            optimizer.learning_rate = functools.partial(later, self.learning_rate, self._epochs)
+            optimizer.learning_rate = functools.partial(
+                continued_rate, self.learning_rate, self._epochs)
         # With an int as random_state each call would draw the same seed, but t_ grows.
         seed = int(random_state.randint(2**31)) + self.t_ if self.dropout > 0 else 0
         if self.early_stopping and validation is None:
@@ -380,7 +378,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
             optimizer, parameters = self._optimizer, network.parameters
             if all((array.shape, array.dtype) == (parameters.shape, parameters.dtype)
                    for array in optimizer.state.values()):
-                optimizer.resume(parameters, optimizer.state, optimizer.steps)
+                optimizer.resume(parameters, {**optimizer.state}, optimizer.steps)
         return self._optimizer
 
     def _new_optimizer(self) -> Optimizer:
@@ -452,10 +450,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         network, activation = self._network(), OUTPUT_ACTIVATIONS[self.out_activation_]
         if self.n_threads is None and "feature_names_in_" not in self.__dict__:
             predictor = network.programs.predictor(activation)
-            # What it accepts has passed all the checks below.
+            # What it accepts needs none of the checks below.
             if predictor is not None and predictor.accepts(X):
-                Z: Floats = predictor(X)
-                return Z
+                Z = predictor(X)
+                if Z is not None:
+                    return Z
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return network.predict(X, activation=activation, n_threads=self._setting("n_threads"))
 
@@ -473,34 +472,3 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         super().__setstate__(state)
         if optimizer_state is not None and self._optimizer is not None:
             self._optimizer.state, self._optimizer.steps = optimizer_state
-
-
-def with_stochastic_solvers(method: Method) -> Method:
-    """Decorate `partial_fit` so that estimators with ``solver="lbfgs"`` have no such method.
-
-    Parameters
-    ----------
-    method : function
-
-    Returns
-    -------
-    descriptor
-        For other solvers, the method.
-
-    Examples
-    --------
-    >>> import fastbp as fb
-    >>> hasattr(fb.MLPRegressor(), "partial_fit")
-    True
-    >>> hasattr(fb.MLPRegressor(solver="lbfgs"), "partial_fit")
-    False
-    """
-    available: Method = available_if(_check_stochastic)(method)
-    return available
-
-
-def _check_stochastic(estimator: BaseMLP) -> bool:
-    if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is only available for stochastic solvers: sgd, adam "
-                             "and adamw; lbfgs is not stochastic")
-    return True

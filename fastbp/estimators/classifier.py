@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from .. import losses, metrics
 from ..kernels import checks
 from .arguments import validation_arguments
-from .base import BaseMLP, with_stochastic_solvers
+from .base import BaseMLP
+from .parameters import with_stochastic_solvers
 from .sklearn_private import Interval, StrOptions, validates_parameters
 
 if TYPE_CHECKING:

@@ -1,11 +1,12 @@
-"""What the parameters of the estimators may be."""
+"""What the parameters of the estimators may be, and the method that one of them removes."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 
 from .. import layers
 from ..kernels import checks
@@ -14,8 +15,12 @@ from .sklearn_private import MLP_CONSTRAINTS, Interval, Options, StrOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .base import BaseMLP
+
 __all__ = ["ACTIVATIONS", "CONSTRAINTS", "OUTPUT_ACTIVATIONS", "checked_parameter",
-           "hidden_activations", "hidden_sizes"]
+           "hidden_activations", "hidden_sizes", "with_stochastic_solvers"]
+
+Method = TypeVar("Method", bound="Callable[..., Any]")
 
 # Layers by the names of activations: scikit-learn's names, and fastbp's of all others.
 ACTIVATIONS: dict[str, Callable[[], layers.Layer] | None] = {
@@ -144,6 +149,37 @@ def hidden_activations(activation: str | Sequence[str], n_hidden: int) -> tuple[
             raise ValueError(f"activation: expected names among {', '.join(ACTIVATIONS)}, got "
                              f"{name!r}")
     return tuple(activation)
+
+
+def with_stochastic_solvers(method: Method) -> Method:
+    """Decorate `partial_fit` so that estimators with ``solver="lbfgs"`` have no such method.
+
+    Parameters
+    ----------
+    method : function
+
+    Returns
+    -------
+    descriptor
+        For other solvers, the method.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> hasattr(fb.MLPRegressor(), "partial_fit")
+    True
+    >>> hasattr(fb.MLPRegressor(solver="lbfgs"), "partial_fit")
+    False
+    """
+    available: Method = available_if(_check_stochastic)(method)
+    return available
+
+
+def _check_stochastic(estimator: BaseMLP) -> bool:
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only available for stochastic solvers: sgd, adam "
+                             "and adamw; lbfgs is not stochastic")
+    return True
 
 
 def _count(name: str, value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What `Sequential.fit` is given so that a training runs and is recorded as in scikit-learn."""
+"""How a training by `Sequential.fit` follows scikit-learn's rules and is recorded as there."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from ..training import Training
     from .base import BaseMLP
 
-__all__ = ["InverseScaling", "Record", "Shuffle", "later"]
+__all__ = ["InverseScaling", "Record", "Shuffle", "continued_rate"]
 
 
 class Record(Callback):
     """The record of one `fit`: sets scikit-learn's attributes of the estimator, prints its lines.
 
     The attributes are `n_iter_`, `t_`, `loss_`, `best_loss_`, `loss_curve_`, `validation_scores_`,
-    `validation_loss_curve_`, `best_validation_score_` and `history_`.  Nothing else sets them,
-    but for the two counts, which a fit sets to 0.
+    `validation_loss_curve_`, `best_validation_score_` and `history_`.  Only this class sets them,
+    except that a new fit sets `n_iter_` and `t_` to 0.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Record(Callback):
     begun : bool
         Whether the training has begun: until then, an error means that the fit was refused.
     plateau : Plateau
-        What decides when to stop; to be set before a stochastic solver begins.
+        Decides when to stop; to be set before the first epoch of a stochastic solver.
     iterations : int
         Iterations of lbfgs so far.
     """
@@ -83,8 +83,9 @@ class Record(Callback):
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
-        if "val_loss" in history:
-            scores = history["val_" + training.loss.metric.name]
+        metric = training.loss.metric
+        if metric is not None and "val_loss" in history:
+            scores = history["val_" + metric.name]
             score = scores[-1] = self.score_of(scores[-1])
             self._validated(score, history["val_loss"][-1])
             best = estimator.best_validation_score_
@@ -147,7 +148,7 @@ class Record(Callback):
 class InverseScaling(Callback):
     """scikit-learn's ``learning_rate="invscaling"``: divide by a power of the rows seen so far.
 
-    The learning rate is ``first / (t_ + 1) ** power``, set after each epoch.
+    After each epoch the learning rate is set to ``first / (t_ + 1) ** power``.
 
     Parameters
     ----------
@@ -195,14 +196,14 @@ class Shuffle:
         return self.order
 
 
-def later(schedule: Callable[[float], float], epochs: int, epoch: float) -> float:
-    """The learning rate of a schedule in a fit that continues one of a number of epochs.
+def continued_rate(schedule: Callable[[float], float], epochs: int, epoch: float) -> float:
+    """The learning rate of a schedule in a fit that continues an earlier one.
 
     Parameters
     ----------
     schedule : callable
     epochs : int
-        Epochs that there were before this fit.
+        Epochs before this fit.
     epoch : float
         Epochs since this fit began.
 
@@ -212,7 +213,7 @@ def later(schedule: Callable[[float], float], epochs: int, epoch: float) -> floa
 
     Examples
     --------
-    >>> later(lambda epoch: 1 / (1 + epoch), 3, 1)
+    >>> continued_rate(lambda epoch: 1 / (1 + epoch), 3, 1)
     0.2
     """
     return schedule(epochs + epoch)

@@ -10,7 +10,8 @@ from sklearn.base import RegressorMixin
 from .. import losses
 from ..kernels import checks
 from .arguments import validation_arguments
-from .base import BaseMLP, with_stochastic_solvers
+from .base import BaseMLP
+from .parameters import with_stochastic_solvers
 from .sklearn_private import Interval, StrOptions, validates_parameters
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The table of operations (ops.def) as Python reads it; setup.py writes stubs from it.
+"""The table of operations (ops.def) as Python reads it; `write_stubs` makes stubs from it.
 
 The functions of `fastbp.kernels`, the layer classes and the lists that tests run over are made from
 `ACTIVATIONS`, `FUNCTIONS`, `LOSSES` and `UPDATES`, whose order is that of the compiled tables.
@@ -437,3 +437,17 @@ def activation_class(op: ops.Activation) -> type[Activation]: ...
                       f"    def __init__(self, alpha: float = {op.default_alpha}) -> None: ...\n"]
     names = sorted(op.layer for op in ACTIVATIONS.values())
     return "\n".join([*lines, f"__all__ = {names!r}", ""])
+
+
+def write_stubs() -> None:
+    """Write the stubs into the source tree, where they are not what they should be."""
+    kernels = Path(__file__).parent
+    for path, text in ((kernels / "activations.pyi", kernels_stub()),
+                       (kernels / "losses.pyi", losses_stub()),
+                       (kernels.parent / "layers" / "activations.pyi", layers_stub())):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_stubs()

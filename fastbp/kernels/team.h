@@ -1,8 +1,8 @@
 /* A team of threads that works on one piece of work together.
  *
  * A task is called once in each thread of the team and does its own part: some elements of
- * the output, which no other thread computes.  So results do not depend on how many there
- * are.  Only part 0, the thread that called, may take the GIL, and so be interrupted.
+ * the output, which no other thread computes.  So results do not depend on the number of
+ * threads.  Only part 0, the calling thread, may take the GIL, and so notice an interrupt.
  */
 #ifndef FBP_TEAM_H
 #define FBP_TEAM_H
@@ -18,15 +18,15 @@
 
 typedef struct {
     int interrupted; /* part 0 has an exception to raise */
-    int stopping;    /* what the members are told at a barrier */
+    int stopping;    /* whether to stop, as all members are told at a barrier */
     int arrived;     /* members, at the barrier that is to be passed */
     int passed;      /* barriers so far; wraps around */
-    int asleep;      /* members that have waited too long to go on asking */
+    int asleep;      /* members that have given up spinning and sleep */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 } fbp_team;
 
-/* How often a member asks whether the others have come, before it sleeps. */
+/* How often a member polls the barrier before it sleeps. */
 enum { FBP_MOST_SPINS = 2000, FBP_LEAST_SPINS = 100 };
 
 typedef struct {
@@ -37,7 +37,7 @@ typedef struct {
 
 typedef void (*fbp_task)(void *work, fbp_worker *me);
 
-/* Run a task in at most so many threads.  Whether it was interrupted. */
+/* Run a task in at most so many threads.  Returns whether it was interrupted. */
 static inline int fbp_run_team(int threads, fbp_task task, void *work)
 {
     fbp_team team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -62,13 +62,13 @@ static inline void fbp_interrupt(fbp_worker *me)
     __atomic_store_n(&me->team->interrupted, 1, __ATOMIC_RELAXED);
 }
 
-/* Whether this member may as well leave off; the others find out in their own time. */
+/* Whether this member may stop early, as the task was interrupted; others may not know yet. */
 static inline int fbp_interrupted(const fbp_worker *me)
 {
     return __atomic_load_n(&me->team->interrupted, __ATOMIC_RELAXED);
 }
 
-/* Set a flag that other members may set at the same time; read it after the next meeting. */
+/* Set a flag that other members may set at the same time; read it after the next barrier. */
 static inline void fbp_set_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
 
 static inline void fbp_pause(void)
@@ -80,19 +80,19 @@ static inline void fbp_pause(void)
 #endif
 }
 
-/* Wait until all have come this far.  Whether to go on, the same answer for all.
+/* Wait for all members.  Returns whether to go on, the same answer for all.
  *
- * Mostly the others are close, so a member first asks again and again, for some tens of
- * microseconds at most.  Then it sleeps: on a busy machine the one it waits for may want its
- * CPU.  Where that happens often, it asks less and less.  An OpenMP barrier has the patience
- * of many of the scheduler's turns, and two teams on the same CPUs hardly get on. */
+ * The others are usually close, so a member first spins, for some tens of microseconds at most.
+ * Then it sleeps, as on a busy machine the one it waits for may need its CPU.  The more often it
+ * had to sleep, the less it spins.  An OpenMP barrier would spin for many time slices of the
+ * scheduler, so that two teams on the same CPUs would hardly make progress. */
 static inline int fbp_barrier(fbp_worker *me)
 {
     fbp_team *team = me->team;
     if (me->parts == 1) return !team->interrupted;
     const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
     if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == me->parts) {
-        /* The last one; the others do nothing until it has counted the barrier. */
+        /* The last to arrive; the others wait until it has counted the barrier. */
         __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
         team->stopping = fbp_interrupted(me);
         __atomic_store_n(&team->passed, passed + 1, __ATOMIC_SEQ_CST);
@@ -120,11 +120,11 @@ static inline int fbp_barrier(fbp_worker *me)
     return !team->stopping;
 }
 
-/* This member's part of n things, cut only at multiples of `grain`. */
+/* This member's part of n things, split only at multiples of `grain`. */
 static inline void fbp_partition(const fbp_worker *me, ptrdiff_t n, ptrdiff_t grain,
                                  ptrdiff_t *first, ptrdiff_t *stop)
 {
-    if (me->parts == 1) { /* whichever it is of a team that does not share this */
+    if (me->parts == 1) { /* a member that works alone may have any number */
         *first = 0, *stop = n;
         return;
     }

@@ -118,6 +118,12 @@ def get_num_threads():
         The limit from `set_num_threads`, or else OpenMP's default: the smallest of
         ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT`` and the number of CPUs that this process
         may run on.  It is 1 in a forked process, and where the compiler had no OpenMP.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> fb.get_num_threads() >= 1
+    True
     """
     return limit()
 
@@ -138,6 +144,14 @@ def set_num_threads(n_threads):
         If `n_threads` is not an integer.
     ValueError
         If it is below 1 or too large.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> fb.set_num_threads(1)
+    >>> fb.get_num_threads()
+    1
+    >>> fb.set_num_threads(None)
     """
     global preferred
     preferred = 0 if n_threads is None else checks.integer("n_threads", n_threads, 1, MOST)

@@ -1,15 +1,23 @@
-"""Layers: what a network is made of, each a few instructions of a program.
+"""Layers, the building blocks of networks; each is a few instructions of a program.
 
-=================  ===============================================================================
+=================  =================================================================================
 `base`             `Layer`, the base class
+`parameters`       its arrays: parameters, gradients and buffers, bound to a network or not
 `dense`            `Dense` and `Dropout`
 `activations`      `ReLU` and the others, made from the table of operations
 `columnwise`       `PReLU`, and the base class of layers with a parameter for each column
 `normalization`    `LayerNorm`, `RMSNorm` and `BatchNorm`
 `embedding`        `Embedding`
 `containers`       `Residual` and `Columns`, which consist of other layers
-`sequences`        what networks and containers have in common: checks of sequences of layers
-=================  ===============================================================================
+`sequences`        sequences of layers, as networks and containers have them: nesting, checks, sizes
+=================  =================================================================================
+
+Examples
+--------
+>>> import fastbp as fb
+>>> net = fb.Sequential([fb.Dense(4, 16), fb.ReLU(), fb.Dropout(0.2), fb.Dense(16, 3)], seed=0)
+>>> net.predict([[1, 2, 3, 4]]).shape
+(1, 3)
 """
 
 from typing import TYPE_CHECKING
@@ -31,13 +39,13 @@ from .sequences import chain as chain
 from .sequences import checked_layers as checked_layers
 from .sequences import leaves as leaves
 
-MODULES = activations, base, columnwise, containers, dense, embedding, normalization
+_MODULES = activations, base, columnwise, containers, dense, embedding, normalization
 
 if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
-    __all__ = [name for module in MODULES for name in module.__all__]
+    __all__ = [name for module in _MODULES for name in module.__all__]
 
 # The layers that a file may hold, by the names of their classes.
 BUILT_IN: dict[str, type[Layer]] = {
-    name: getattr(module, name) for module in MODULES if module is not base
+    name: getattr(module, name) for module in _MODULES if module is not base
     for name in module.__all__
 }

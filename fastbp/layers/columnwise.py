@@ -20,6 +20,12 @@ class Columnwise(Layer):
     """Base class of layers with one parameter or more for each of `n` columns.
 
     They return as many columns as they take.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> fb.LayerNorm(3).n
+    3
     """
 
     n_in: int

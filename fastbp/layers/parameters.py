@@ -39,6 +39,17 @@ class Parametrized(checks.Validated):
     ----------
     reserved_names : frozenset of str
         Names that no parameter, gradient or buffer may have.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> layer = fb.Dense(2, 3)
+    >>> layer.array_shapes, layer.n_parameters, layer.bound
+    ({'W': (2, 3), 'b': (3,)}, 9, False)
+    >>> net = fb.Sequential([layer])
+    >>> layer.b = [1, 2, 3]
+    >>> net.parameters[-3:]
+    array([1., 2., 3.], dtype=float32)
     """
 
     reserved_names: ClassVar[frozenset[str]] = frozenset()
@@ -143,7 +154,7 @@ class Parametrized(checks.Validated):
 
     def _check_unbound(self, method: str) -> None:
         if self.bound:
-            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer outside any "
+            raise RuntimeError(f"{type(self).__name__}.{method}: expected a layer that is in no "
                                f"network; in one, the network holds the parameters")
 
     def check_values(self) -> None:

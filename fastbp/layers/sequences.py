@@ -12,7 +12,14 @@ __all__ = ["Container", "LayerSequence", "chain", "check_each_once", "checked_la
 
 
 class LayerSequence:
-    """Base class of `Sequential`: an object whose `layers` are applied one after the other."""
+    """Base class of `Sequential`: an object whose `layers` are applied one after the other.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> isinstance(fb.mlp([2, 1]), fb.layers.LayerSequence)
+    True
+    """
 
     layers: Any
 

@@ -115,6 +115,12 @@ class Elementwise(Loss):
     ----------
     name : str
         The row of kernels/ops.def, and the function of `fastbp.kernels`.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> fb.Huber.name
+    'huber'
     """
 
     name: ClassVar[str] = ""

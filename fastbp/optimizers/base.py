@@ -174,8 +174,8 @@ class Optimizer(checks.Validated, Exclusive):
                 start += size
         for group in self._groups:
             if not any(part[2] is group for part in parts):
-                raise ValueError(f"groups: expected each to include parameters of the network, "
-                                 f"got {group!r}, which includes none")
+                raise ValueError(f"groups: expected each to include some parameters, got "
+                                 f"{group!r}, which includes none of this network's")
         self._parts = parts
 
     def group_parts(self, n: int) -> list[Part]:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .. import io
+from .. import files, io
 from ..kernels.types import Array
 from .described import check_same, describe_piece
 from .state import check_state, reason, restore_state, take_state
@@ -109,7 +109,7 @@ class Checkpoints:
                  learning_rate: Rate) -> None:
         self.path = ""  # nothing is saved
         if path is not None:
-            self.path = os.path.abspath(io.checked_path("checkpoint", path, "folder"))
+            self.path = os.path.abspath(files.checked_path("checkpoint", path, "folder"))
         self.every = every
         self.resume = resume
         self.description = description
@@ -150,10 +150,10 @@ class Checkpoints:
 
     def _make_folder(self) -> None:
         """Make the folder if there is none."""
-        if io.status(self.path) is None:
+        if files.status(self.path) is None:
             with contextlib.suppress(FileExistsError):  # made meanwhile, or a broken link
                 os.makedirs(self.path)
-        found = io.status(self.path)
+        found = files.status(self.path)
         if found is None or not stat.S_ISDIR(found.st_mode):
             what = "the broken link" if found is None else "the file"
             raise NotADirectoryError(f"checkpoint: expected a folder, got {what} {self.path!r}")
@@ -161,7 +161,7 @@ class Checkpoints:
     def _open_lock(self) -> IO[bytes]:
         path = os.path.join(self.path, LOCK)
         try:
-            return io.open_regular(path, "ab")
+            return files.open_regular(path, "ab")
         except (ValueError, IsADirectoryError):
             raise ValueError(f"checkpoint: expected nothing or a lock file at {path!r}, got a "
                              f"pipe, a device or a folder; remove it, or pass another "
@@ -269,17 +269,17 @@ class Checkpoints:
         content = save(arrays, {io.FORMAT: json.dumps(state, default=_plain)})
         digest = hashlib.sha256(content).hexdigest().encode()
         try:
-            io.replace_file(self._file(epoch), HEAD + digest + b"\n" + content)
+            files.replace_file(self._file(epoch), HEAD + digest + b"\n" + content)
         except (OSError, ValueError) as error:  # ValueError: there is a pipe of its name
-            if io.from_handler(error):
+            if files.from_handler(error):
                 raise
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "
                           f"training continues", RuntimeWarning, stacklevel=2)
             return
         # Later epochs are of damaged files, which were skipped; folders and pipes do not count.
-        with io.ignored_errors():
+        with files.ignored_errors():
             earlier = [self._file(old) for old in self._epochs() if old < epoch]
-            for path in list(filter(io.is_regular, earlier))[KEPT - 1 :]:
+            for path in list(filter(files.is_regular, earlier))[KEPT - 1 :]:
                 os.unlink(path)
 
     def _newest(self) -> tuple[dict[str, Any], dict[str, Array], int] | None:
@@ -294,7 +294,7 @@ class Checkpoints:
             try:
                 state, arrays = _read(path)
             except (OSError, ValueError) as error:
-                if io.from_handler(error):
+                if files.from_handler(error):
                     raise
                 warnings.warn(f"{path} was skipped: {error}", RuntimeWarning, stacklevel=2)
                 continue
@@ -319,7 +319,7 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with io.open_regular(path, "rb") as file:
+    with files.open_regular(path, "rb") as file:
         head, digest, content = file.readline(80), file.readline(80), file.read()
     if head != HEAD:
         raise ValueError("it is not a checkpoint that this version of fastbp can read")

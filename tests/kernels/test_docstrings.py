@@ -9,15 +9,17 @@ import inspect
 import pytest
 
 from fastbp import kernels
-from fastbp.kernels import memory, ops, optimizers
+from fastbp.kernels import memory, ops, optimizers, threads
 
 FUNCTIONS = {name: getattr(kernels, name) for name in kernels.__all__}
 FUNCTIONS["optimizers.update_step"] = optimizers.update_step
+EXAMPLES = FUNCTIONS | {name: getattr(threads, name)
+                        for name in ("get_num_threads", "set_num_threads")}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples(name):
-    found = doctest.DocTestFinder().find(FUNCTIONS[name], name, module=False, globs={})
+    found = doctest.DocTestFinder().find(EXAMPLES[name], name, module=False, globs={})
     assert len(found) == 1 and found[0].examples
     result = doctest.DocTestRunner().run(found[0])
     assert result.attempted > 0 and result.failed == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastbp import io
+from fastbp import files
 
 from .checkpoint_jobs import NAME, Cut, cut_off, disk_full, epochs_in, job, run_script, script
 
@@ -162,7 +162,7 @@ def test_only_what_was_left_unfinished_is_removed(folder, monkeypatch):
         patch.setattr(os, "replace", lambda *paths: disk_full())
         for name in (NAME % 3, "checkpoint-123456789.fastbp"):
             with pytest.raises(OSError, match="No space"):
-                io.replace_file(folder / name, b"half")
+                files.replace_file(folder / name, b"half")
     left = set(os.listdir(folder)) - before
     assert len(left) == 2
     others = [

@@ -5,8 +5,8 @@
  * that were compiled in and says which of them this machine can run.
  *
  * Arrays are C-contiguous unless strides are given; strides and sizes count
- * elements.  No kernel allocates, and none can fail.  A `stride` is what lies between rows of
- * which a kernel handles some columns only: its pointers are to the first of these.
+ * elements.  No kernel allocates, and none can fail.  A kernel with a `stride` (the distance of
+ * rows) handles only some columns of its arrays; its pointers are to the first of these.
  */
 #ifndef FBP_DISPATCH_H
 #define FBP_DISPATCH_H
@@ -15,12 +15,12 @@
 #include <stdint.h>
 
 /* A sum over k is cut at multiples of this; each block is a chain of fused
- * multiply-adds of its own, and the blocks' sums are added in order.  It is part
- * of what the results are, so it is the same in every tier: two vectors of a
+ * multiply-adds of its own, and the blocks' sums are added in order.  Results
+ * depend on it, so it is the same in every tier: two vectors of a
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
 
-/* Numbers in the workspace that a large matrix product is given to copy operands to. */
+/* Size in numbers of the workspace into which a large matrix product packs operands. */
 #define FBP_WORKSPACE (FBP_K_BLOCK * (256 + 16))
 
 /* A sum along a row runs in this many lanes, element j in lane j % 16, and the
@@ -64,14 +64,14 @@ enum fbp_op {
 /* The most state arrays and attributes that an update may have. */
 enum { FBP_MOST_STATE = 8, FBP_MOST_ATTRIBUTES = 16 };
 
-/* Their names, for Python. */
+/* Names, for Python. */
 extern const char *const fbp_unary_names[FBP_UNARIES];
 extern const char *const fbp_loss_names[FBP_LOSSES];
 extern const char *const fbp_update_names[FBP_UPDATES];
 extern const char *const fbp_op_names[FBP_OPS];
 
-/* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what becomes of an element in
- * the register that it is summed in.  The pointers are to the dtype of the table. */
+/* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what is applied to each sum
+ * before it is stored.  The pointers are to the dtype of the table. */
 typedef struct {
     ptrdiff_t m, n, k;
     const void *A; /* element (i, p) is A[i * a_row + p * a_col] */
@@ -81,7 +81,7 @@ typedef struct {
     const void *bias; /* (n,); may be NULL */
     void *C;          /* element (i, j) is C[i * c_row + j] */
     ptrdiff_t c_row;
-    int gradient;          /* C is one: see vectors.h */
+    int gradient;          /* C is a gradient: see vectors.h */
     int relu;              /* C becomes max(C, 0) */
     const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
 } fbp_gemm;
@@ -182,7 +182,7 @@ FBP_DECLARE_TABLE(double, f64);
 typedef struct {
     const char *name;
     int (*runs)(void);       /* whether this machine can run it */
-    ptrdiff_t work_per_look; /* multiply-adds that take it some hundredths of a second */
+    ptrdiff_t work_per_look; /* multiply-adds between checks for signals: some 0.01 s */
     const fbp_table_f32 *f32;
     const fbp_table_f64 *f64;
 } fbp_tier;

@@ -1,12 +1,13 @@
 /* Activations, their derivatives, and dropout: one number in, one number out.
  *
- * f_name is the formula of an operation of ops.def, of x and its parameter alpha; d_name, where it
- * has a derivative, is d = dA times it at z, which is Z or A, as the table says what is saved.
- * The loops over arrays follow from the table.  X and Y, or dA and dZ, may be the same array.
+ * For an operation `name` of ops.def, f_name is its formula, of x and the parameter alpha, and
+ * d_name, if it has a derivative, is d = dA times the derivative, as a function of z: Z or A,
+ * whichever the table says is saved.  The loops over arrays are made from the table.  X and Y, or
+ * dA and dZ, may be the same array.
  */
 
-/* What matmul.h applies to its sums as well.  Its derivative selects, so that its 0 is exact
- * whatever dA is.  A NaN in z is passed on, as by all derivatives. */
+/* matmul.h applies this to its sums as well.  The derivative selects rather than multiplies, so
+ * that its 0 is exact for any dA.  A NaN in z gives NaN, as in all derivatives. */
 static inline vec v_relu(vec z) { return v_select(v_le(z, v_splat(0)), v_splat(0), z); }
 
 static inline vec v_relu_backward(vec dA, vec z)

@@ -1,4 +1,4 @@
-/* Rows of a table that are taken by their numbers, and the gradient of the table.
+/* Rows of a table looked up by number, and the gradient of the table.
  *
  * The codes are whole numbers stored as reals, one every codes_stride numbers, which the caller has
  * checked.
@@ -26,7 +26,7 @@ typedef struct {
 static void list_by_code(ptrdiff_t rows, const real *codes, ptrdiff_t codes_stride, code_lists *by)
 {
     enum { PLACES = 1 << HASH_BITS };
-    int16_t head[PLACES], last[FBP_K_BLOCK]; /* of the list that has a place, or -1 */
+    int16_t head[PLACES], last[FBP_K_BLOCK]; /* of the list at each place, or -1 */
     memset(head, -1, sizeof head);
     by->lists = 0;
     for (ptrdiff_t i = 0; i < rows; i++) {

@@ -1,6 +1,6 @@
 /* Sums along a row, in FBP_SUM_LANES lanes: VECTORS vectors hold them. */
 
-#define VECTORS (FBP_SUM_LANES / FBP_LANES) /* that make up the lanes of a row's sum */
+#define VECTORS (FBP_SUM_LANES / FBP_LANES) /* vectors that hold the lanes of a row's sum */
 
 static inline void clear(vec lanes[VECTORS])
 {

@@ -1,6 +1,6 @@
 /* Losses: each row's value and its gradient in the same pass. */
 
-/* Of a row with a NaN, whose loss is NaN, it does not matter which. */
+/* Which number is returned for a row with a NaN does not matter, as its loss is NaN. */
 static inline real row_max(ptrdiff_t n, const real *z)
 {
     vec largest = v_load_part(z, n, (real)-INFINITY);
@@ -67,7 +67,7 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
  * where y is a row of Y, or 1 at the label and 0 elsewhere.  Every z is taken
  * less the row's largest.  dZ may be Z: a row of z is read before it is written.
  */
-#define ROWS 16 /* whose logarithms are taken together */
+#define ROWS 16 /* rows whose logarithms are computed together */
 static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
                                   const int64_t *labels, const real *weights, double scale,
                                   real smoothing, real cap, real *dZ, double *row_losses)
@@ -121,7 +121,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
 #undef ROWS
 
 /* The other losses are a mean over the row of a function of z and y alone: its value,
- * and its slope, the derivative by z. */
+ * and its slope, the derivative with respect to z. */
 
 /* log(1 + e^z) - y z, written so that nothing overflows or cancels:
  * z ((z > 0) - y) + log(1 + e^-|z|) */

@@ -2,7 +2,7 @@
 
 #if FBP_LANES == 1
 
-/* One element at a time, as the numerics contract says it: blocks of FBP_K_BLOCK,
+/* One element at a time, by the definition of the results: blocks of FBP_K_BLOCK,
  * each a chain of fused multiply-adds in ascending p, added in order.  The first
  * chain starts at the bias, the others at 0. */
 static void matmul(const fbp_gemm *c, real *workspace)
@@ -49,12 +49,11 @@ static void matmul(const fbp_gemm *c, real *workspace)
  * they take 256 KiB, which leaves room in a level-2 cache. */
 #define M_BLOCK 256
 
-/* Rows that lie this many bytes apart are in as many pages, and nobody fetches the next one
- * ahead of time. */
+/* Rows this many bytes apart lie in different pages, which the processor does not prefetch. */
 #define FAR_APART 2048
 
-/* Rows whose distance is a multiple of this share few sets of a cache, and push each other
- * out; a copy has SPREAD numbers more in each row. */
+/* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of
+ * a copy are SPREAD numbers longer. */
 #define ALIASED 256
 #define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
 
@@ -66,7 +65,7 @@ typedef struct {
     ptrdiff_t b_row;
     const real *start;     /* what the chains start from, by column; 0 where NULL */
     const real *row_start; /* the same by row */
-    int is_first, is_last; /* of the blocks along k */
+    int is_first, is_last; /* whether this is the first or last block along k */
     real least;            /* results below it are 0 */
     int relu;              /* see fbp_gemm */
     const real *relu_mask;
@@ -76,7 +75,7 @@ typedef struct {
 } tile_t;
 
 /* The tile: load, multiply and add, and finish in registers.  Every loop over the sums is
- * unrolled by order: if one is not, gcc keeps all of them in memory. */
+ * unrolled by pragma: if one is not, gcc keeps all sums in memory. */
 INLINE void tile(const tile_t *t, const int rows, const int vectors, const int masked)
 {
     vec sum[TILE_ROWS][TILE_VECTORS];
@@ -100,7 +99,7 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
 #pragma GCC unroll 8
     for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->A + 3 * g * a_row;
     if (t->k > FBP_K_BLOCK / 2) {
-        /* C's place is far away when it is needed; in a long chain there is time to fetch it. */
+        /* Prefetch C, which is likely not in the cache; a long chain leaves time for it. */
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -150,8 +149,8 @@ INLINE void tile(const tile_t *t, const int rows, const int vectors, const int m
     }
 }
 
-/* Each height and width of a tile is a function of its own, with its sums in registers; in one
- * function together they take a compiler minutes. */
+/* Each height and width of a tile is a function of its own, with its sums in registers; a
+ * single function for all takes compilers minutes. */
 /* clang-format off */
 #define TILE(rows)                                                                \
     static void tile_##rows##_1(const tile_t *t) { tile(t, rows, 1, 0); }         \
@@ -278,8 +277,8 @@ INLINE void transpose(vec square[FBP_LANES])
 #endif
 }
 
-/* packed[p, j] = B[p, j] for k rows and `columns` columns, rows TILE_COLUMNS apart; what is
- * past the last column is not used, or 0 where the processor has no masks. */
+/* packed[p, j] = B[p, j] for k rows and `columns` columns, rows TILE_COLUMNS apart.  Numbers past
+ * the last column are not used, or are 0 where the processor has no masks. */
 static void pack_b(ptrdiff_t k, ptrdiff_t columns, const real *B, ptrdiff_t b_row, ptrdiff_t b_col,
                    real *packed)
 {
@@ -311,8 +310,7 @@ static void pack_b(ptrdiff_t k, ptrdiff_t columns, const real *B, ptrdiff_t b_ro
     }
 }
 
-/* Ask for the part from `first` to `stop`, of `all`, of what pack_b will read next, so that it
- * need not wait. */
+/* Prefetch the part from `first` to `stop`, of `all`, of what pack_b will read next. */
 static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_t k,
                        ptrdiff_t first, ptrdiff_t stop, ptrdiff_t all)
 {
@@ -323,7 +321,7 @@ static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_
         for (ptrdiff_t j = 0; j < length; j += line) __builtin_prefetch(B + i * step + j, 0, 2);
 }
 
-/* A product as it is described, from chains that start by column, or else by row. */
+/* A product whose chains start at a number for each column, or else for each row. */
 static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 {
     const ptrdiff_t m = c->m, n = c->n, k = c->k, a_row = c->a_row, a_col = c->a_col;
@@ -405,7 +403,7 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
     }
 }
 
-/* The mirror image of C, B^T A^T, for few columns, which would leave lanes idle. */
+/* C as the transpose of B^T A^T, for few columns, which would leave lanes idle. */
 static void transposed_product(const fbp_gemm *c)
 {
     real mirror[FBP_LANES * M_BLOCK];

@@ -1,12 +1,12 @@
-/* Statistics of rows and of columns, normalisation by them, and what else is done by columns.
+/* Statistics of rows and of columns, normalisation by them, and other operations on columns.
  *
  * A sum along a row runs in the lanes of lanes.h.  A sum down a column is a chain over the rows in
  * ascending order, cut into blocks of FBP_K_BLOCK rows, each a chain from 0, that are added in
- * order: what a matrix product makes of a row of ones, or of a transposed matrix's row.
+ * order: the same bits as a matrix product with a row of ones or of a transposed matrix.
  */
 
-/* 1 / sqrt(variance + epsilon).  A float cannot hold every epsilon; 0 would make 0 * infinity of
- * numbers that are all the same. */
+/* 1 / sqrt(variance + epsilon).  A float cannot hold every epsilon, and an epsilon of 0 would make
+ * 0 * infinity of equal numbers. */
 INLINE vec inverse_root(vec variance, double epsilon)
 {
     const real least = (real)epsilon < FBP_MIN_NORMAL ? FBP_MIN_NORMAL : (real)epsilon;
@@ -48,8 +48,8 @@ static void inverse_sqrt(ptrdiff_t n, const real *X, real *Y, double epsilon)
 
 /* Rows */
 
-/* Of a row, in lanes: its sum, its squared distances from a mean, its product with another.  Whole
- * rounds of the lanes come first, so that they stay in registers. */
+/* Sums along a row, in lanes: of its numbers, of their squared distances from a mean, of products
+ * with another row.  Whole rounds of the lanes come first, so that they stay in registers. */
 INLINE real row_sum(ptrdiff_t n, const real *x)
 {
     vec lanes[VECTORS];
@@ -142,7 +142,7 @@ static void normalize_rows_backward(ptrdiff_t m, ptrdiff_t n, const real *dN, co
 #define SIDE_BY_SIDE 4
 #define STRIPE (SIDE_BY_SIDE * FBP_LANES)
 
-/* One link of a chain. */
+/* A link adds one term to a chain. */
 typedef vec link_t(vec chain, vec a, vec b, vec center);
 
 static inline vec link_sum(vec chain, vec a, vec b, vec center)
@@ -158,7 +158,7 @@ static inline vec link_dot(vec chain, vec a, vec b, vec center)
 {
     return (void)center, v_fma(a, b, chain);
 }
-/* a min(b, 0); a NaN in b is passed on. */
+/* a min(b, 0); a NaN in b gives NaN. */
 static inline vec link_negative(vec chain, vec a, vec b, vec center)
 {
     const vec zero = v_splat(0);
@@ -189,7 +189,7 @@ INLINE void sum_of_columns(ptrdiff_t m, ptrdiff_t columns, ptrdiff_t stride, con
     }
 }
 
-/* One function for each link; a whole stripe, which is most of them, asks for no columns. */
+/* One function for each link; whole stripes, the usual case, need no count of columns. */
 #define SUM_OF_COLUMNS(name, B, link)                                              \
     static void name(ptrdiff_t m, ptrdiff_t left, ptrdiff_t stride, const real *A, \
                      const real *second, const vec *center, vec sum[SIDE_BY_SIDE]) \
@@ -206,7 +206,7 @@ SUM_OF_COLUMNS(stripe_dot, second, link_dot)
 SUM_OF_COLUMNS(stripe_negative_dot, second, link_negative)
 #undef SUM_OF_COLUMNS
 
-/* What is left of n columns from column j on, in a vector: none where it is 0 or less. */
+/* How many of n columns a vector from column j on holds; 0 or less for none. */
 #define STORE_STRIPE(out, j, n, u, x) \
     v_store_part((out) + (j) + (u) * FBP_LANES, (n) - (j) - (u) * FBP_LANES, x)
 
@@ -299,7 +299,7 @@ static void column_dots(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *
     }
 }
 
-/* As leaky_relu in elementwise.h, with a slope of its own for each column. */
+/* As leaky_relu in elementwise.h, with a separate slope for each column. */
 static void prelu(ptrdiff_t m, ptrdiff_t n, const real *X, const real *slope, real *Y)
 {
     for (ptrdiff_t i = 0; i < m; i++) {

@@ -1,7 +1,6 @@
-/* One step of an optimizer over flat arrays, the penalty before it, and the norm that
- * clipping needs. */
+/* Optimizer steps over flat arrays, the L2 penalty, and the norm that clipping needs. */
 
-/* gradient += strength * parameter, the slope of strength / 2 times the sum of squares */
+/* gradient += strength * parameter, the gradient of strength / 2 times the sum of squares */
 static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real strength)
 {
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
@@ -92,7 +91,7 @@ static void update_adam(ptrdiff_t n, real *parameters, const real *gradients, re
     const vec beta2 = v_splat((real)b2), rest2 = v_splat((real)(1.0 - b2));
     const vec correction = v_splat((real)root);
     /* Added before the correction, epsilon is corrected along with sqrt(v).  A float cannot hold
-     * every epsilon; 0 would make 0 / 0 of a weight never moved. */
+     * every epsilon, and an epsilon of 0 would make 0 / 0 where all gradients were 0. */
     const real eps = (real)(epsilon_hat ? attributes[3] * root : attributes[3]);
     const vec epsilon = v_splat(eps < FBP_MIN_NORMAL ? FBP_MIN_NORMAL : eps);
     const vec l2 = v_splat((real)(decoupled ? 0.0 : weight_decay));
@@ -141,12 +140,12 @@ static void update_lion(ptrdiff_t n, real *parameters, const real *gradients, re
  * z = z - rate d
  * x = x + average (z - x)
  * parameter = z + beta1 (x - z)
- * with v as in Adam.  Gradients are taken at the parameters; x, the weighted mean of all z, is what
- * the training is for.  Before the first step z and x are the parameters, and v is 0.
+ * with v as in Adam.  Gradients are taken at the parameters; x, the weighted mean of all z, is the
+ * result of the training.  Before the first step z and x are the parameters, and v is 0.
  *
  * `average` is the last step's share in the mean, rate^2 / (the sum of rate^2 over the steps),
  * which the caller keeps: 1 at the first step, where x becomes z, and 1 / step while the rate stays
- * as it is.  Differences are scaled, and not x and z each, so that a weight whose gradient is
+ * as it is.  The difference is scaled, rather than x and z, so that a weight whose gradient is
  * always 0 does not move.
  *
  * A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled, A. Cutkosky, "The road less scheduled",
@@ -207,7 +206,7 @@ static double sum_of_squares(ptrdiff_t n, const real *X)
     return lanes[0];
 }
 
-/* The largest |x|, or NaN where one is infinite or NaN: 0 times it is NaN, and stays it. */
+/* The largest |x|, or NaN where one is infinite or NaN: 0 times that is NaN, which persists. */
 static double largest(ptrdiff_t n, const real *X)
 {
     enum { SIDE_BY_SIDE = 4 };

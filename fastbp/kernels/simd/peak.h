@@ -1,8 +1,8 @@
-/* Nothing but fused multiply-adds: what the processor can do at most, for benchmarks. */
+/* Chains of fused multiply-adds, to measure the processor's peak speed in benchmarks. */
 
-#define CHAINS 12 /* enough that none waits for itself: a latency of 4 or 5, two at a time */
+#define CHAINS 12 /* enough to hide a latency of 4 or 5 cycles at two per cycle */
 
-/* `length` steps of independent chains; the floating-point operations made. */
+/* `length` steps of independent chains.  Returns the number of floating-point operations. */
 static double fma_chains(ptrdiff_t length)
 {
     volatile real one = 1; /* the compiler must not know the result */

@@ -2,7 +2,7 @@
  *
  * J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
  * easy as 1, 2, 3", SC 2011.  A number depends on its counter alone, so any part
- * of a sequence can be made by anybody, in any order, without the rest.
+ * of a sequence can be made by any thread, in any order, without the rest.
  */
 static inline void fbp_philox(uint64_t counter, uint64_t step, uint64_t key, uint32_t word[4])
 {

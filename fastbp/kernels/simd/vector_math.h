@@ -183,7 +183,7 @@ static inline vec v_exp(vec x)
 }
 
 /* e^x - 1 = (2^n - 1) + 2^n r_high + 2^n (r - r_high + r^2 exp_poly(r)), added in this order,
- * where only the last term, a small one, has errors of its own.  All of it is halved, as 2^n
+ * where only the last term, a small one, has rounding errors before.  All of it is halved, as 2^n
  * can be too large; tiny x, which have no exact half, are kept out.  The result is -1 already
  * at -40.
  * Max error 1.22 / 1.33 ULP.

@@ -8,12 +8,12 @@
  * formula written with them gives a number the same bits in a lane of any tier.
  * `+ - * /`, unary `-` and, on ivec, `& | ~ << >>` are the language's own.
  *
- * Subnormal numbers cost some processors a hundred cycles each.  No kernel returns
- * one: what is smaller than FBP_MIN_NORMAL, the least normal number, becomes 0.
- * Gradients become 0 below FBP_MIN_GRADIENT, so that their products with weights
- * and inputs of an ordinary size are normal too, and what is squared counts as 0
- * below FBP_MIN_ROOT.  All this is part of the results, the same on every
- * machine; no floating-point mode is changed.
+ * Subnormal numbers cost some processors a hundred cycles each, so no kernel returns
+ * one: results below FBP_MIN_NORMAL, the least normal number, become 0.  Gradients
+ * become 0 below FBP_MIN_GRADIENT, so that their products with weights and inputs of
+ * an ordinary size are normal too, and numbers to be squared count as 0 below
+ * FBP_MIN_ROOT.  These rules are part of the results and the same on every machine;
+ * no floating-point mode is changed.
  */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -68,7 +68,7 @@ static inline vec v_max(vec a, vec b) { return a > b ? a : b; }
 typedef real vec __attribute__((vector_size(FBP_LANES * FBP_BITS / 8)));
 typedef integer ivec __attribute__((vector_size(FBP_LANES * FBP_BITS / 8)));
 
-/* x - 0 and not x + 0, which would turn -0 into +0. */
+/* x - 0 rather than x + 0, which would turn -0 into +0. */
 static inline vec v_splat(real x) { return x - (vec){0}; }
 static inline ivec v_isplat(integer x) { return x - (ivec){0}; }
 static inline vec v_load(const real *p)
@@ -94,7 +94,7 @@ static inline vec v_select(ivec mask, vec a, vec b)
 #else
 #define X86(op) _mm_##op
 #endif
-/* v_max is used for sizes alone: which of two NaNs or zeros it returns, processors differ in. */
+/* v_max is used for magnitudes only: processors differ in which of two NaNs or zeros it returns. */
 #if defined(__aarch64__) && FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec v_sqrt(vec a) { return vsqrtq_f32(a); }
@@ -183,7 +183,7 @@ static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 
 #endif
 
-/* As many doubles as a register holds, loaded from reals: what sums in float64 need. */
+/* A register of doubles, loaded from reals, for sums in float64. */
 #if FBP_BITS == 64
 #define WIDE_LANES FBP_LANES
 typedef vec wide;
