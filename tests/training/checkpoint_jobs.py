@@ -23,7 +23,7 @@ import scipy.sparse
 from safetensors.numpy import load, save
 
 import fastbp as fb
-from fastbp import io
+from fastbp import files
 from fastbp.callbacks import Plateau
 from fastbp.training import checkpoints
 
@@ -201,7 +201,7 @@ class Wire:
     @contextlib.contextmanager
     def laid(self):
         with pytest.MonkeyPatch.context() as patch:
-            for module in (io, checkpoints):
+            for module in (files, checkpoints):
                 patch.setattr(module, "open", self.open, raising=False)
             for name in set(CALLS) & set(vars(os)) - {"open", "write", "close"}:
                 patch.setattr(os, name, functools.partial(self.call, name, getattr(os, name)))
