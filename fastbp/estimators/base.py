@@ -318,7 +318,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         optimizer = self._continued_optimizer(network, incremental)
         if callable(self.learning_rate):
             # Each call of Sequential.fit counts its epochs from 0.
-            optimizer.learning_rate = functools.partial(continued_rate, self.learning_rate, self._epochs)
+            optimizer.learning_rate = functools.partial(continued_rate, self.learning_rate,
+                                                        self._epochs)
         # With an int as random_state each call would draw the same seed, but t_ grows.
         seed = int(random_state.randint(2**31)) + self.t_ if self.dropout > 0 else 0
         if self.early_stopping and validation is None:
