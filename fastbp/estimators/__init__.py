@@ -3,7 +3,7 @@
 The same parameters and `random_state` give the same model as scikit-learn's classes of these
 names.
 
-================== ==============================================================
+================== ==================================================================
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
 `base`             what the two have in common: fitting, from top to bottom
@@ -12,7 +12,7 @@ names.
 `parameters`       what the parameters may be
 `arguments`        the arguments of fit, and their names in messages
 `sklearn_private`  the parts of scikit-learn that are used although they are private there
-================== ==============================================================
+================== ==================================================================
 
 Examples
 --------
