@@ -2,7 +2,7 @@
 
     pip install nox
     nox                      # linters, types and the tests, as `.ci/run` has them
-    nox -s tests-3.12 -- tests/test_network.py
+    nox -s tests-3.12 -- tests/network
 
 Sessions that build fastbp install it as a user would, in an environment of their own.
 """

@@ -449,7 +449,7 @@ def test_dropouts_counters_are_checked_when_they_are_set(name, value):
 @pytest.mark.parametrize("method", ["clear", "allocate"])
 def test_what_a_layer_in_a_network_cannot_do(method):
     net = fb.mlp([2, 2], seed=0)
-    with pytest.raises(RuntimeError, match=f"Dense.{method}: expected a layer outside any network"):
+    with pytest.raises(RuntimeError, match=f"Dense.{method}: expected a layer that is in no"):
         getattr(net.layers[0], method)(*["f4"] * (method == "allocate"))
     with pytest.raises(AttributeError, match="W cannot be deleted"):
         del net.layers[0].W

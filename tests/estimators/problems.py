@@ -11,6 +11,7 @@ import sklearn.datasets
 from sklearn import neural_network
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 import fastbp as fb
 
@@ -20,6 +21,9 @@ ESTIMATORS = {
 }
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
 SMALL = {"hidden_layer_sizes": (7,), "random_state": 1, "max_iter": 20}
+# What changed in scikit-learn 1.8: its own early stopping fails on labels that are no numbers or
+# sparse before, and sample weights that are all zero are no error.
+BEFORE_1_8 = parse_version(sklearn.__version__) < parse_version("1.8")
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -73,7 +77,13 @@ def warned(estimator, action):
 def both(kind, action, **options):
     """scikit-learn's estimator and fastbp's after the same action, which warn of the same."""
     truth, model = (estimator(**SMALL | options) for estimator in ESTIMATORS[kind])
-    expected, got = warned(truth, action), warned(model, action)
+    try:
+        expected = warned(truth, action)
+    except TypeError:
+        if BEFORE_1_8 and options.get("early_stopping"):
+            pytest.skip("this version of scikit-learn cannot do it itself")
+        raise
+    got = warned(model, action)
     assert got[1] == expected[1]
     return truth, model
 

@@ -17,7 +17,19 @@ from sklearn.utils._param_validation import InvalidParameterError
 import fastbp as fb
 
 from ..cases import each
-from .problems import ESTIMATORS, IRIS, ROWS, SMALL, agree, both, data, fitting, parameters, quiet
+from .problems import (
+    BEFORE_1_8,
+    ESTIMATORS,
+    IRIS,
+    ROWS,
+    SMALL,
+    agree,
+    both,
+    data,
+    fitting,
+    parameters,
+    quiet,
+)
 
 X, y = IRIS
 BAD = {
@@ -88,6 +100,8 @@ def raised(estimator, action):
     *(pytest.param("classifier", action, id=name) for name, action in BAD_CLASSES.items()),
 ])
 def test_bad_input_as_scikit_learn_answers_it(kind, action):
+    if BEFORE_1_8 and action is BAD["weights of 0"]:
+        pytest.skip("no error of its own in this version of scikit-learn")
     truth, found = (raised(estimator(**SMALL), action) for estimator in ESTIMATORS[kind])
     assert isinstance(found, type(truth))
     assert str(found)
@@ -231,7 +245,8 @@ X_AND_NUMBER = IRIS[0], IRIS[0][:, 0] ** 2
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @each(("arguments", "options", "message"), [
     ({"sample_weight_val": -np.ones(150)}, {}, "sample_weight_val: expected numbers of at least 0"),
-    ({"sample_weight_val": np.zeros(150)}, {}, "X_val, y_val, sample_weight_val: Sample weights"),
+    ({"sample_weight_val": np.zeros(150)}, {},
+     "sample_weight_val" if BEFORE_1_8 else "X_val, y_val, sample_weight_val: Sample weights"),
     ({"sample_weight_val": np.ones(3)}, {}, "X_val, y_val, sample_weight_val: sample_weight.shape"),
     ({"y_val": -np.ones(150)}, {"loss": "poisson"}, "y_val: expected targets of at least 0"),
     ({"y_val": np.full(150, 1e200)}, {"dtype": "float32"}, "y_val: expected finite numbers"),
