@@ -36,9 +36,9 @@ class Exclusive:
             raise MemoryError(str(error)) from None
         owner: int
         lock: threading.Lock
-        owner, lock = vars(self).setdefault("_lock", mine)
+        owner, lock = vars(self).setdefault("_training_lock", mine)
         if owner != mine[0]:  # a forked child has none of its parent's trainings
-            _, lock = vars(self)["_lock"] = mine
+            _, lock = vars(self)["_training_lock"] = mine
         if not lock.acquire(False):
             raise RuntimeError(f"this {what} is being used by a training already, in another "
                                f"thread or by the fit that called back; use a copy: "

@@ -303,7 +303,7 @@ class Stack(layers.LayerSequence, Exclusive):
         """The layers hold the parameters; the flat arrays are made again from them."""
         state = self.__dict__.copy()
         for name in ("_parameters", "_gradients", "_buffers", "_leaves", "programs", "_interpreter",
-                     "_lock"):
+                     "_training_lock"):
             state.pop(name, None)
         return state
 

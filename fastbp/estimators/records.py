@@ -75,11 +75,13 @@ class Record(Callback):
     def on_epoch_end(self, training: Training) -> None:
         estimator, history = self.estimator, training.history
         # scikit-learn averages over minibatches by their rows, whatever the rows' weights.
-        losses, rows = training.sums.step_stats[:, :2].sum(axis=1), training.sums.rows
+        sums = training.sums
+        assert sums is not None  # an epoch was run
+        losses, rows = sums.step_stats[:, :2].sum(axis=1), sums.rows
         loss = float(losses @ rows / rows.sum())
         history["loss"][-1] = loss
         estimator.n_iter_ += 1
-        estimator.t_ += training.sums.n_rows
+        estimator.t_ += sums.n_rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         self.say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")

@@ -123,8 +123,8 @@ class Optimizer(checks.Validated, Exclusive):
         self.state: dict[str, Floats] = {}
         self.steps = 0
         self._parameters: Floats | None = None
-        self._parts: list[Part] | None
-        self.groups = groups
+        self._parts: list[Part] | None = None
+        self._groups = groups
 
     @property
     def initial_learning_rate(self) -> Rate:
@@ -448,7 +448,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the settings, but not the state, since it is for other parameters."""
-        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
+        kept = {name: value for name, value in vars(self).items() if name != "_training_lock"}
         return kept | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()

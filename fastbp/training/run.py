@@ -128,9 +128,8 @@ class Training:
         return self._stopping
 
     @property
-    def sums(self) -> EpochSums:
-        """The sums of the last epoch's steps."""
-        assert self._sums is not None
+    def sums(self) -> EpochSums | None:
+        """The sums of the last epoch's steps; None before the first."""
         return self._sums
 
     @property
@@ -369,8 +368,8 @@ class Training:
     def _run_compiled(self, rows: Array, i: int, n_steps: int, rates: Doubles,
                       interrupts: DeferInterrupt) -> int:
         """Make steps i to n_steps, or some of them; returns how many."""
-        assert self._compiled is not None
-        sums, metric, optimizer = self.sums, self.sums.metric, self.optimizer
+        assert self._compiled is not None and self._sums is not None
+        sums, metric, optimizer = self._sums, self._sums.metric, self.optimizer
         made = self._compiled.run(
             rows, i, n_steps, rates,
             optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,

@@ -55,7 +55,8 @@ class Turns:
     def count(self, step: int, Z: Floats) -> None:
         """Update the metric with the step's outputs."""
         data, order = self._data_and_order(step)
-        metric = self._run.sums.metric
+        sums = self._run.sums
+        metric = None if sums is None else sums.metric
         if metric is not None:
             metric.update(Z, *data.targets_of(order))
 
