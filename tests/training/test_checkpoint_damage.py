@@ -207,7 +207,8 @@ def snapshot(net, options):
     return repr((
         net.parameters.tobytes(), net.gradients.tobytes(), net._entropy, net._reseeded,
         net.history, [(layer.key, layer.step) for layer in net.layers],
-        sorted((name, value) for name, value in vars(optimizer).items() if name != "_training_lock"),
+        sorted((name, value) for name, value in vars(optimizer).items()
+               if name != "_training_lock"),
         [sorted(vars(callback).items()) for callback in options["callbacks"]
          if isinstance(callback, fb.Callback)],
     ))

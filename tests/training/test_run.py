@@ -281,3 +281,15 @@ def test_fit_is_the_loop_by_hand(dtype):
             hand.backward(dZ)
             optimizer.step(hand.parameters, hand.gradients)
     assert net.parameters.tobytes() == hand.parameters.tobytes()
+
+
+def test_there_are_no_sums_before_the_first_epoch():
+    class Look(fb.Callback):
+        def on_epoch_begin(self, training):
+            seen.append(training.sums)
+
+    seen = []
+    net = fb.mlp([4, 2], seed=0)
+    net.fit(np.zeros((6, 4)), np.zeros(6, int), loss=fb.SoftmaxCrossEntropy(), epochs=2,
+            callbacks=[Look()])
+    assert seen[0] is None and seen[1].n_rows == 6
