@@ -12,7 +12,7 @@ Examples
 True
 """
 
-from typing import TYPE_CHECKING
+import typing as _typing
 
 try:
     from . import kernels
@@ -28,8 +28,6 @@ except ImportError as error:
         f"pip install --editable .  To use a fastbp that is installed: the command fastbp, or "
         f"Python started in another folder."
     ) from error
-
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import (
     callbacks,
@@ -54,7 +52,7 @@ from .optimizers import *
 from .training import History
 from .version import __version__
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
 
@@ -82,7 +80,7 @@ __all__ = [
     "show_config",
 ]
 
-if not _TYPE_CHECKING:  # type checkers take what is imported with a star as exported
+if not _typing.TYPE_CHECKING:  # type checkers take what is imported with a star as exported
     __all__ += layers.__all__ + losses.__all__ + optimizers.__all__
 
 

@@ -25,7 +25,8 @@ from .kernels.types import Doubles
 
 __all__ = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
 
-Initializer: TypeAlias = Callable[[np.random.Generator, int, int], ArrayLike]
+# In quotes, for evaluating it would import numpy.random.
+Initializer: TypeAlias = "Callable[[np.random.Generator, int, int], ArrayLike]"
 
 
 def he_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Doubles:

@@ -350,18 +350,17 @@ class Sequential(Stack):
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        settings = training.Settings(
-            loss=loss, optimizer=optimizers.Adam() if optimizer is None else optimizer,
-            epochs=epochs, batch_size=batch_size, sample_weight=sample_weight, l2=l2,
-            validation_data=validation_data,
-            validation_fraction=validation_fraction, callbacks=callbacks, shuffle=shuffle,
-            gradient_norms=gradient_norms, seed=seed, verbose=verbose, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, ema=ema,
-        )
         lock = self.exclusive_use("network")
         try:
             with threads.using(n_threads):
-                return training.fit(self, X, y, settings)
+                return training.fit(self, X, y, training.Settings(
+                    loss=loss, optimizer=optimizers.Adam() if optimizer is None else optimizer,
+                    epochs=epochs, batch_size=batch_size, sample_weight=sample_weight, l2=l2,
+                    validation_data=validation_data, validation_fraction=validation_fraction,
+                    callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
+                    seed=seed, verbose=verbose, checkpoint=checkpoint,
+                    checkpoint_every=checkpoint_every, resume=resume, ema=ema,
+                ))
         finally:
             lock.release()
 

@@ -56,3 +56,12 @@ def test_the_public_names_are_there():
     assert sorted(fb.__all__) == sorted(set(fb.__all__))
     for name in fb.__all__:
         assert getattr(fb, name) is not None
+
+
+def test_an_import_loads_no_more_than_it_needs():
+    code = ("import sys, fastbp; print(*(set(sys.argv[1].split()) & set(sys.modules)))")
+    result = subprocess.run(
+        [sys.executable, "-c", code,
+         "numpy.ma numpy.random sklearn scipy matplotlib pandas tqdm safetensors"],
+        capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

@@ -635,3 +635,11 @@ def test_masked_targets_are_refused_by_a_loss():
     Z = np.zeros((2, 3), "f4")
     with pytest.raises(ValueError, match="y: expected no masked values, got 1"):
         fb.SoftmaxCrossEntropy()(Z, np.ma.array([0, 1], mask=[True, False]))
+
+
+def test_a_name_of_ones_own_names_no_other_loss():
+    class Named(fb.MeanSquaredError):
+        name = "mean_absolute_error"
+
+    Z, y = np.ones((2, 1)), np.array([[3.0], [4.0]])
+    assert Named()(Z, y)[0] == fb.MeanSquaredError()(Z, y)[0] == 6.5

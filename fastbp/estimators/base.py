@@ -378,7 +378,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
             optimizer, parameters = self._optimizer, network.parameters
             if all((array.shape, array.dtype) == (parameters.shape, parameters.dtype)
                    for array in optimizer.state.values()):
-                optimizer.resume(parameters, {**optimizer.state}, optimizer.steps)
+                optimizer.resume(parameters, optimizer.state, optimizer.steps)
         return self._optimizer
 
     def _new_optimizer(self) -> Optimizer:

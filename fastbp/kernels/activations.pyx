@@ -90,8 +90,8 @@ def _activation(op):
         def backward(dA, Z, alpha=default, *, out=None):
             return _unary_backward(which, dA, "Z", Z, out, checks.number("alpha", alpha))
 
-    _add(forward, op.name, ops.forward_docstring(op, forward))
-    _add(backward, f"{op.name}_backward", ops.backward_docstring(op, backward))
+    _add(forward, op.name, ops.forward_docstring(op))
+    _add(backward, f"{op.name}_backward", ops.backward_docstring(op))
 
 
 def _function(op):
@@ -101,7 +101,7 @@ def _function(op):
     def function(X, *, out=None):
         return _unary(which, "X", X, out)
 
-    _add(function, op.name, ops.function_docstring(op, function))
+    _add(function, op.name, ops.function_docstring(op))
 
 
 def _add(function, name, doc):

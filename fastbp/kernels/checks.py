@@ -6,6 +6,7 @@ raises an error that names the argument, what was expected and what was given.
 
 import functools
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -90,7 +91,9 @@ def _as_array(name: str, value: object) -> Array:
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got a sparse one; pass "
                         f"{name}.toarray()")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    # Without the module there are no such arrays, and importing it takes a while.
+    if ("numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
+            and np.ma.is_masked(value)):
         raise ValueError(f"{name}: expected no masked values, got {np.count_nonzero(value.mask)}; "
                          f"remove their rows, or fill them in, as in {name}.filled(0)")
     try:

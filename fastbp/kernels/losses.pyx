@@ -200,7 +200,7 @@ def _of_numbers(loss):
                          checks.number("delta", delta, 0, low_open=True), cap, out)
 
     function.__name__ = function.__qualname__ = loss.name
-    function.__doc__ = ops.loss_docstring(loss, function)
+    function.__doc__ = ops.loss_docstring(loss)
     globals()[loss.name] = function
 
 

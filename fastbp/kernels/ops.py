@@ -8,7 +8,7 @@ import ast
 import re
 import textwrap
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,14 +237,14 @@ def _source(op: Activation | Loss) -> str:
     return f"\n    References\n    ----------\n{lines}\n"
 
 
-def _example(name: str, function: Callable[..., Any], *arguments: list[float]) -> str:
-    """The section that shows a call of an element-wise function and its result."""
+def _example(name: str, *arguments: list[float]) -> str:
+    """The section that shows a call of an element-wise function."""
     return f"""
     Examples
     --------
     >>> from fastbp import kernels
-    >>> kernels.{name}({', '.join(map(str, arguments))}).round(4).tolist()
-    {function(*arguments).round(4).tolist()}
+    >>> kernels.{name}({', '.join(map(str, arguments))}).shape
+    ({len(arguments[0])},)
     """
 
 
@@ -254,15 +254,15 @@ def _alpha(op: Activation) -> str:
     return f"    alpha : float, default {op.default_alpha}\n        {op.about_alpha}\n"
 
 
-def forward_docstring(op: Activation, function: Callable[..., Any]) -> str:
-    """Docstring of the function of an activation; the example shows what `function` returns."""
+def forward_docstring(op: Activation) -> str:
+    """Docstring of the function of an activation."""
     out = _OUT.format(like="Z", may="`Z`", result="A", a_dtype="the dtype", mixed="", shapes="")
     return (f"{op.title}: ``{op.forward}``.\n\n    Parameters\n    ----------\n"
             f"    Z : array_like of any shape, float32 or float64\n{_alpha(op)}{out}{_source(op)}"
-            f"{_example(op.name, function, [-2.0, 0.0, 1.0])}")
+            f"{_example(op.name, [-2.0, 0.0, 1.0])}")
 
 
-def backward_docstring(op: Activation, function: Callable[..., Any]) -> str:
+def backward_docstring(op: Activation) -> str:
     """Docstring of the function that computes the gradient of an activation."""
     values = [0.1, 0.5, 0.9] if op.from_output else [-2.0, 0.0, 1.0]
     given = "A" if op.from_output else "Z"
@@ -274,10 +274,10 @@ def backward_docstring(op: Activation, function: Callable[..., Any]) -> str:
             f"    {given} : array_like, same shape and dtype\n"
             f"        The {'output' if op.from_output else 'input'} of `{op.name}`.\n"
             f"{_alpha(op)}{out}"
-            f"{_example(f'{op.name}_backward', function, [1.0, 1.0, 1.0], values)}")
+            f"{_example(f'{op.name}_backward', [1.0, 1.0, 1.0], values)}")
 
 
-def function_docstring(op: Function, function: Callable[..., Any]) -> str:
+def function_docstring(op: Function) -> str:
     """Docstring of an element-wise function."""
     return f"""``{op.formula}``, element by element, with the same bits on every machine.
 
@@ -298,14 +298,13 @@ def function_docstring(op: Function, function: Callable[..., Any]) -> str:
         If the dtype is neither float32 nor float64.
     ValueError
         If `out` cannot hold the result.
-{_example(op.name, function, [0.5, 1.0, 2.0])}"""
+{_example(op.name, [0.5, 1.0, 2.0])}"""
 
 
-def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
+def loss_docstring(loss: Loss) -> str:
     """Docstring of the function of a loss whose targets are numbers."""
     low = 0.0 if loss.low is None else float(loss.low)
     Z, Y = [[0.5], [2.0]], [[low], [low + 1 if loss.high is None else float(loss.high)]]
-    value, dZ = function(Z, Y)
     limits = target_limits(loss)
     targets = f"Targets {limits}" if limits else "Targets"
     a_target = f"a target is not {limits}, " if limits else ""
@@ -347,8 +346,8 @@ def loss_docstring(loss: Loss, function: Callable[..., Any]) -> str:
     --------
     >>> from fastbp import kernels
     >>> loss, dZ = kernels.{loss.name}({Z}, {Y})
-    >>> round(loss, 4), dZ.round(4).tolist()
-    {(round(value, 4), dZ.round(4).tolist())}
+    >>> loss > 0, dZ.shape
+    (True, (2, 1))
     """
 
 
@@ -369,7 +368,7 @@ def layer_docstring(op: Activation) -> str:
 # Stubs
 
 _HEAD = """\
-# Written by setup.py from ops.def.
+# Written by ops.py from ops.def.
 """
 
 
@@ -410,7 +409,7 @@ def losses_stub() -> str:
 
 
 def layers_stub() -> str:
-    """Of `fastbp.layers.activations`."""
+    """Stub of `fastbp.layers.activations`."""
     lines = [_HEAD + """from typing import ClassVar
 
 from ..kernels import ops

@@ -113,34 +113,34 @@ class Elementwise(Loss):
 
     Attributes
     ----------
-    name : str
+    kernel : str
         The row of kernels/ops.def, and the function of `fastbp.kernels`.
 
     Examples
     --------
     >>> import fastbp as fb
-    >>> fb.Huber.name
+    >>> fb.Huber.kernel
     'huber'
     """
 
-    name: ClassVar[str] = ""
+    kernel: ClassVar[str] = ""
 
     @property
     def operation(self) -> tuple[Any, ...]:  # type: ignore[override]  # it follows from settings
         cap = getattr(self, "cap", None) or math.inf
-        return self.name, getattr(self, "delta", 0.0), cap
+        return self.kernel, getattr(self, "delta", 0.0), cap
 
     def __call__(self, Z: Floats, y: ArrayLike,
                  sample_weight: ArrayLike | None = None) -> tuple[float, Floats]:
         settings = {name: vars(self)[name] for name in ("delta", "cap") if name in vars(self)}
         weights = None if sample_weight is None else _like(Z, "sample_weight", sample_weight)
-        kernel: Callable[..., tuple[float, Floats]] = getattr(kernels, self.name)
+        kernel: Callable[..., tuple[float, Floats]] = getattr(kernels, self.kernel)
         return kernel(Z, _like(Z, "y", y), weights, **settings)
 
     def targets(self, y: ArrayLike, n_out: int, dtype: DTypeLike) -> Array:
         """As `Loss.targets`, in the range of the loss."""
         targets = super().targets(y, n_out, dtype)
-        kernels.losses.check_targets(ops.LOSSES[self.name], targets)
+        kernels.losses.check_targets(ops.LOSSES[self.kernel], targets)
         return targets
 
 
@@ -169,7 +169,7 @@ class SigmoidCrossEntropy(Elementwise):
     """
 
     validators = {"cap": _cap}
-    name = "sigmoid_cross_entropy"
+    kernel = "sigmoid_cross_entropy"
     metric = BinaryAccuracy
 
     def __init__(self, cap: float | None = None) -> None:
@@ -186,7 +186,7 @@ class MeanSquaredError(Elementwise):
     (2.0, array([[2., 0.]]))
     """
 
-    name = "mean_squared_error"
+    kernel = "mean_squared_error"
     metric = R2
 
 
@@ -200,7 +200,7 @@ class MeanAbsoluteError(Elementwise):
     (1.0, array([[0.5, 0. ]]))
     """
 
-    name = "mean_absolute_error"
+    kernel = "mean_absolute_error"
     metric = R2
 
 
@@ -233,7 +233,7 @@ class Huber(Elementwise):
     """
 
     validators = {"delta": checks.positive}
-    name = "huber"
+    kernel = "huber"
     metric = R2
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -253,7 +253,7 @@ class PoissonDeviance(Elementwise):
     array([[-2.]])
     """
 
-    name = "poisson_deviance"
+    kernel = "poisson_deviance"
     metric = RateR2
 
 

@@ -376,7 +376,7 @@ class Optimizer(checks.Validated, Exclusive):
             checks.writable(f"state[{name!r}]", array, parameters.dtype)
             checks.shape(f"state[{name!r}]", array, parameters.shape, "like the parameters")
 
-    def resume(self, parameters: Floats, state: dict[str, ArrayLike], steps: int) -> None:
+    def resume(self, parameters: Floats, state: dict[str, Any], steps: int) -> None:
         """Continue with a saved state.
 
         Parameters

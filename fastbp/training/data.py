@@ -1,5 +1,4 @@
-"""Rows, targets and sample weights of a training or an evaluation, checked and never copied whole.
-"""
+"""Rows, targets and sample weights of a fit or an evaluation, checked and never copied whole."""
 
 from __future__ import annotations
 

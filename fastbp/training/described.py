@@ -1,5 +1,4 @@
-"""A description of a training, which is saved in its checkpoints and compared when it resumes.
-"""
+"""A description of a training, which is saved in its checkpoints and compared when it resumes."""
 
 from __future__ import annotations
 

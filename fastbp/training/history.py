@@ -1,5 +1,4 @@
-"""What a training recorded: epoch by epoch, and the sums within an epoch.
-"""
+"""What a training recorded: epoch by epoch, and the sums within an epoch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from ..kernels.types import Array, Doubles
 from ..metrics import Metric
 
 __all__ = ["EpochSums", "History"]
+
 
 class History(dict[str, list[Any]]):
     """A record of each epoch: a dict of lists with one value per epoch.

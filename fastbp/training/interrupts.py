@@ -1,5 +1,4 @@
-"""Ctrl-C during a training.
-"""
+"""Ctrl-C during a training."""
 
 import signal
 import threading
@@ -8,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 __all__ = ["DeferInterrupt"]
+
 
 class DeferInterrupt:
     """A context manager that defers Ctrl-C while parameters are being written.

@@ -1,5 +1,4 @@
-"""All rows in one step: SciPy's L-BFGS-B over the network's parameters.
-"""
+"""All rows in one step: SciPy's L-BFGS-B over the network's parameters."""
 
 from __future__ import annotations
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ..network import Sequential
 
 __all__ = ["lbfgs"]
+
 
 def lbfgs(network: Sequential, X: ArrayLike, y: ArrayLike, *, loss: Loss,
           sample_weight: ArrayLike | None = None, l2: float = 0.0, max_iter: int = 200,

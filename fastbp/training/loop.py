@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
+
 def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> History:
     """Train a network; `Sequential.fit` has the description.
 
@@ -67,7 +68,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
 def _fit(network: Sequential, data: Dataset, validation: Dataset | None, settings: Settings,
          checkpoints: Checkpoints) -> History:
     """As `fit`, with everything checked."""
-    loss, callbacks = settings.loss, list(settings.callbacks)
+    loss, callbacks = settings.loss, settings.callbacks
     metric = [] if loss.metric is None else [loss.metric.name]
     keys = ["loss", *metric]
     if validation is not None or settings.validation_fraction > 0:
@@ -101,7 +102,7 @@ def _fit(network: Sequential, data: Dataset, validation: Dataset | None, setting
 def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.Generator,
                 checkpoints: Checkpoints) -> None:
     """Run the epochs that are left."""
-    history, shuffle, callbacks = run.history, settings.shuffle, list(settings.callbacks)
+    history, shuffle, callbacks = run.history, settings.shuffle, settings.callbacks
     rows = None if shuffle else np.arange(n_rows)
     with DeferInterrupt() as interrupts:
         try:

@@ -1,5 +1,4 @@
-"""What a training prints: a progress bar over the steps of an epoch, and a line per epoch.
-"""
+"""What a training prints: a progress bar over the steps of an epoch, and a line per epoch."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ if TYPE_CHECKING:
     from .run import Training
 
 __all__ = ["Progress", "epoch_line"]
+
 
 def epoch_line(run: Training) -> str:
     """The last epoch in one line."""

@@ -1,5 +1,4 @@
-"""A running training, as callbacks see it.
-"""
+"""A running training, as callbacks see it."""
 
 from __future__ import annotations
 
@@ -56,8 +55,8 @@ class Training:
     steps_per_epoch : int
     stopping : bool
         Whether the training ends after this epoch: see `stop`.
-    sums : EpochSums
-        What the last epoch's steps came to.
+    sums : EpochSums or None
+        What the last epoch's steps came to, once there were some.
     compiled : fastbp.kernels.steps.Steps or None
         The compiled steps, once there are some.
     data : Dataset
@@ -347,7 +346,7 @@ class Training:
         if self._average_keep is not None:
             average = self.average()
         made_from: list[Any] = [program, loss, metric, update, groups, self._batch_size,
-                     *map(id, (data.y, average, *state))]
+                                *map(id, (data.y, average, *state))]
         if self._compiled is not None and made_from == self._compiled_from:
             return self._compiled
         if optimizer is not None and not is_checked:

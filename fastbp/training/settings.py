@@ -15,30 +15,31 @@ from ..optimizers import Optimizer
 __all__ = ["Settings"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Settings:
-    """The arguments of `Sequential.fit` but for X, y and the threads, with their defaults.
+    """The arguments of `Sequential.fit` but for X, y and the threads.
 
-    They are checked and converted when an object is made.  `Sequential.fit` says what each is.
+    They are checked and converted when an object is made.  `Sequential.fit` says what each is, and
+    has the defaults.
     """
 
     loss: Loss
     optimizer: Optimizer
-    epochs: int = 10
-    batch_size: int = 32
-    sample_weight: ArrayLike | None = None
-    l2: float = 0.0
-    validation_data: Any = None
-    validation_fraction: float = 0.0
-    callbacks: Iterable[Any] = ()
-    shuffle: bool | Callable[[int], ArrayLike] = True
-    gradient_norms: bool = False
-    seed: int | None = None
-    verbose: int = 0
-    checkpoint: Any = None
-    checkpoint_every: int = 1
-    resume: bool = False
-    ema: float | None = None
+    epochs: int
+    batch_size: int
+    sample_weight: ArrayLike | None
+    l2: float
+    validation_data: Any
+    validation_fraction: float
+    callbacks: Any  # a list of Callback, once they are checked
+    shuffle: bool | Callable[[int], ArrayLike]
+    gradient_norms: bool
+    seed: int | None
+    verbose: int
+    checkpoint: Any
+    checkpoint_every: int
+    resume: bool
+    ema: float | None
 
     def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs, 1)

@@ -1,5 +1,4 @@
-"""The state of a training between two epochs: saving, checking and restoring it.
-"""
+"""The state of a training between two epochs: saving, checking and restoring it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Python's part of a training step, where compiled code cannot do it.
-"""
+"""Python's part of a training step, where compiled code cannot do it."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from .run import Training
 
 __all__ = ["Turns"]
+
 
 class Turns:
     """What Python does in a step where compiled code cannot; see `fastbp.kernels.steps.Steps`.
