@@ -82,9 +82,9 @@ def kernel(name, *sources):
     )
 
 
-OPS.write_stubs()  # what type checkers read of what follows from the table
-setup(
-    ext_modules=cythonize(
+def main():
+    OPS.write_stubs()  # what type checkers read of what follows from the table
+    extensions = cythonize(
         [
             kernel("dispatch", "dispatch.c", *TIERS),
             kernel("threads"),
@@ -105,6 +105,7 @@ setup(
             kernel("stages"),
             kernel("steps"),
         ],
+        nthreads=os.cpu_count(),
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
@@ -113,6 +114,9 @@ setup(
             "cdivision": True,
             "linetrace": TRACE,
         },
-    ),
-    cmdclass={"build_ext": BuildKernels},
-)
+    )
+    setup(ext_modules=extensions, cmdclass={"build_ext": BuildKernels})
+
+
+if __name__ == "__main__":  # Cython's processes may import this file
+    main()

@@ -692,6 +692,7 @@ SOAK = float(os.environ.get("FASTBP_SOAK", "12"))  # seconds
 
 
 @needs_proc
+@pytest.mark.once
 def test_a_day_s_work_leaves_nothing_behind():
     first, second, last = run_script("soak", SOAK, timeout=SOAK * 3 + 100, MALLOC_ARENA_MAX="2")
     assert last["rounds"] > second["rounds"] > first["rounds"] >= 3

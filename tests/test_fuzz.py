@@ -26,6 +26,7 @@ import fastbp as fb
 BENCH = Path(__file__).parent.parent / "bench" / "fuzz_load.py"
 CALLS = BENCH.with_name("fuzz_calls.py")
 
+pytestmark = pytest.mark.once
 needs_fuzzer = pytest.mark.skipif(not BENCH.exists(), reason="no benchmarks beside the tests")
 
 

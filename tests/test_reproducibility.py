@@ -8,7 +8,8 @@ import pytest
 
 SCRIPT = Path(__file__).parent.parent / "bench" / "reproducibility.py"
 
-pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="no benchmarks beside the tests")
+pytestmark = [pytest.mark.once,
+              pytest.mark.skipif(not SCRIPT.exists(), reason="no benchmarks beside the tests")]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from fastbp.kernels import dispatch, ops
 
 from ..cases import each
 
+pytestmark = pytest.mark.once
+
 TIERS = dispatch.available()
 OTHERS = [tier for tier in TIERS if tier != "scalar"]
 

@@ -7,6 +7,8 @@ import pytest
 
 import fastbp as fb
 
+pytestmark = pytest.mark.once
+
 
 # 5065: threads of a team that Python interrupts at once have to have begun.
 @pytest.mark.parametrize("seed", [*range(60), 5065])
