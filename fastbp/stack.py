@@ -105,10 +105,7 @@ class Stack(layers.LayerSequence, Exclusive):
 
     def _own(self) -> list[Layer]:
         """All layers, with the layers that containers consist of."""
-        own = list(self._layers)
-        for layer in own:  # which grows
-            own += [child for _, child in layer.children]
-        return own
+        return _with_children(self._layers)
 
     def _place(self, sequence: tuple[Layer, ...], stream: tuple[int, ...]) -> None:
         """Put layers into the network, all or none.
@@ -137,8 +134,8 @@ class Stack(layers.LayerSequence, Exclusive):
             for layer in fresh:
                 layer.clear()
             raise
-        stays = {id(layer) for _, layer in leaves}
-        for _, layer in self._leaves:
+        stays = {id(layer) for layer in _with_children(sequence)}
+        for layer in self._own():
             if id(layer) not in stays:
                 layer.unbind()
         self._n_in, self._n_out = n_in, n_out
@@ -183,6 +180,9 @@ class Stack(layers.LayerSequence, Exclusive):
         programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
         for (_, layer), its_views in zip(leaves, views, strict=True):
             layer.bind(its_views, programs)
+        for layer in _with_children(sequence):
+            if isinstance(layer, layers.Container):
+                layer.bind({}, programs)
         self._parameters, self._gradients, self._buffers = parameters, gradients, buffers
         self._layers, self._leaves, self.programs = sequence, leaves, programs
         self._interpreter = None
@@ -311,6 +311,13 @@ class Stack(layers.LayerSequence, Exclusive):
         self.__dict__.update(state)
         leaves = tuple(layers.leaves(self._layers))
         self._bind(self._layers, leaves, *self._new_arrays(leaves))
+
+
+def _with_children(sequence: Iterable[Layer]) -> list[Layer]:
+    found = list(sequence)
+    for layer in found:  # which grows
+        found += [child for _, child in layer.children]
+    return found
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:

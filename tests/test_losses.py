@@ -637,9 +637,22 @@ def test_masked_targets_are_refused_by_a_loss():
         fb.SoftmaxCrossEntropy()(Z, np.ma.array([0, 1], mask=[True, False]))
 
 
-def test_a_name_of_ones_own_names_no_other_loss():
-    class Named(fb.MeanSquaredError):
-        name = "mean_absolute_error"
+def test_attributes_of_ones_own_change_no_loss():
+    class Own(fb.MeanSquaredError):
+        name = kernel = "mean_absolute_error"
+        cap = delta = 1.0
 
     Z, y = np.ones((2, 1)), np.array([[3.0], [4.0]])
-    assert Named()(Z, y)[0] == fb.MeanSquaredError()(Z, y)[0] == 6.5
+    assert Own()(Z, y)[0] == fb.MeanSquaredError()(Z, y)[0] == 6.5
+
+
+def test_settings_of_a_subclass_count_wherever_they_are():
+    class Wide(fb.Huber):
+        delta = 10.0
+
+        def __init__(self):
+            pass
+
+    Z, y = np.array([[0.0, 20.0]]), np.zeros((1, 2))
+    assert Wide()(Z, y)[0] == fb.Huber(10.0)(Z, y)[0] == 75
+    assert Wide().operation == fb.Huber(10.0).operation

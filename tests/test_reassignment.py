@@ -302,6 +302,9 @@ refuse(words="gradients: expected shape", gradients=np.zeros(213, "f4"))
 refuse(words="memory of its own", gradients=good["parameters"])
 refuse(TypeError, "parameters: expected", parameters=np.zeros(212, "i4"))
 refuse(ValueError, "contiguous", parameters=np.zeros(424, "f4")[::2])
+read_only = np.zeros(212, "f4")
+read_only.setflags(write=False)
+refuse(words="parameters: expected a writable", parameters=read_only)
 refuse(words="values: expected", arena_per_row=1)
 refuse(words="x: expected", x=1)
 refuse(words="z: expected", z=99)
@@ -333,6 +336,25 @@ backward = [each[:6] + (True,) + each[7:] for each in good["backward"]]
 refuse(words="no ReLU", backward=backward)
 refused(ValueError, "expected", make_executor, **described() | {"calls": []}
         | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
+refused(ValueError, "a program for prediction", make_executor(**good), X[:, :8].copy())
+class Trusting(fb.Layer):
+    def lower(self, builder, x):
+        codes = builder.op("take_columns", x, columns=[0], sizes={"n": 1})
+        builder.op("embedding_backward", codes, x, sizes={"c": 3})
+        return x
+net = fb.Sequential([Trusting()])
+refused(ValueError, "an embedding of as many rows", net.predict, np.full((4, 2), 1e12, "f4"))
+""")
+
+
+def test_buffers_that_changed_their_memory_are_noticed():
+    run("""
+net = fb.Sequential([fb.BatchNorm(8)])
+X = np.ones((4, 8), "f4")
+net.predict(X)
+buffers = net.buffers.base
+buffers.resize(1, refcheck=False)
+refused(ValueError, "buffers: expected the array as it was", net.predict, X)
 """)
 
 
@@ -353,6 +375,15 @@ def make(X=X, y=y, metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), bat
         groups=[(0, 212)], average=None, turns=Turns()) | changes)
 make()
 refused(ValueError, "those that the executor has", make, parameters=np.zeros(212, "f4"))
+of_program = described()
+over = make_executor(**of_program)
+for name in ("parameters", "gradients"):
+    refused(ValueError, "those that the executor has", steps.Steps, over,
+            **{key: of_program[key].view("f8" if key == name else "f4")
+               for key in ("parameters", "gradients")},
+            **dict(X=X, y=y, sample_weight=None, n_rows=300, batch_size=32, loss=None,
+                   metric=None, update="sgd", state=[], weights=[], layers=[], groups=[(0, 106)],
+                   average=None, turns=None))
 refused(ValueError, "a program for training", steps.Steps,
         make_executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
         y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [],

@@ -69,7 +69,8 @@ cdef class EncodedProgram:
         code.n_values = len(values)
         code.arena, code.arena_per_row = arena, arena_per_row
         code.x, code.z, code.dz = x, z, dz
-        for name, i, kinds in (("x", x, ["input"]), ("z", z, ["input", "output", "temporary"]),
+        last = "temporary" if backward or dz >= 0 else "output"
+        for name, i, kinds in (("x", x, ["input"]), ("z", z, ["input", last]),
                                ("dz", dz, ["temporary"])):
             if name == "dz" and i == -1 and not backward:
                 continue
@@ -133,6 +134,7 @@ cdef class EncodedProgram:
             np.zeros(max(1, len(instructions)) * sizeof(Instruction), np.uint8))
         cdef Instruction *each
         cdef int i
+        tables = set()  # pairs: the codes that an embedding checks, and the rows of its table
         shapes = [(rows, columns) for _, rows, columns, *_ in values]
         written = [i for i, (kind, *_) in enumerate(values)
                    if kind in ("output", "gradient", "buffer", "temporary")]
@@ -159,6 +161,12 @@ cdef class EncodedProgram:
             if len(numbers) != len(op.attributes) or len(numbers) > MOST_NUMBERS:
                 raise ValueError(f"{name}: expected {len(op.attributes)} attributes at {i}, got "
                                  f"{len(numbers)}")
+            if name == "embedding":
+                tables.add((reads[0], shapes[reads[1]][0]))
+            elif name == "embedding_backward" and (
+                    i < self.code.forward or (reads[0], shapes[writes[0]][0]) not in tables):
+                raise ValueError(f"{name}: expected codes at {i} that an embedding of as many rows "
+                                 f"has checked")
             if relu and name != "dense":
                 raise ValueError(f"{name}: expected no ReLU in it at {i}")
             if relu_mask is not None and (name != "dense_backward_input"

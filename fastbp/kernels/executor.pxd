@@ -24,7 +24,7 @@ cdef class Executor:
     cdef list borrowed             # the network's arrays
     cdef void *base[N_ARRAYS]      # their memory
     cdef Py_ssize_t n_bytes[N_ARRAYS]
-    cdef Borrowed array            # of the parameters
+    cdef Borrowed parameters, buffers
     cdef bint ready                # whether __init__ has succeeded
     cdef Code code
     cdef int typenum
@@ -33,6 +33,7 @@ cdef class Executor:
 
     cdef int _find_places(self, Py_ssize_t size) except -1
     cdef bint takes(self, array, Py_ssize_t columns)
+    cdef bint is_over(self, parameters, gradients)
     cdef bint is_apart(self, out)
     cdef int run(self, X, out, Py_ssize_t rows) except -1
     cdef int run_in_turns(self, Call *call, bint single, list given) except -1

@@ -77,6 +77,8 @@ cdef class Executor:
                             ("buffers", buffers)):
             if checks.floats(name, array, 1, parameters.dtype) is not array:
                 raise ValueError(f"{name}: expected a contiguous array in native byte order")
+            if not cnp.PyArray_ISWRITEABLE(array):
+                raise ValueError(f"{name}: expected a writable array")
         for name, array, other in (("gradients", gradients, parameters),
                                    ("buffers", buffers, parameters),
                                    ("buffers", buffers, gradients)):
@@ -99,7 +101,7 @@ cdef class Executor:
             self.base[i], self.n_bytes[i] = cnp.PyArray_DATA(array), array.nbytes
         self.code.parameters, self.code.gradients = self.base[0], self.base[1]
         self.code.buffers = self.base[2]
-        self.array = self.borrowed[0]
+        self.parameters, self.buffers = self.borrowed[0], self.borrowed[2]
         self._find_places(parameters.itemsize)
         self.ready = True
 
@@ -155,13 +157,16 @@ cdef class Executor:
         Raises
         ------
         ValueError
-            If the array of parameters was reassigned since it was checked.
+            If the memory, dtype or shape of a flat array has changed since it was checked, or the
+            program is for training.
         """
         cdef cnp.npy_intp[2] shape
         if not self.takes(X, self.code.n_in):
             return None
         if not self.ready:
             raise RuntimeError("Executor: expected an initialized one")
+        if self.code.dz >= 0:
+            raise ValueError("Executor: expected a program for prediction, got one for training")
         shape[0], shape[1] = cnp.PyArray_DIM(X, 0), self.code.n_out
         if out is None:
             out = cnp.PyArray_EMPTY(2, shape, self.typenum, 0)
@@ -169,9 +174,21 @@ cdef class Executor:
                   and cnp.PyArray_ISWRITEABLE(out) and apart(X, out)
                   and self.is_apart(out)):
             return None
-        self.array.check()
+        self.parameters.check()
+        if self.program.n_buffers > 0:
+            self.buffers.check()
         self.run(X, out, shape[0])
         return out
+
+    cdef bint is_over(self, parameters, gradients):
+        """Whether these are the flat arrays that the program works on, or like them."""
+        cdef int i
+        for i, array in enumerate((parameters, gradients)):
+            if not (cnp.PyArray_DATA(array) == self.base[i]
+                    and cnp.PyArray_NBYTES(array) == self.n_bytes[i]
+                    and cnp.PyArray_TYPE(array) == self.typenum and array.ndim == 1):
+                return False
+        return True
 
     cdef bint is_apart(self, out):
         """Whether an array shares no memory with the network's arrays."""

@@ -122,8 +122,7 @@ cdef class Steps:
         dtype = parameters.dtype
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t size = dtype.itemsize
-        if (cnp.PyArray_DATA(parameters) != executor.code.parameters
-                or cnp.PyArray_DATA(gradients) != executor.code.gradients):
+        if not executor.is_over(parameters, gradients):
             raise ValueError("parameters, gradients: expected those that the executor has")
         if executor.code.dz < 0:
             raise ValueError("executor: expected one of a program for training")

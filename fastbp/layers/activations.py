@@ -44,12 +44,6 @@ class Activation(Layer):
     def __init__(self) -> None:
         super().__init__()
 
-    @property
-    def signature(self) -> tuple[object, ...] | None:
-        if ACTIVATIONS.get(self.function) is not type(self):
-            return None
-        return self.function, getattr(self, "alpha", None)
-
     def lower(self, builder: Builder, x: Value) -> Value:
         alpha = {name: getattr(self, name) for name in ops.OPS[self.function].attributes}
         a: Value = builder.op(self.function, x, **alpha)

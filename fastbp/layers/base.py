@@ -128,15 +128,6 @@ class Layer(Parametrized):
         return any(name in self.__dict__ for name in shapes) or (
             not shapes and type(self).initialize is Layer.initialize)
 
-    @property
-    def signature(self) -> tuple[object, ...] | None:
-        """Everything `lower` depends on; layers with equal signatures give equal instructions.
-
-        It is None if `lower` may depend on anything else, or an instruction needs the layer
-        itself when it runs.
-        """
-        return None
-
     def lower(self, builder: Builder, x: Value) -> Value:
         """Express the layer as instructions of a program.
 
@@ -257,9 +248,7 @@ class Layer(Parametrized):
             The network's programs, which are cleared when a setting of the layer changes.
         """
         self.bind_views(views)
-        # The programs refer to their layers: the weak reference leaves no cycle, so that a
-        # network is freed as soon as nobody refers to it.
-        self.__dict__["_programs"] = weakref.ref(programs)
+        self.__dict__["_programs"] = _ProgramsReference(programs)
 
     def unbind(self) -> None:
         """Leave the network; the parameters keep their values, in arrays that no network uses."""
@@ -273,17 +262,22 @@ class Layer(Parametrized):
                 return  # as a subclass's constructor may do
             self._refuse(name)
         super().__setattr__(name, value)
-        programs = self.__dict__.get("_programs", lambda: None)()
-        if programs is None or name in ("cache", "key", "step") or name in self._views:
-            return
-        cls: type = type(self)
-        if not program.runs_in_python(cls):
-            programs.clear()
+        self._clear_programs(name)
 
     def __delattr__(self, name: str) -> None:
         if name in READ_ONLY:
             self._refuse(name)
         super().__delattr__(name)
+        self._clear_programs(name)
+
+    def _clear_programs(self, name: str) -> None:
+        """Drop the network's programs after a change of an attribute that `lower` may read."""
+        reference = self.__dict__.get("_programs")
+        if reference is None or name in ("cache", "key", "step") or name in self._views:
+            return
+        cls: type = type(self)
+        if name == "__class__" or not program.runs_in_python(cls):
+            reference.clear()
 
     def _refuse(self, name: str) -> None:
         raise AttributeError(
@@ -300,6 +294,26 @@ class Layer(Parametrized):
 
     def __copy__(self) -> Layer:
         return copy.deepcopy(self)
+
+
+class _ProgramsReference:
+    """A weak reference to a network's programs, which copies and pickles leave behind.
+
+    The programs refer to their layers.  Without a cycle, a network is freed as soon as nobody
+    refers to it.
+    """
+
+    def __init__(self, programs: Programs | None = None) -> None:
+        self._get = None if programs is None else weakref.ref(programs)
+
+    def clear(self) -> None:
+        """Clear the programs, if they exist."""
+        programs = None if self._get is None else self._get()
+        if programs is not None:
+            programs.clear()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ProgramsReference, ()
 
 
 # A parameter of such a name would hide an attribute that every layer has.

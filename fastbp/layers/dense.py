@@ -66,10 +66,6 @@ class Dense(Layer):
         initializers.get(init)
         self.init = init
 
-    @property
-    def signature(self) -> tuple[object, ...] | None:
-        return ("Dense", *self.parameter_shapes.values()) if type(self) is Dense else None
-
     def lower(self, builder: Builder, x: Value) -> Value:
         z: Value = builder.op("dense", x, builder.parameter(self, "W"),
                               builder.parameter(self, "b"))

@@ -111,36 +111,34 @@ def _labels(y: Array, n_out: int) -> Labels:
 class Elementwise(Loss):
     """Base class of losses that are a mean over the batch and the outputs.
 
-    Attributes
-    ----------
-    kernel : str
-        The row of kernels/ops.def, and the function of `fastbp.kernels`.
-
     Examples
     --------
     >>> import fastbp as fb
-    >>> fb.Huber.kernel
-    'huber'
+    >>> isinstance(fb.Huber(), fb.losses.builtin.Elementwise)
+    True
     """
 
-    kernel: ClassVar[str] = ""
+    _kernel: ClassVar[str] = ""  # the row of kernels/ops.def, and the function of fastbp.kernels
+    _settings: ClassVar[tuple[str, ...]] = ()  # the function's further arguments: attributes
 
     @property
     def operation(self) -> tuple[Any, ...]:  # type: ignore[override]  # it follows from settings
-        cap = getattr(self, "cap", None) or math.inf
-        return self.kernel, getattr(self, "delta", 0.0), cap
+        settings = self._arguments()
+        return self._kernel, settings.get("delta", 0.0), settings.get("cap") or math.inf
+
+    def _arguments(self) -> dict[str, float | None]:
+        return {name: getattr(self, name) for name in self._settings}
 
     def __call__(self, Z: Floats, y: ArrayLike,
                  sample_weight: ArrayLike | None = None) -> tuple[float, Floats]:
-        settings = {name: vars(self)[name] for name in ("delta", "cap") if name in vars(self)}
         weights = None if sample_weight is None else _like(Z, "sample_weight", sample_weight)
-        kernel: Callable[..., tuple[float, Floats]] = getattr(kernels, self.kernel)
-        return kernel(Z, _like(Z, "y", y), weights, **settings)
+        kernel: Callable[..., tuple[float, Floats]] = getattr(kernels, self._kernel)
+        return kernel(Z, _like(Z, "y", y), weights, **self._arguments())
 
     def targets(self, y: ArrayLike, n_out: int, dtype: DTypeLike) -> Array:
         """As `Loss.targets`, in the range of the loss."""
         targets = super().targets(y, n_out, dtype)
-        kernels.losses.check_targets(ops.LOSSES[self.kernel], targets)
+        kernels.losses.check_targets(ops.LOSSES[self._kernel], targets)
         return targets
 
 
@@ -169,7 +167,8 @@ class SigmoidCrossEntropy(Elementwise):
     """
 
     validators = {"cap": _cap}
-    kernel = "sigmoid_cross_entropy"
+    _kernel = "sigmoid_cross_entropy"
+    _settings = ("cap",)
     metric = BinaryAccuracy
 
     def __init__(self, cap: float | None = None) -> None:
@@ -186,7 +185,7 @@ class MeanSquaredError(Elementwise):
     (2.0, array([[2., 0.]]))
     """
 
-    kernel = "mean_squared_error"
+    _kernel = "mean_squared_error"
     metric = R2
 
 
@@ -200,7 +199,7 @@ class MeanAbsoluteError(Elementwise):
     (1.0, array([[0.5, 0. ]]))
     """
 
-    kernel = "mean_absolute_error"
+    _kernel = "mean_absolute_error"
     metric = R2
 
 
@@ -233,7 +232,8 @@ class Huber(Elementwise):
     """
 
     validators = {"delta": checks.positive}
-    kernel = "huber"
+    _kernel = "huber"
+    _settings = ("delta",)
     metric = R2
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -253,7 +253,7 @@ class PoissonDeviance(Elementwise):
     array([[-2.]])
     """
 
-    kernel = "poisson_deviance"
+    _kernel = "poisson_deviance"
     metric = RateR2
 
 

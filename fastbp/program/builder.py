@@ -13,7 +13,7 @@ from .ir import Instruction, Kind, Program, Value
 if TYPE_CHECKING:
     from ..layers import Layer
 
-__all__ = ["Builder", "Places", "lower", "lower_layer", "runs_in_python"]
+__all__ = ["Builder", "Places", "lower", "lower_forward", "lower_layer", "runs_in_python"]
 
 # Where each parameter and buffer starts in its flat array, by the layer's id and the name.
 Places: TypeAlias = Mapping[tuple[int, str], int]
@@ -211,6 +211,23 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
     Program
         Not planned yet.
     """
+    builder, program = lower_forward(layers, n_in, training=training, places=places, end=end)
+    if training:
+        gradients.add_backward(builder, program)
+    return program
+
+
+def lower_forward(layers: Iterable[Layer], n_in: int, *, training: bool = False,
+                  places: Places | None = None,
+                  end: str | None = None) -> tuple[Builder, Program]:
+    """The forward pass alone; arguments as for `lower`.
+
+    Returns
+    -------
+    builder : Builder
+        For `add_backward`.
+    program : Program
+    """
     def body(builder: Builder, x: Value) -> Value:
         for i, layer in enumerate(layers):
             x = builder.layer(i, layer, x)
@@ -218,21 +235,20 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
             x = builder.op(end, x)
         return x
 
-    return _lower(body, n_in, training, places)
+    return _forward(body, n_in, training, places)
 
 
 def lower_layer(layer: Layer, n_in: int, training: bool) -> Program:
     """The program of a single layer."""
-    return _lower(layer.lower, n_in, training, None)
-
-
-def _lower(body: Callable[[Builder, Value], Value], n_in: int, training: bool,
-           places: Places | None) -> Program:
-    builder = Builder(training, places)
-    x = Value("X", "input", None, n_in)
-    x.needs_gradient = training
-    program = Program(x, body(builder, x), forward=builder.instructions, update=builder.update)
+    builder, program = _forward(layer.lower, n_in, training, None)
     if training:
-        builder.instructions = program.backward
         gradients.add_backward(builder, program)
     return program
+
+
+def _forward(body: Callable[[Builder, Value], Value], n_in: int, training: bool,
+             places: Places | None) -> tuple[Builder, Program]:
+    builder = Builder(training, places)
+    x = Value("X", "input", None, n_in, needs_gradient=training)
+    z = body(builder, x)
+    return builder, Program(x, z, forward=builder.instructions, update=builder.update)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..kernels.encoded import EncodedProgram
 from ..kernels.executor import Executor
 from ..kernels.types import Floats
-from .builder import Places, lower
+from .builder import Places, lower, lower_forward
 from .codes import Codes, code_columns
 from .compiler import encode
+from .gradients import add_backward
 from .ir import Program
 from .planner import plan
 from .reference import Interpreter
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Programs"]
 
-# Encoded programs by the signatures of their layers, so that thousands of networks of a few shapes
-# are planned only a few times.
+# Encoded programs by what was lowered, so that thousands of networks of a few shapes are planned
+# only a few times.
 ENCODED: dict[Any, EncodedProgram] = {}
-MOST_ENCODED = 256
+
+# Entries that a cache may have before it is emptied.
+MOST_KEPT = 256
 
 # Operations that a prediction may end with.
 ENDS = "softmax", "sigmoid", "exp"
@@ -70,7 +73,8 @@ class Programs:
         try:
             found: T = made[key]
         except KeyError:
-            found = made[key] = make()
+            found = make()
+            _keep(made, key, found)
         return found
 
     def _lower(self, n_in: int, **options: Any) -> Program:
@@ -80,16 +84,18 @@ class Programs:
         """A new planned program, which the caller may change."""
         return plan(self._lower(n_in, **options))
 
-    def _compile(self, n_in: int, **options: Any) -> Executor:
-        signatures = tuple([layer.signature for layer in self.layers])
-        key = None if None in signatures else (signatures, n_in, tuple(options.items()))
+    def _compile(self, n_in: int, training: bool = False, end: str | None = None) -> Executor:
+        builder, lowered = lower_forward(self.layers, n_in, training=training,
+                                         places=self._places, end=end)
+        structure = lowered.structure()
+        key = None if structure is None else (training, structure)
         encoded = ENCODED.get(key)
         if encoded is None:
-            encoded = encode(self.planned(n_in, **options))
+            if training:
+                add_backward(builder, lowered)
+            encoded = encode(plan(lowered))
             if key is not None:
-                if len(ENCODED) >= MOST_ENCODED:
-                    ENCODED.clear()
-                ENCODED[key] = encoded
+                _keep(ENCODED, key, encoded)
         return Executor(encoded, self.parameters, self.gradients, self.buffers)
 
     def executor(self, n_in: int, activation: str | None = None) -> Executor:
@@ -130,3 +136,10 @@ class Programs:
         program = self._get(("interpret", n_in, training),
                             lambda: self._lower(n_in, training=training))
         return Interpreter(program, training)
+
+
+def _keep(cache: dict[Any, T], key: Any, value: T) -> None:
+    """Add to a cache, which is emptied if it is full."""
+    if len(cache) >= MOST_KEPT:
+        cache.clear()
+    cache[key] = value

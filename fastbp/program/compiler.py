@@ -29,16 +29,15 @@ def encode(program: Program) -> EncodedProgram:
     fastbp.kernels.encoded.EncodedProgram
     """
     values = {value: i for i, value in enumerate(program.values())}
-    random: list[Layer] = []
+    random: dict[int, Layer] = {}  # by id: layers may be equal
     calls: list[Callable[[Floats], Floats | None]] = []
     training = program.dz is not None
 
     def layer_index(each: Instruction) -> int | None:
         if each.op in ("dropout", "dropout_backward"):
             assert each.layer is not None  # the builder has seen to it
-            if each.layer not in random:
-                random.append(each.layer)
-            return random.index(each.layer)
+            random.setdefault(id(each.layer), each.layer)
+            return list(random).index(id(each.layer))
         if each.op in ("python", "python_backward"):
             calls.append(_call(each, training))
             return len(calls) - 1
@@ -61,7 +60,8 @@ def encode(program: Program) -> EncodedProgram:
         update=section(program.update),
         x=values[program.x], z=values[program.z],
         dz=-1 if program.dz is None else values[program.dz],
-        arena=program.arena, arena_per_row=program.arena_per_row, calls=calls, random=random,
+        arena=program.arena, arena_per_row=program.arena_per_row, calls=calls,
+        random=[*random.values()],
     )
 
 

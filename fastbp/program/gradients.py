@@ -64,9 +64,11 @@ def add_backward(builder: Builder, program: Program) -> None:
     Parameters
     ----------
     builder : Builder
+        That of the forward pass.
     program : Program
-        Its `dz` and `dx` are set.
+        Its `backward`, `dz` and `dx` are set.
     """
+    builder.instructions = program.backward
     back = Backward(builder)
     program.dz = Value("dZ", "temporary", None, program.z.columns)
     back.add(program.z, program.dz)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -136,6 +137,37 @@ class Program:
     def instructions(self) -> list[Instruction]:
         """Those of all sections, in order."""
         return [*self.forward, *self.backward, *self.update]
+
+    def structure(self) -> tuple[Any, ...] | None:
+        """The forward pass without its layers: programs that have it in common compute the same.
+
+        Returns
+        -------
+        tuple or None
+            To look encoded programs up by; None if an instruction needs a layer when it runs.
+        """
+        indices: dict[Value, int] = {}
+        found: list[Any] = []
+
+        def index(value: Value) -> int:
+            if value not in indices:
+                indices[value] = len(indices)
+                found.append((value.kind, value.rows, value.columns, value.place,
+                              value.needs_gradient))
+            return indices[value]
+
+        index(self.x)
+        for section in (self.forward, self.update):
+            for each in section:
+                if each.layer is not None:
+                    return None
+                attributes = dict(each.attributes)
+                columns = attributes.pop("columns", None)
+                # The bytes of numbers: 0.0 and -0.0, which are equal, are not the same.
+                found.append((each.op, *map(index, each.reads), *map(index, each.writes), columns,
+                              struct.pack(f"{len(attributes)}d", *map(float, attributes.values()))))
+            found.append(None)  # the section's end
+        return *found, index(self.z)
 
     def values(self) -> list[Value]:
         """Every value once, in the order of their first use."""
