@@ -337,6 +337,11 @@ refuse(words="no ReLU", backward=backward)
 refused(ValueError, "expected", make_executor, **described() | {"calls": []}
         | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
 refused(ValueError, "a program for prediction", make_executor(**good), X[:, :8].copy())
+""")
+
+
+def test_an_embeddings_codes_are_always_checked():
+    run("""
 class Trusting(fb.Layer):
     def lower(self, builder, x):
         codes = builder.op("take_columns", x, columns=[0], sizes={"n": 1})
