@@ -117,7 +117,8 @@ class Step(Schedule):
         """The learning rate at a time in epochs."""
         rate = self.learning_rate
         product, changes = 1.0, int(epoch // self.every)
-        # Multiplied one by one, since C's pow differs between systems, until nothing changes.
+        # Multiply repeatedly instead of calling C's pow, which differs between systems.  Stop once
+        # the product no longer changes.
         while changes > 0 and product * self.factor != product:
             product *= self.factor
             changes -= 1

@@ -3,9 +3,9 @@
 `Steps` is an executor's program with data, a loss and an optimizer.  It checks them once, because
 the compiled stages (stages.pyx) cannot, and runs teams of threads through many steps at a time.
 
-Whatever has to be done in Python (a layer, loss, metric or optimizer written there, rows that
-cannot be gathered here, an update that may make a weight infinite) ends the team.  Python is
-called, and another team goes on from there.
+When a step needs Python (a user-defined layer, loss, metric or optimizer, rows that cannot be
+gathered here, an update that may make a weight infinite), all threads return, Python is called, and
+a new team resumes from there.
 """
 
 cimport cython

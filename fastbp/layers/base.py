@@ -163,7 +163,7 @@ class Layer(Parametrized):
         ----------
         X : ndarray of shape (batch, n_in), float32 or float64
         training : bool, default True
-            If False, nothing is kept and nothing is random: prediction.
+            If False, run in prediction mode: no randomness, and nothing is stored for `backward`.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class Layer(Parametrized):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has arrays of its own; gradients and the cache stay behind."""
+        """Copies and pickles include the parameters and buffers, but not gradients or the cache."""
         state = super().__getstate__()
         for name in ("_programs", "cache"):
             state.pop(name, None)

@@ -39,7 +39,7 @@ class Embedding(Layer):
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive whole number, or `init` is neither.
+        If a size is not a positive integer, or `init` is neither ``"normal"`` nor callable.
 
     Examples
     --------

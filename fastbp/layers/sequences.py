@@ -102,7 +102,7 @@ def checked_layers(sequence: Any, own: Sequence[Layer] = (),
     Parameters
     ----------
     sequence : sequence of Layer
-        A network in it stands for copies of its layers, weights included.
+        A network in the sequence is replaced by copies of its layers, including their weights.
     own : sequence of Layer
         Layers that may be in a network already: the one that is being changed.
     name : str, default "layers"

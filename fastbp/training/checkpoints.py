@@ -180,7 +180,9 @@ class Checkpoints:
 
     def begin(self, network: Sequential, optimizer: Optimizer, callbacks: Sequence[Callback],
               history: History) -> None:
-        """Before any random number is drawn: set the network's seeds to the saved ones.
+        """Check the loaded checkpoint, if any, and restore the network's seeds.
+
+        Must be called before any random number is drawn.
 
         Parameters
         ----------
@@ -260,9 +262,9 @@ class Checkpoints:
         return os.path.join(self.path, f"checkpoint-{epoch:08d}.fastbp")
 
     def _write(self, epoch: int, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Write a checkpoint, and remove all older ones but the newest.
+        """Write a checkpoint and delete all older ones except the most recent.
 
-        If it cannot be written there is a warning, and no other is removed.
+        If writing fails, warn and delete nothing.
         """
         from safetensors.numpy import save
 
@@ -276,7 +278,7 @@ class Checkpoints:
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "
                           f"training continues", RuntimeWarning, stacklevel=2)
             return
-        # Later epochs are of damaged files, which were skipped; folders and pipes do not count.
+        # Files of later epochs are damaged ones that `_newest` skipped.  Ignore folders and pipes.
         with files.ignored_errors():
             earlier = [self._file(old) for old in self._epochs() if old < epoch]
             for path in list(filter(files.is_regular, earlier))[KEPT - 1 :]:

@@ -141,8 +141,8 @@ def checksum(array: Array, dtype: np.dtype[Any] | None = None) -> str:
         for first in range(0, len(words), BLOCK):
             block = words[first : first + BLOCK]
             mixed = scratch[: len(block)]
-            # Mix the top bits into lower ones: a top bit that is flipped flips only the top bit of
-            # the sum, so that two changes of a sign would cancel out.
+            # Mix the top bits into lower ones.  Otherwise flipping a top bit would only flip the
+            # top bit of the sum, and two sign changes would cancel out.
             np.right_shift(block, 29, out=mixed)
             np.bitwise_xor(block, mixed, out=mixed)
             np.multiply(mixed, multipliers[: len(block)], out=mixed)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_state", "reason", "restore_state", "take_state"]
 
-# Settings that `take_state` saves by themselves, or that follow from the seed.
+# Settings that `take_state` saves under separate keys, or that are derived from the seed.
 SAVED_ELSEWHERE = {"learning_rate", "state", "steps", "key", "step"}
 
 
@@ -41,7 +41,7 @@ def take_state(run: Training, rng: np.random.Generator, callbacks: Sequence[Call
     Returns
     -------
     state : dict
-        What JSON can hold, numbers and arrays of NumPy's in it aside.
+        JSON-serializable, except that it may contain NumPy scalars and arrays.
     arrays : dict of str to ndarray
         The large arrays; not copied, except for those of callbacks.
 

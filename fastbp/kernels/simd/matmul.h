@@ -1,4 +1,6 @@
-/* The matrix product behind the three dense operations. */
+/* The matrix product behind the four dense operations (kernels/dense.pyx).  `matmul` calls
+ * `product`, which calls `run_tile` and so `tile`, the inner loop; for one row of A, `row_tile`;
+ * for columns that do not fill a vector, `transposed_product`. */
 
 #if FBP_LANES == 1
 
@@ -32,9 +34,9 @@ static void matmul(const fbp_gemm *c, real *workspace)
 
 #else
 
-/* The register tile: TILE_ROWS rows of A by TILE_VECTORS vectors of B's columns, whose sums
- * stay in registers while p runs.  Of 32 registers 28 are sums (24 on Arm, where the
- * broadcast needs some), of 16 registers 12; the rest hold B's vectors and A's number. */
+/* The register tile: TILE_ROWS rows of A by TILE_VECTORS vectors of B's columns, whose sums stay in
+ * registers while p runs.  Of 32 registers 28 are sums (24 on Arm, where the broadcast needs some),
+ * of 16 registers 12; the rest hold B's vectors and A's element. */
 #define TILE_VECTORS 2
 #define TILE_COLUMNS (TILE_VECTORS * FBP_LANES)
 #if FBP_LANES * FBP_BITS == 512
