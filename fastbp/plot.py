@@ -4,7 +4,7 @@ Figures are made without pyplot, so that they need no display and need not be cl
 
     plot.learning_curves(history).savefig("curves.png")
 
-To show one in a window, draw into axes of your own: ``fig, ax = plt.subplots()``,
+To show one in a window, draw into your own axes: ``fig, ax = plt.subplots()``,
 ``plot.learning_curves(history, ax)``, ``plt.show()``.
 """
 

@@ -41,7 +41,7 @@ class Stack(layers.LayerSequence, Exclusive):
         self._dtype = _checked_dtype(dtype)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
-        # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
+        # The first number of a spawn key is the purpose of a stream: 0 weights, 1 training,
         # 2 weights of layers that were assigned later.
         self._entropy = np.random.SeedSequence(seed).entropy
         self._reseeded = 0

@@ -52,8 +52,8 @@ NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
     """Base class of the estimators: trains a `Sequential` by scikit-learn's rules.
 
-    A subclass says what it is trained for: `_validated` brings X, y and the weights into the form
-    that the network takes, and `_loss` is the loss.
+    A subclass defines what it is trained for: `_validated` brings X, y and the weights into the
+    form that the network takes, and `_loss` is the loss.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``dense``                the dense layer and its gradients; matrix products
 ``losses``               losses with their gradients
 ``normalization``        normalization of rows and columns
-``columns``              scales, shifts and slopes, one number per column
+``columns``              scales, shifts and slopes, one element per column
 ``elementwise``          sums, inverse square roots and running averages
 ``embeddings``           rows of a table and their gradient
 ``optimizers``           updates of the parameters, penalties and norms

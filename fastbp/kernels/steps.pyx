@@ -193,17 +193,17 @@ cdef class Steps:
             ("metric", plan.metric == IN_PYTHON)) if is_so])
 
     cdef void *_pointer(self, array) except NULL:
-        """A pointer to an array's numbers; the array is kept alive."""
+        """A pointer to an array's elements; the array is kept alive."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
 
     cdef void *_borrow(self, name, array) except NULL:
-        """A pointer to an array owned by others; `check` verifies that it stays valid."""
+        """A pointer to an array that the caller owns; `check` verifies that it stays valid."""
         self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
 
     cdef int _allocate(self, Py_ssize_t size) except -1:
-        """Allocate the workspace; `size` is that of a number, in bytes."""
+        """Allocate the workspace; `size` is that of an element, in bytes."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size

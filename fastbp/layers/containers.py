@@ -101,7 +101,7 @@ class Columns(Container):
 
     Examples
     --------
-    A number, and two categories with 7 and 12 codes:
+    One numeric column, and two categories with 7 and 12 codes:
 
     >>> import fastbp as fb
     >>> columns = fb.Columns([(0, []), (1, fb.Embedding(7, 4)), (2, fb.Embedding(12, 6))])

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Parametrized(checks.Validated):
     """Base class of objects with named parameters, their gradients, and buffers.
 
-    Outside a network an object has parameter arrays of its own, or none yet.  A network binds
-    it: then each parameter, gradient and buffer is a view into a flat array of the network, and
-    assigning to the attribute writes into that array.
+    Outside a network an object has its own parameter arrays, or none yet.  A network binds it: then
+    each parameter, gradient and buffer is a view into a flat array of the network, and assigning to
+    the attribute writes into that array.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ class Parametrized(checks.Validated):
         super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has arrays of its own, and no gradients."""
+        """A copy has its own arrays, and no gradients."""
         self.restore_views()
         state = self.__dict__.copy()
         views = state.pop("_views", {})

@@ -113,7 +113,7 @@ class Loss(checks.Validated):
 
 def compute_loss(loss: Loss, Z: Floats, y: Array,
                  sample_weight: Array | None = None) -> tuple[float, Floats]:
-    """Call a loss, and check what it returns unless it is one of fastbp's.
+    """Call a loss, and check what it returns unless it is a built-in one.
 
     Parameters
     ----------

@@ -204,7 +204,7 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
     places : dict, optional
         As for `Builder`.
     end : str, optional
-        An operation to apply to the output: ``"softmax"``, say.
+        An operation to apply to the output, for example ``"softmax"``.
 
     Returns
     -------

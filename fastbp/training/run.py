@@ -421,7 +421,7 @@ class Training:
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
-                layer.step = step  # an evaluation is no step
+                layer.step = step  # an evaluation is not a step
         losses_and_penalty: Doubles = step_stats[0, :2]
         return losses_and_penalty
 

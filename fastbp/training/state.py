@@ -299,7 +299,7 @@ def _list(name: str, values: Any, length: int | None = None,
 
 
 def reason(error: Exception) -> str:
-    """What an error of `check_state` says.
+    """The message of an error of `check_state`.
 
     Parameters
     ----------

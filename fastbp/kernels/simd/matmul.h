@@ -54,8 +54,8 @@ static void matmul(const fbp_gemm *c, real *workspace)
 /* Rows this many bytes apart lie in different pages, which the processor does not prefetch. */
 #define FAR_APART 2048
 
-/* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of
- * a copy are SPREAD numbers longer. */
+/* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of a
+ * copy are SPREAD elements longer. */
 #define ALIASED 256
 #define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
 
@@ -323,7 +323,7 @@ static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_
         for (ptrdiff_t j = 0; j < length; j += line) __builtin_prefetch(B + i * step + j, 0, 2);
 }
 
-/* A product whose chains start at a number for each column, or else for each row. */
+/* A matrix product whose chains start from a value for each column, or else for each row. */
 static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 {
     const ptrdiff_t m = c->m, n = c->n, k = c->k, a_row = c->a_row, a_col = c->a_col;
