@@ -121,7 +121,7 @@ class EarlyStopping(checks.Validated, Callback):
     Parameters
     ----------
     patience : int, default 10
-        Epochs without improvement after which the training stops.
+        Epochs without improvement after which training stops.
     min_delta : float, default 0.0
         A change counts as an improvement if it is larger than this.
     monitor : str, default "val_loss"
@@ -219,7 +219,7 @@ class Plateau(checks.Validated, Callback):
     factor : float in (0, 1), optional
         The learning rate is multiplied by it at a plateau.  Without it training stops there.
     least : float, default 1e-6
-        The training stops at a plateau if the learning rate is at most this.
+        Training stops at a plateau if the learning rate is at most this.
     keep_best : bool, default False
         Whether to keep a copy of the best weights for `restore`.
 
@@ -308,7 +308,7 @@ class Plateau(checks.Validated, Callback):
         Returns
         -------
         bool
-            Whether the training continues.
+            Whether training continues.
         """
         optimizer = training.optimizer
         reason = f"{self.monitor} has not improved by {self.tol:g} for {self.patience} epochs"

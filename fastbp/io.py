@@ -45,9 +45,9 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
     Raises
     ------
     TypeError
-        If `path` is not a path, or a layer's `config` cannot be written as JSON.
+        If `path` is not a path, or a layer's `config` cannot be serialized to JSON.
     ValueError
-        If there is a pipe or a device at the path, or no file can have such a name.
+        If the path is a pipe or a device, or is not a valid file name.
     OSError
         If the file cannot be written.
 

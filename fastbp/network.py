@@ -330,7 +330,7 @@ class Sequential(Stack):
             A dict of lists with a value per epoch: ``"loss"`` and the metric over the epoch's
             minibatches, ``"val_loss"`` and ``"val_<metric>"`` on validation data,
             ``"learning_rate"``, ``"seconds"``, and ``"gradient_norms"`` if asked for.  Its
-            attribute `stopped` is the reason if a callback stopped the training early, else None.
+            attribute `stopped` is the reason if a callback stopped training early, else None.
 
         Raises
         ------
@@ -338,7 +338,7 @@ class Sequential(Stack):
             If an argument is invalid, before anything is changed; the message names it and what was
             expected.
         FloatingPointError
-            If the training diverges.  The network keeps its last finite weights.
+            If training diverges.  The network keeps its last finite weights.
         FileExistsError, NotADirectoryError
             If there are checkpoints in the folder and `resume` is false, or it is a file or a
             link to nothing.

@@ -1,4 +1,4 @@
-"""Plots of a training's history, with matplotlib, which is optional and imported only here.
+"""Plots of a training history, with matplotlib, which is optional and imported only here.
 
 Figures are made without pyplot, so that they need no display and need not be closed::
 

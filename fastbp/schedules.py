@@ -1,7 +1,7 @@
 """Learning-rate schedules.
 
 A schedule is a callable that maps the time in epochs to a learning rate.  The time is a float: 0 at
-the first step, 2.5 halfway through the third epoch.  Any callable will do, such as
+the first step, 2.5 halfway through the third epoch.  It can be any callable, such as
 ``SGD(learning_rate=lambda t: 0.1 / (1 + t))``.  The schedules here avoid the system's mathematics
 library, whose last bits differ from system to system.
 

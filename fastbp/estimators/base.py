@@ -170,7 +170,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         X, y, sample_weight
             As the user passes them.
         first : bool
-            Whether the training starts from new weights.
+            Whether training starts from new weights.
         incremental : bool
             Whether y may lack some of the classes.
         """

@@ -22,7 +22,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``gather``               rows of X, dense or sparse, copied into a minibatch
 ``threads``, ``team.h``  teams of threads
 ``dispatch``, ``simd``   instruction-set tiers, and the kernels themselves in C
-``guards``               checks that borrowed arrays have not been reassigned
+``guards``               checks that arrays still have the same memory and layout
 ``checks``, ``memory``   checks of arguments; aligned arrays
 ``ops``, ``ops.def``     the table of operations
 ``types``                names of types that annotations share

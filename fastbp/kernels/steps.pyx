@@ -298,7 +298,7 @@ cdef class Steps:
         Raises
         ------
         ValueError
-            If an argument's shape does not match, or an array was reassigned.
+            If an argument's shape does not match, or an array's memory, dtype or shape has changed.
         """
         cdef Run run
         if not self.ready:
@@ -395,7 +395,7 @@ cdef class Steps:
             self.turns.update(step, run.loss, run.penalty)
         else:
             self.turns.count(step, self._copy(run, plan.z))
-        self.check()  # Python may have reassigned arrays
+        self.check()  # Python may have changed their memory or layout
         return 0
 
     cdef _fill(self, name, Run *run, int value, array):

@@ -102,7 +102,7 @@ class Layer(Parametrized):
 
     @property
     def children(self) -> Sequence[tuple[str, Layer]]:
-        """The layers nested in this one, each with its place; empty for most layers."""
+        """The layers nested in this one, each with its path; empty for most layers."""
         return ()
 
     def initialize(self, rng: np.random.Generator) -> None:
@@ -202,7 +202,7 @@ class Layer(Parametrized):
         return dX
 
     def backward_parameters(self, dZ: Array) -> None:
-        """As `backward`, without the gradient with respect to X: for a network's first layer."""
+        """`backward` without the gradient with respect to X, for a network's first layer."""
         if type(self).backward is Layer.backward:
             self._check_lowered("backward(dZ)")
             self._back(dZ, input_gradient=False)

@@ -65,7 +65,7 @@ class Residual(Container):
 
     @property
     def children(self) -> list[tuple[str, Layer]]:
-        """The layers, each with its place."""
+        """The layers, each with its path."""
         return [(str(i), layer) for i, layer in enumerate(self._layers)]
 
     def lower(self, builder: Builder, x: Value) -> Value:

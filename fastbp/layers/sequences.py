@@ -71,7 +71,7 @@ def leaves(layers: Iterable[Layer]) -> list[tuple[str, Layer]]:
     Returns
     -------
     list of tuple (str, Layer)
-        Each layer with its place, such as ``"2.0"`` for the first child of layer 2.
+        Each layer with its path, such as ``"2.0"`` for the first child of layer 2.
 
     Examples
     --------

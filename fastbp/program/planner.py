@@ -28,7 +28,7 @@ _Spans: TypeAlias = list[tuple[int, int]]
 
 
 def plan(program: Program) -> Program:
-    """Fuse instructions, give every value a place in memory, and insert barriers.
+    """Fuse instructions, assign every value its memory, and insert barriers.
 
     Parameters
     ----------

@@ -244,7 +244,7 @@ class Steps:
             average_keep: float, weight_decay: float, clip_norm: float, l2: float,
             steps_before: int, random: Array, step_stats: Doubles, metric_sums: Doubles | None,
             metric_mean: Doubles | None, layer_norms: Doubles | None) -> int:
-        """As `fastbp.kernels.steps.Steps.run`, without interruptions."""
+        """Like `fastbp.kernels.steps.Steps.run`, without interruptions."""
         for step in range(first, stop):
             try:
                 loss, penalty, weight = self._make(step, l2, average_keep, layer_norms)

@@ -75,7 +75,7 @@ class Checkpoints:
         Whether to resume from the newest checkpoint in the folder, if there is one; if False,
         there must be none.
     description : dict
-        What `describe` returns for the training; that of the checkpoints must be the same.
+        What `describe` returns for this fit; that of the checkpoints must be the same.
     learning_rate : float or callable
         What the optimizer was made with.
 
@@ -132,7 +132,7 @@ class Checkpoints:
             for name in os.listdir(self.path):
                 path = os.path.join(self.path, name)
                 if UNFINISHED.fullmatch(name) and stat.S_ISREG(os.lstat(path).st_mode):
-                    os.unlink(path)  # left behind by a training that was killed
+                    os.unlink(path)  # left behind by a process that was killed
             self.saved = self._newest()
         except BaseException:
             self._release()
@@ -190,7 +190,7 @@ class Checkpoints:
         optimizer : Optimizer
         callbacks : sequence of Callback
         history : History
-            That of the training to resume, still empty.
+            That of the fit that resumes, still empty.
 
         Raises
         ------
@@ -212,7 +212,7 @@ class Checkpoints:
 
     def restore(self, run: Training, rng: np.random.Generator,
                 callbacks: Sequence[Callback]) -> None:
-        """Restore the saved state of a training, or save the first state if there is none.
+        """Restore the saved training state, or save the initial state if there is none.
 
         Parameters
         ----------

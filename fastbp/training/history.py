@@ -1,4 +1,4 @@
-"""What a training recorded: epoch by epoch, and the sums within an epoch."""
+"""What training records: values per epoch, and the sums within an epoch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ class Training:
         How many there will be at most.
     steps_per_epoch : int
     stopping : bool
-        Whether the training ends after this epoch: see `stop`.
+        Whether training ends after this epoch: see `stop`.
     sums : EpochSums or None
         Sums over the steps of the current or last epoch; None before the first.
     compiled : fastbp.kernels.steps.Steps or None
@@ -122,7 +122,7 @@ class Training:
 
     @property
     def stopping(self) -> bool:
-        """Whether the training ends after this epoch."""
+        """Whether training ends after this epoch."""
         return self._stopping
 
     @property
@@ -306,7 +306,7 @@ class Training:
         return self._aside
 
     def go_on(self, trained: Floats | None = None) -> None:
-        """Resume a training that left averaged parameters in the network.
+        """Resume training that left averaged parameters in the network.
 
         Parameters
         ----------
