@@ -1,8 +1,8 @@
 """Layers in safetensors files.
 
 A file holds one tensor for each array of a layer, named ``layers.0.W`` and so on, and the
-architecture as JSON in its metadata.  Reading makes layers from that description and gives them
-their numbers; nothing in a file is ever executed.
+architecture as JSON in its metadata.  Reading makes layers from that description and sets their
+arrays; nothing in a file is ever executed.
 """
 
 from __future__ import annotations

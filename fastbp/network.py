@@ -30,8 +30,8 @@ class Sequential(Stack):
     Parameters
     ----------
     layers : sequence of Layer
-        Their sizes must chain.  A layer belongs to one network; one that holds weights
-        already (a copy of another network's) brings them along.
+        Their sizes must chain.  A layer belongs to one network; one that already has weights (a
+        copy of another network's) keeps them.
     dtype : {"float32", "float64"}, default "float32"
         Of the parameters and of everything computed with them.
     seed : int, optional

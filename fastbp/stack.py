@@ -145,7 +145,7 @@ class Stack(layers.LayerSequence, Exclusive):
         self._bind(sequence, leaves, *arrays)
 
     def _check_size(self, leaves: Leaves, fresh: list[Layer]) -> None:
-        """Raise MemoryError where the parameters and gradients are more than there is memory."""
+        """Raise MemoryError if parameters and gradients exceed the machine's memory."""
         n = sum(layer.n_parameters for _, layer in leaves)
         n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
         memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",

@@ -129,7 +129,7 @@ class Record(Callback):
         self.say(f"Iteration {self.iterations}, loss = {intermediate_result.fun:.8f}")
 
     def minimized(self, result: Any) -> None:
-        """Record what lbfgs has come to.
+        """Record the result of lbfgs.
 
         Parameters
         ----------

@@ -211,7 +211,7 @@ class Parametrized(checks.Validated):
         self.__dict__.update(_views=views, _own_views=own)
 
     def restore_views(self) -> None:
-        """Undo changes of the shape or dtype of a view that somebody has made in place.
+        """Undo in-place changes of the shape or dtype of a view.
 
         Compiled code works on the flat arrays and knows nothing of such a change.
         """

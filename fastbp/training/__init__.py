@@ -1,4 +1,4 @@
-"""Training a network: `Sequential.fit` and what it consists of.
+"""Training a network: `Sequential.fit` and its parts.
 
 =============  ==================================================================================
 `settings`     the arguments of `fit`, checked
