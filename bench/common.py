@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, threads, the clock, and how results are shown."""
+"""What the benchmarks share: arguments, threads, the clock, and the output of results."""
 
 import argparse
 import importlib.metadata
@@ -44,7 +44,7 @@ def parser(description, peers=()):
 
 
 def begin(parser):
-    """Read the arguments and see to threads and cores, which may start the script again."""
+    """Read the arguments and set threads and cores, which may start the script again."""
     arguments = parser.parse_args()
     cores = available_cores()
     try:
@@ -80,7 +80,7 @@ def start_again(cores, first, threads):
 
 
 def fma_peak(dtype, threads=1, isa=None):
-    """GFLOP/s of nothing but fused multiply-adds: the most that any kernel could reach."""
+    """GFLOP/s of fused multiply-adds alone: an upper bound for every kernel."""
     before = dispatch.isa()
     dispatch.use(isa or before)
     try:
@@ -103,7 +103,7 @@ def rate(length, dtype):
 
 
 def machine(arguments):
-    """What the figures were measured on."""
+    """The machine and versions of a measurement."""
     versions = {"Python": platform.python_version(), "fastbp": fb.__version__}
     for package in PACKAGES:
         if importlib.util.find_spec(package.replace("scikit-learn", "sklearn")) is not None:
@@ -133,7 +133,7 @@ def cpu_name():
 
 
 def machine_line(m):
-    """The same in words."""
+    """`machine` as text."""
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     threads = "1 thread on one core" if m["threads"] == 1 else f"{m['threads']} threads"
     quick = " (--quick)" if m["quick"] else ""
@@ -165,9 +165,9 @@ def make(peer, *arguments):
 
 
 def interleave(contenders, rounds):
-    """Each contender in turn, round by round, so that all share the machine's moods.
+    """Each contender in turn, round by round, so that all are measured under the same load.
 
-    Every other round goes backwards, so that nobody always comes after the same one.
+    Every other round is reversed, so that none always follows the same one.
 
     Parameters
     ----------
@@ -191,12 +191,12 @@ def interleave(contenders, rounds):
 
 
 def seconds_per_call(timer, at_least=0.005):
-    """A function that times a block of calls, as many as take this long, and divides.
+    """A function that times a block of calls that takes at least this long, and divides.
 
     Parameters
     ----------
     timer : timeit.Timer
-        Which puts no call of its own around the statement.
+        Must not wrap the statement in a call.
     """
     calls = 1
     while (elapsed := timer.timeit(calls)) < at_least:

@@ -1,9 +1,9 @@
-"""Two installations of fastbp beside each other: is the one faster than the other?
+"""Compare the speed of two installations of fastbp.
 
     python bench/compare.py BEFORE/bin/python AFTER/bin/python
 
-Each Python has fastbp installed, of the commit before a change and of the one after it, say.  Each
-works in a process of its own on the same core; they take turns, a short piece of work at a time.
+Each Python has fastbp installed, for example of the commits before and after a change.  Each works
+in its own process on the same core; they take turns, a short piece of work at a time.
 The time of a case is the fastest of all turns, its ratio that of the two fastest times; above 1 the
 second is faster.
 """
@@ -129,7 +129,7 @@ def of_estimators():
 
 
 def work():
-    """In a process of its own: for each case that comes in, its time goes out."""
+    """The loop of a child process: for each case received, send its time."""
     import fastbp as fb
 
     fb.set_num_threads(1)

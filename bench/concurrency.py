@@ -2,9 +2,9 @@
 
     python bench/concurrency.py --threads all --quick
 
-Every Python thread calls `predict` of the same network again and again on rows of its own, and each
-call uses one thread (`n_threads=1`).  Small calls keep the interpreter's lock, since giving it up
-would cost more than it gives; larger ones let others run.
+Every Python thread calls `predict` of the same network again and again on its own rows, and each
+call uses one thread (`n_threads=1`).  Small calls keep the interpreter's lock, since releasing it
+would cost more than it gains; larger ones let others run.
 """
 
 import threading
@@ -42,7 +42,7 @@ def main():
 
 
 def calls_per_second(net, X, callers, seconds):
-    """All threads together; what they get has to be what one alone gets."""
+    """Of all threads together; their outputs must equal those of one thread alone."""
     expected = net.predict(X).tobytes()
     begin, end, calls, wrong = threading.Event(), threading.Event(), [0] * callers, []
 

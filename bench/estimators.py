@@ -1,4 +1,4 @@
-"""Estimators: scikit-learn's MLPClassifier and fastbp's in its place.
+"""Estimators: scikit-learn's MLPClassifier and fastbp's replacement for it.
 
     python bench/estimators.py --quick
 
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="n_jobs of the grid search (default: 1)")
     arguments = common.begin(parser)
-    warnings.simplefilter("ignore")  # that few epochs do not converge is no news
+    warnings.simplefilter("ignore")  # too few epochs to converge
     machine = common.machine(arguments)
     print(common.machine_line(machine) + "\n")
     results = {"machine": machine, "fit": fits(arguments), "predict": predictions(arguments),
@@ -47,7 +47,7 @@ def main():
 
 
 def workloads(arguments):
-    """Name, X, y and parameters of the trainings: an epoch is 9 to 300 steps."""
+    """Name, X, y and parameters of the fits: an epoch is 9 to 300 steps."""
     X, y = load_digits(return_X_y=True)
     yield "digits, batch_size=32", X / 16, y, {"batch_size": 32, "max_iter": 40}
     yield "digits", X / 16, y, {"max_iter": 100}

@@ -1,4 +1,4 @@
-"""What bench/fuzz_calls.py does: calls and assignments, by the TABLE in the end."""
+"""The actions of bench/fuzz_calls.py: calls and assignments, listed in TABLE at the end."""
 
 import contextlib
 import copy
@@ -230,7 +230,7 @@ names_of_types = {}
 
 
 def names_of(something):
-    """The names of its public attributes that are no methods."""
+    """The names of its public attributes that are not methods."""
     cls = type(something)
     if cls not in names_of_types:
         names_of_types[cls] = [

@@ -1,13 +1,13 @@
-"""Random sequences of calls and assignments, played on networks, trainings and estimators.
+"""Random sequences of calls and assignments, run on networks, trainings and estimators.
 
     python bench/fuzz_calls.py --sequences 100000
 
-Each sequence is played twice in a process of its own: once as usual, with any instruction set and
-number of threads, and once by the reference interpreter, in Python.  Both have to
-come to the same bits and the same kinds of errors after every action, also those within callbacks.
-Not allowed are the end of the process, other errors than those in EXPECTED, and NaN or infinity
-where no such number, and no enormous one, was accepted before.  `--show N` plays one sequence and
-prints each call before it is made.  The script ends with 1 if there are findings.
+Each sequence is run twice in its own process: once as usual, with any instruction set and number of
+threads, and once by the reference interpreter, in Python.  Both must produce the same bits and the
+same kinds of errors after every action, also those within callbacks.  Not allowed are the end of
+the process, other errors than those in EXPECTED, and NaN or infinity where no such value, and no
+enormous one, was accepted before.  `--show N` runs one sequence and prints each call before it is
+made.  The script ends with 1 if there are findings.
 """
 
 import argparse

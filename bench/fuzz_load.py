@@ -1,4 +1,4 @@
-"""Files that are no models, or damaged ones, given to fb.load: what comes of each.
+"""Load files that are not models, or damaged ones, with fb.load, and check each outcome.
 
     python bench/fuzz_load.py --files 100000
 
@@ -88,9 +88,9 @@ def fuzz(n, seed, output):
 
 
 def in_processes(numbers, function):
-    """Pairs of a number and what the function says of it, in a process of its own.
+    """Pairs of a number and the function's result for it, computed in a child process.
 
-    With its end the number that it was at has its answer, and another process goes on.
+    If the process dies, that is the result for its current number, and another one continues.
     """
     while (first := next(numbers, None)) is not None:
         reader, writer = os.pipe()
@@ -399,7 +399,7 @@ def tensors(header, description, data, rng, models):
 
 
 def sizes(header, description, data, rng, models):
-    """A layer is said to be larger, and its tensors too; there is no more data than before."""
+    """The header claims a larger layer and larger tensors, without more data."""
     i = rng.choice([i for i, layer in enumerate(description["layers"])
                     if layer["type"] == "Dense"])
     config, n = description["layers"][i]["config"], rng.choice([2, 2**16, 2**31, 2**32, 2**60])
@@ -523,7 +523,7 @@ def noise(content, rng, models):
 
 
 def late(content, rng, models):
-    """The header stays, and its numbers are others."""
+    """The header is kept, and the data changed."""
     length = 8 + int.from_bytes(content[:8], "little")
     return content[:length] + rng.randbytes(max(0, len(content) - length))
 

@@ -1,4 +1,4 @@
-"""What bench/fuzz_calls.py passes and assigns: arrays, layers, losses, optimizers, callbacks.
+"""Values for bench/fuzz_calls.py: arrays, layers, losses, optimizers, callbacks.
 
 Each function that makes something takes the world, and draws from its random numbers alone.
 """

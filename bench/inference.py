@@ -1,4 +1,4 @@
-"""Prediction: the time of a call, for one row and for a thousand, beside the peers.
+"""Prediction: the time of a call, for one row and for a thousand, compared with the peers.
 
     python bench/inference.py --quick
 """
@@ -20,7 +20,7 @@ CASES = [
 
 
 class NumPy:
-    """Products and sums into arrays that are there before."""
+    """Products and sums into preallocated arrays."""
 
     name, module, pip = "NumPy", "numpy", "numpy"
 

@@ -108,7 +108,7 @@ def dense(shape, dtype):
 
 
 def others(arguments):
-    """Whatever reads each number once."""
+    """The kernels that read each element once."""
     results, rows = [], []
     for name, ours, numpys, elements, arrays in elementwise(arguments.dtype):
         times = measure(arguments, dict.fromkeys(arguments.tiers, ours), numpys)

@@ -1,8 +1,8 @@
-"""Memory that training adds to the process, beyond the data, beside what it has to hold.
+"""Memory that training adds to the process beyond the data, compared with what it has to hold.
 
     python bench/memory.py --quick
 
-Each case runs in a process of its own, which makes the data, trains on a few rows so that all
+Each case runs in its own process, which makes the data, trains on a few rows so that all
 code is loaded, notes how much private memory it has (RssAnon of /proc/self/status: pages that
 belong to no file, so neither the map nor the libraries), trains for an epoch, and subtracts.
 RssAnon is read every millisecond by a thread, since Linux keeps no peak of it.  The C library is

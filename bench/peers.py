@@ -1,7 +1,7 @@
-"""The contenders: fastbp, and the same training written for each peer, as fast as it goes there.
+"""The contenders: fastbp, and the same training written for each peer, as fast as that allows.
 
 A contender is made from a `Task`, so that all start from the same weights on the same data.
-``epoch()`` makes an epoch in an order of its own and says how many seconds it took;
+``epoch()`` runs an epoch in its own order and returns how many seconds it took;
 ``parameters()`` is what has been learned, flat, layer by layer, W then b.  A peer is imported
 when one is made.
 """
@@ -67,7 +67,7 @@ class Task:
 
 
 def make_task(sizes, batch_size, steps, optimizer="sgd", dtype="float32", seed=0):
-    """A task on random rows with random labels, which no network learns soon."""
+    """A task on random rows with random labels, which no network learns quickly."""
     rng = np.random.default_rng(seed)
     rows = batch_size * steps
     X = rng.standard_normal((rows, sizes[0]), np.float32).astype(dtype)
@@ -167,7 +167,7 @@ class Peer:
 
 
 class NumPy(Peer):
-    """NumPy by hand: every array is there before the first step, and is written in place."""
+    """NumPy by hand: every array is allocated before the first step, and written in place."""
 
     name, module, pip = "NumPy", "numpy", "numpy"
 

@@ -2,9 +2,9 @@
 
     python bench/random_programs.py --programs 1000
 
-A network is lowered to a program; the executor carries it out in compiled code, and the
-interpreter of `fastbp.program.reference` instruction by instruction in Python.  Both have to leave
-behind the same bits, with every instruction set and 1 to 4 threads: parameters, gradients, buffers,
+A network is lowered to a program; the executor runs it in compiled code, and the
+interpreter of `fastbp.program.reference` instruction by instruction in Python.  Both must produce
+the same bits, with every instruction set and 1 to 4 threads: parameters, gradients, buffers,
 the optimizer's state, history, the layers' steps, and predictions.  `--show N` prints one program
 that was drawn.  The script ends with 1 where anything differs.
 """
@@ -49,11 +49,11 @@ def main():
     return int(found > 0)
 
 
-# Pieces of one's own
+# User-defined pieces
 
 
 class Own(fb.Layer):
-    """A scale for each column, in Python, and in an order of its own."""
+    """A scale for each column, in Python, which returns another memory order."""
 
     def __init__(self, n):
         super().__init__(n, scale=(n,))
@@ -283,15 +283,15 @@ class Case:
         return Layers(random.Random(f"layers {self.seed}"), self._own, self._dropout).network()
 
     def network(self, dtype=None):
-        """The network, made anew."""
+        """A new network."""
         return fb.Sequential(self._layers()[0], dtype or self.dtype, seed=self.seed)
 
     def optimizer(self):
-        """The optimizer, made anew."""
+        """A new optimizer."""
         return an_optimizer(random.Random(f"optimizer {self.seed}"))
 
     def train(self, n_threads, by_interpreter=False):
-        """Everything that a training leaves behind, by name."""
+        """All results of a training, by name."""
         net, optimizer = self.network(), self.optimizer()
         given, training.run.new_steps = training.run.new_steps, (
             reference.new_steps if by_interpreter else training.run.new_steps)
@@ -319,7 +319,7 @@ class Case:
         }
 
     def differences(self):
-        """Where the executor's training is another than the interpreter's."""
+        """Where the results of the executor and of the interpreter differ."""
         found, used = [], dispatch.isa()
         paid = threads.set_work_per_thread(0)  # however little there is to do
         try:

@@ -1,11 +1,11 @@
-"""Same bits: three networks trained in every way there is, and their hashes.
+"""Same bits: three networks trained in every possible way, and their hashes.
 
     python bench/reproducibility.py
 
 Each is trained in float32 and float64 with every instruction set of this machine, 1 to 4 threads,
 by compiled steps and by the reference interpreter, and predicts in batches of several sizes.
-What a training leaves (parameters, optimizer state, history, predictions) is hashed, and the hashes
-have to be those in reproducibility.json, which were made on another day and maybe another machine.
+The results (parameters, optimizer state, history, predictions) are hashed, and the hashes must
+equal those in reproducibility.json, which may have been made on another machine.
 """
 
 import argparse
@@ -71,7 +71,7 @@ NETWORKS = {"classification": classification, "regression": regression, "deep": 
 
 
 def fingerprint(name, dtype, compiled=True, chunk=None):
-    """The hash of all that a training leaves.
+    """The hash of all results of a training.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ LIBRARIES = {
 
 
 def measure(name, threads, folder):
-    """One library with so many threads: rows that came out otherwise; parameters to a file."""
+    """One library with so many threads: rows with other bits; parameters to a file."""
     X, y, weights = data()
     parameters, predict = LIBRARIES[name][0](X, y, weights, threads)
     np.save(os.path.join(folder, f"{name}-{threads}.npy"), parameters)
@@ -173,7 +173,7 @@ def main():
 
 
 def child(name, threads, folder):
-    """The measurement in a process of its own: libraries ask for threads as they load."""
+    """The measurement in a child process, since libraries set their threads as they load."""
     cores = common.available_cores()[:threads]
     script = (f"import os, runpy, sys; os.sched_setaffinity(0, {cores}); "
               f"sys.argv[0] = {__file__!r}; sys.path[0] = {os.path.dirname(__file__)!r}; "

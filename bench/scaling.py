@@ -1,8 +1,8 @@
-"""How training scales with threads, width, depth and batch size, beside PyTorch and JAX.
+"""How training scales with threads, width, depth and batch size, compared with PyTorch and JAX.
 
     python bench/scaling.py --quick
 
-Each number of threads has a process of its own, since libraries look at it as they load.
+Each number of threads runs in its own process, since libraries read it as they load.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def main():
 
 
 def run_alone(*options):
-    """This script in a process of its own, on cores of its own."""
+    """This script in a child process, on its own cores."""
     environment = {name: value for name, value in os.environ.items() if name != common.STARTED}
     command = [sys.executable, __file__, *sys.argv[1:], *options]
     child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)

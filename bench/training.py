@@ -1,4 +1,4 @@
-"""Training: microseconds per step, beside the peers and the processor's peak.
+"""Training: microseconds per step, compared with the peers and the processor's peak.
 
     python bench/training.py --quick
 """
@@ -73,7 +73,7 @@ def workloads(arguments, **settings):
 
 
 def contend(task, peers, rounds):
-    """All that learn what fastbp does, timed in turn; the times are those of a step.
+    """All contenders that learn the same as fastbp, timed in turn; the times are those of a step.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def tiers_and_dtypes(arguments):
 
 
 def subnormals(arguments, peers):
-    """A network whose gradients have sunk below the least normal number, beside one that is well.
+    """A network whose gradients are below the least normal number, compared with an ordinary one.
 
     The last layer's weights are so small that what comes back through them is subnormal, and so
     are all gradients before it.  A learning rate that rounds every step to 0 keeps it that way.

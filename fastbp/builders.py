@@ -101,9 +101,9 @@ def load(path: str | os.PathLike[str],
     FileNotFoundError
         If there is no such file.
     TypeError
-        If `path` is none.
+        If `path` is not a path.
     ValueError
-        If it is no fastbp model, or a damaged one; the message says what is wrong.
+        If it is not a fastbp model, or a damaged one; the message says what is wrong.
 
     Examples
     --------

@@ -21,11 +21,11 @@ __all__ = ["Callback", "EarlyStopping", "Plateau"]
 class Callback:
     """Base class of callbacks: override the methods you need.
 
-    Each method gets the running `fastbp.training.Training`, with the attributes
-    ``network``, ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``,
-    ``batch_size``, ``l2``, and the method ``stop(reason)``, which ends the training after the
-    current epoch.  A callback may set ``loss``, ``batch_size`` and ``l2``, the weights, and the
-    settings of the optimizer and the layers; everything else is read-only.
+    Each method gets the running `fastbp.training.Training`, with the attributes ``network``,
+    ``history``, ``epoch`` (from 0), ``epochs``, ``optimizer``, ``loss``, ``batch_size``, ``l2``,
+    and the method ``stop(reason)``, which ends training after the current epoch (or before the
+    first, if called in `on_train_begin`).  A callback may set ``loss``, ``batch_size`` and ``l2``,
+    the weights, and the settings of the optimizer and the layers; everything else is read-only.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Callback:
         """Called after each epoch, when its values have been appended to the history."""
 
     def on_train_end(self, training: Training) -> None:
-        """Called after the last epoch, also of a training that was stopped, but not after an error.
+        """Called after the last epoch, also if training was stopped, but not after an error.
         """
 
 
@@ -121,14 +121,14 @@ class EarlyStopping(checks.Validated, Callback):
     Parameters
     ----------
     patience : int, default 10
-        Epochs without improvement after which the training stops.
+        Epochs without improvement after which training stops.
     min_delta : float, default 0.0
         A change counts as an improvement if it is larger than this.
     monitor : str, default "val_loss"
         A key of the history.  A loss improves by falling, every other value by rising.
     restore_best : bool, default True
-        Whether to restore the weights of the best epoch when the training ends, whether or not
-        it was stopped early.
+        Whether to restore the weights of the best epoch at the end of training, whether or not it
+        stopped early.  They are not restored after an error or Ctrl-C.
 
     Attributes
     ----------
@@ -204,22 +204,22 @@ class EarlyStopping(checks.Validated, Callback):
 class Plateau(checks.Validated, Callback):
     """Reduce the learning rate, or stop, when a value has stopped improving.
 
-    A plateau is more than `patience` epochs in a row in none of which the value was better than
-    the best so far by at least `tol`: scikit-learn's rule.  A callback that is passed to another
-    `fit` continues to count where it was.
+    Like scikit-learn, it acts after more than `patience` consecutive epochs without an improvement
+    of at least `tol` over the best value so far.  A callback that is passed to another `fit`
+    continues to count where it was.
 
     Parameters
     ----------
     patience : int or infinity, default 10
-        Epochs in a row that may pass without improvement; infinity for any number.
+        Consecutive epochs that may pass without improvement; infinity for any number.
     tol : float, default 1e-4
         How much better a value has to be to count as an improvement.
     monitor : str, default "loss"
         A key of the history.  A loss improves by falling, every other value by rising.
     factor : float in (0, 1), optional
-        The learning rate is multiplied by it at a plateau.  Without it the training stops there.
+        The learning rate is multiplied by it at a plateau.  Without it training stops there.
     least : float, default 1e-6
-        The training stops at a plateau if the learning rate is at most this.
+        Training stops at a plateau if the learning rate is at most this.
     keep_best : bool, default False
         Whether to keep a copy of the best weights for `restore`.
 
@@ -229,7 +229,7 @@ class Plateau(checks.Validated, Callback):
         The best value so far; before the first, infinity for a loss and minus infinity for
         other values.
     count : int
-        Epochs in a row without improvement.
+        Consecutive epochs without improvement.
 
     Raises
     ------
@@ -308,7 +308,7 @@ class Plateau(checks.Validated, Callback):
         Returns
         -------
         bool
-            Whether the training continues.
+            Whether training continues.
         """
         optimizer = training.optimizer
         reason = f"{self.monitor} has not improved by {self.tol:g} for {self.patience} epochs"

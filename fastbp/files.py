@@ -152,7 +152,7 @@ def replace_file(path: str | PathLike[str], content: bytes) -> None:
     Raises
     ------
     ValueError
-        If there is a pipe or a device at the path.
+        If the path is a pipe or a device.
     OSError
         If the file cannot be written.
 
@@ -230,7 +230,7 @@ def open_regular(path: str | PathLike[str], mode: str) -> IO[Any]:
     Raises
     ------
     ValueError
-        If there is a pipe, a device or a socket at the path.
+        If the path is a pipe, a device or a socket.
     OSError
         If it cannot be opened.
 

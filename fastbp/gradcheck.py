@@ -90,7 +90,7 @@ def gradcheck(
     Parameters
     ----------
     net : Sequential
-        It may have layers of your own.
+        It may contain your own layers.
     X : array_like of shape (rows, n_in)
         A few rows are enough.
     y : array_like

@@ -1,8 +1,8 @@
 """Layers in safetensors files.
 
 A file holds one tensor for each array of a layer, named ``layers.0.W`` and so on, and the
-architecture as JSON in its metadata.  Reading makes layers from that description and gives them
-their numbers; nothing in a file is ever executed.
+architecture as JSON in its metadata.  Reading makes layers from that description and sets their
+arrays; nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
     Raises
     ------
     TypeError
-        If `path` is not a path, or a layer's `config` cannot be written as JSON.
+        If `path` is not a path, or a layer's `config` cannot be serialized to JSON.
     ValueError
-        If there is a pipe or a device at the path, or no file can have such a name.
+        If the path is a pipe or a device, or is not a valid file name.
     OSError
         If the file cannot be written.
 

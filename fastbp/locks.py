@@ -26,7 +26,7 @@ class Exclusive:
         Raises
         ------
         RuntimeError
-            If a training is using the object.
+            If another `fit` is using the object.
         MemoryError
             If there is no memory for a lock.
         """
@@ -37,7 +37,7 @@ class Exclusive:
         owner: int
         lock: threading.Lock
         owner, lock = vars(self).setdefault("_training_lock", mine)
-        if owner != mine[0]:  # a forked child has none of its parent's trainings
+        if owner != mine[0]:  # a forked child does not take part in its parent's training
             _, lock = vars(self)["_training_lock"] = mine
         if not lock.acquire(False):
             raise RuntimeError(f"this {what} is being used by a training already, in another "

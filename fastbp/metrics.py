@@ -236,5 +236,5 @@ class RateR2(R2):
     operation = "r2 of rates"
 
     def update(self, Z: Floats, targets: Floats, sample_weight: Floats | None = None) -> None:
-        """As `R2.update`, where Z are logarithms of rates."""
+        """`R2.update`, for Z that are logarithms of rates."""
         super().update(kernels.exp(Z), targets, sample_weight)

@@ -18,8 +18,8 @@ from .stack import Stack
 
 __all__ = ["Sequential"]
 
-# Rows that go through the network at once in predict and evaluate, and numbers of X at most.
-# The outputs do not depend on it; 1024 rows keep the workspace small and the products long.
+# Rows (and elements of X) converted at a time in predict, and evaluated at a time in evaluate.
+# Results do not depend on it.
 CHUNK_ROWS = 1024
 CHUNK_SIZE = 1 << 24
 
@@ -30,18 +30,18 @@ class Sequential(Stack):
     Parameters
     ----------
     layers : sequence of Layer
-        Their sizes must chain.  A layer belongs to one network; one that holds weights
-        already (a copy of another network's) brings them along.
+        Their sizes must chain.  A layer belongs to one network; one that already has weights (a
+        copy of another network's) keeps them.
     dtype : {"float32", "float64"}, default "float32"
         Of the parameters and of everything computed with them.
     seed : int, optional
-        Determines the initial weights and, unless `fit` is given its own seed, the
-        shuffling and dropout of each fit.  Without it every network is another.
+        Determines the initial weights and, unless `fit` is given its own seed, the shuffling and
+        dropout of each fit.  Without it every network is initialized differently.
 
     Attributes
     ----------
     layers : tuple of Layer
-        Another sequence may be assigned: see `layers`.
+        Can be assigned: see `layers`.
     dtype : numpy.dtype
         Read-only, like `n_in` and `n_out`.
     programs : fastbp.program.Programs
@@ -57,7 +57,7 @@ class Sequential(Stack):
     Raises
     ------
     TypeError
-        If an element of `layers` is no Layer.
+        If an element of `layers` is not a Layer.
     ValueError
         If there are no layers, their sizes do not chain, or a layer is used twice.
     MemoryError
@@ -91,8 +91,8 @@ class Sequential(Stack):
         Raises
         ------
         TypeError, ValueError
-            If X is not made of real numbers, its shape does not fit, or what a layer's
-            `forward` returns is no array of the shape and dtype that it should be of.
+            If X is not made of real numbers, its shape does not fit, or a layer's `forward` returns
+            anything but an array of the right shape and dtype.
         """
         X = checks.dense(self.checked_rows("X", X), self.dtype)
         training = bool(training)
@@ -120,10 +120,10 @@ class Sequential(Stack):
         Raises
         ------
         RuntimeError
-            If there was no `forward` to go back from.
+            If there was no `forward` with ``training=True`` before.
         TypeError, ValueError
-            If dZ is not made of real numbers, its shape does not fit, or what a layer's
-            `backward` returns is no array of the shape and dtype of its input.
+            If dZ is not made of real numbers, its shape does not fit, or a layer's `backward`
+            returns anything but an array of its input's shape and dtype.
         """
         dZ = checks.floats("dZ", dZ, dtype=self.dtype)
         interpreter = self._interpreter
@@ -137,23 +137,23 @@ class Sequential(Stack):
 
     def predict(self, X: ArrayLike, *, activation: str | None = None, out: Floats | None = None,
                 n_threads: int | None = None) -> Floats:
-        """Outputs of the last layer, a chunk of rows at a time.
+        """Compute the network's output for all rows of X.
 
         A row's output does not depend on the rows around it, bit for bit.
 
         Parameters
         ----------
         X : array_like of shape (rows, n_in)
-            Read-only arrays, `numpy.memmap` and SciPy's sparse arrays will do.  Other dtypes
-            are converted a chunk at a time.
+            May be read-only, a `numpy.memmap`, or one of SciPy's sparse arrays.  Other dtypes are
+            converted a chunk at a time.
         activation : {"softmax", "sigmoid", "exp"}, optional
-            What to make of the last layer's outputs: probabilities of classes, or of each
-            output on its own, or rates.
+            Function applied to the outputs: softmax gives class probabilities, sigmoid a
+            probability for each output, exp rates.
         out : ndarray of shape (rows, n_out), optional
             Where to write the outputs; C-contiguous, of the network's dtype.
         n_threads : int, optional
-            Threads to use at most, in place of what `set_num_threads` said; small batches
-            get fewer.  The outputs do not depend on it.
+            Largest number of threads, instead of the one set by `set_num_threads`; small batches
+            use fewer.  The outputs do not depend on it.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class Sequential(Stack):
         ------
         TypeError, ValueError
             If X is not made of real numbers, its shape or that of `out` does not fit, `out`
-            overlaps X or the network's parameters, or `activation` is none of the three.
+            overlaps X or the network's parameters, or `activation` is not one of the three.
         """
         if n_threads is None:
             return self.outputs(X, out, activation)
@@ -174,7 +174,7 @@ class Sequential(Stack):
 
     def outputs(self, X: Any, out: Floats | None = None,
                 activation: str | None = None) -> Floats:
-        """As `predict`, also where a subclass overrides that."""
+        """Do the work of `predict`; not affected by a subclass that overrides `predict`."""
         programs = self.programs  # those of the whole call, even if layers change meanwhile
         executor: Executor | None
         try:
@@ -230,7 +230,7 @@ class Sequential(Stack):
             return self.evaluate_dataset(training.Dataset(self, X, y, loss, sample_weight))
 
     def evaluate_dataset(self, data: training.Dataset) -> dict[str, float]:
-        """As `evaluate`, for a `fastbp.training.Dataset`."""
+        """The scores of `evaluate` on a `fastbp.training.Dataset`."""
         data.check_unchanged()
         total = weight = 0.0
         metric = data.new_metric()
@@ -263,17 +263,16 @@ class Sequential(Stack):
         Parameters
         ----------
         X : array_like of shape (rows, n_in)
-            Not copied; minibatches are gathered from it, and converted if they are of
-            another dtype than the network.  Rows of half precision, or in another
-            machine's byte order, are gathered in Python, which is slower.  SciPy's sparse
-            arrays will do, and are made dense a minibatch at a time.
+            Not copied; minibatches are gathered from it, and converted if they are of another dtype
+            than the network.  Rows of half precision, or in another machine's byte order, are
+            gathered in Python, which is slower.  SciPy's sparse arrays are accepted, and converted
+            to dense ones a minibatch at a time.
         y : array_like
-            Targets, as `loss` takes them: labels of shape (rows,) for
-            `SoftmaxCrossEntropy`, numbers of shape (rows, n_out) for the others, or
-            (rows,) where n_out is 1.
+            Targets, as `loss` takes them: labels of shape (rows,) for `SoftmaxCrossEntropy`, real
+            numbers of shape (rows, n_out) for the others, or (rows,) where n_out is 1.
         loss : Loss
         optimizer : Optimizer, default Adam()
-            One that was used on this network before goes on with its state.
+            One that was used on this network before continues with its state.
         epochs : int, default 10
         batch_size : int, default 32
             The last batch of an epoch may be shorter.
@@ -291,62 +290,61 @@ class Sequential(Stack):
         callbacks : sequence of Callback or callable
             See `fastbp.callbacks`; a plain callable is called at the end of each epoch.
         shuffle : bool or callable, default True
-            Whether each epoch goes through the rows in a new order; or a function that is
-            given the number of rows and returns the next epoch's order, as many places from
-            0 on, in which rows may be left out and others come twice.
+            Whether each epoch goes through the rows in a new order; or a function that takes the
+            number of rows n and returns n row indices for the next epoch, in which some rows may
+            repeat and others be missing.
         gradient_norms : bool, default False
             Whether to record the norm of each layer's gradients, the mean over an
             epoch's steps, as ``history["gradient_norms"]``.
         seed : int, optional
-            Determines shuffling, dropout and what is set aside.  Without it they follow
-            from the network's own seed and how many fits there were.
+            Determines shuffling, dropout and what is set aside.  Without it they depend on the
+            network's own seed and on how many fits there were.
         n_threads : int, optional
-            Threads to use at most, in place of what `set_num_threads` said; steps that are
-            too small for so many get fewer.  Results do not depend on it.
+            Largest number of threads, instead of the one set by `set_num_threads`; small steps use
+            fewer.  Results do not depend on it.
         verbose : int, default 0
             0 prints nothing; 1 a line per epoch, and while it runs a progress bar (with
             ``pip install "fastbp[progress]"``); 2 the lines alone; 3 the bar alone.
         checkpoint : str or path-like, optional
-            A folder for checkpoints: everything the training consists of, after each
-            `checkpoint_every` epochs.  The last two stay there.  One that cannot be written,
-            on a full disk say, is warned of, and the training goes on.
+            Folder in which to save the complete training state every `checkpoint_every` epochs.
+            The last two checkpoints are kept.  If one cannot be written, `fit` warns and continues.
         checkpoint_every : int, default 1
         resume : bool, default False
-            Whether to go on from the newest checkpoint in the folder that is whole, if there
-            is one.  With the same data and arguments, but for `epochs`, the training ends with
-            the same bits as one that was never interrupted.  Another learning rate than the
-            one it began with takes its place from there on.  Layers of your own are kept by
-            their parameters alone, callbacks by the attributes they name in `kept`.  A loss that
-            a callback set or changed is not kept: set it again in `on_train_begin`.  All
-            numbers of X, y, sample weights and validation data are compared with those of the
-            training that made the checkpoint, by checksums, and so are the arguments; functions
-            and what callbacks were made with are not.
+            Whether to resume from the newest intact checkpoint in the folder, if any.  With the
+            same data and arguments, except `epochs`, the result has the same bits as that of an
+            uninterrupted `fit`.  If the optimizer was created with a different learning rate than
+            before, the new rate is used from then on.  Of your own layers only the parameters are
+            saved, of callbacks the attributes that they name in `kept`.  A loss that a callback set
+            or changed is not saved: set it again in `on_train_begin`.  X, y, sample weights and
+            validation data are compared, by checksums, with those that the checkpoint was made
+            with, and so are the arguments, except for functions and the arguments of callbacks.
 
         ema : float in [0, 1), optional
-            Keep an exponential moving average of the parameters: each step makes it
-            ``ema·average + (1 - ema)·parameters``, 0.999 say.  It is what validation and callbacks
-            at the end of an epoch see, and what the network has in the end.
+            Keep an exponential moving average of the parameters: each step sets it to
+            ``ema·average + (1 - ema)·parameters``; 0.999, for example.  Validation and callbacks at
+            the end of an epoch see the average, and the network has it in the end.
 
         Returns
         -------
         History
-            A dict of lists with a value per epoch: ``"loss"`` and the metric over the
-            epoch's minibatches, ``"val_loss"`` and the metric's on validation data,
-            ``"learning_rate"``, ``"seconds"``.
+            A dict of lists with a value per epoch: ``"loss"`` and the metric over the epoch's
+            minibatches, ``"val_loss"`` and ``"val_<metric>"`` on validation data,
+            ``"learning_rate"``, ``"seconds"``, and ``"gradient_norms"`` if asked for.  Its
+            attribute `stopped` is the reason if a callback stopped training early, else None.
 
         Raises
         ------
         TypeError, ValueError
-            Before anything is changed, if an argument is not as above; the message
-            names it and says what was expected.
+            If an argument is invalid, before anything is changed; the message names it and what was
+            expected.
         FloatingPointError
-            If the training diverges.  The network keeps its last finite weights.
+            If training diverges.  The network keeps its last finite weights.
         FileExistsError, NotADirectoryError
             If there are checkpoints in the folder and `resume` is false, or it is a file or a
             link to nothing.
         RuntimeError
-            If the network or the optimizer is being used by a training already, in another
-            thread say, or the folder of checkpoints is.
+            If the network, the optimizer or the folder of checkpoints is in use by another `fit`,
+            for example in another thread.
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
@@ -373,8 +371,8 @@ class Sequential(Stack):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `load` reads.
 
-        The file is replaced only once the new one is whole; it keeps its mode.  A link is
-        followed.
+        The file is replaced only once the new one is complete, and keeps its mode.  Symbolic links
+        are followed.
 
         Parameters
         ----------
@@ -383,9 +381,9 @@ class Sequential(Stack):
         Raises
         ------
         TypeError
-            If `path` is none, or a layer's `config` cannot be written as JSON.
+            If `path` is not a path, or a layer's `config` cannot be serialized to JSON.
         ValueError
-            If there is a pipe or a device at the path, or no file can have such a name.
+            If the path is a pipe or a device, or is not a valid file name.
         OSError
             If the file cannot be written.
         """
@@ -432,12 +430,12 @@ class Sequential(Stack):
 
     def program(self, *, batch_size: int | None = None, loss: losses.Loss | None = None,
                 optimizer: optimizers.Optimizer | None = None) -> str:
-        """What is carried out, instruction by instruction, as text.
+        """The compiled program, instruction by instruction, as text.
 
         Parameters
         ----------
         batch_size : int, optional
-            For how many rows the size of the workspace is given.
+            Number of rows for which to give the size of the workspace.
         loss : Loss, optional
             Without it, the program is that of `predict`; with it, that of a step of training.
         optimizer : Optimizer, optional
@@ -445,14 +443,14 @@ class Sequential(Stack):
         Returns
         -------
         str
-            Whatever runs in Python is marked as such.
+            Instructions that run in Python are marked.
 
         Raises
         ------
         TypeError
-            If `loss` or `optimizer` is something else.
+            If `loss` is not a Loss or `optimizer` not an Optimizer.
         ValueError
-            If no layer says how many columns the input has.
+            If no layer determines the number of columns of the input.
 
         Examples
         --------

@@ -1,10 +1,10 @@
-"""Plots of a training's history, with matplotlib, which is optional and imported only here.
+"""Plots of a training history, with matplotlib, which is optional and imported only here.
 
 Figures are made without pyplot, so that they need no display and need not be closed::
 
     plot.learning_curves(history).savefig("curves.png")
 
-To show one in a window, draw into axes of your own: ``fig, ax = plt.subplots()``,
+To show one in a window, draw into your own axes: ``fig, ax = plt.subplots()``,
 ``plot.learning_curves(history, ax)``, ``plt.show()``.
 """
 

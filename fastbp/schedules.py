@@ -1,7 +1,7 @@
 """Learning-rate schedules.
 
 A schedule is a callable that maps the time in epochs to a learning rate.  The time is a float: 0 at
-the first step, 2.5 halfway through the third epoch.  Any callable will do, such as
+the first step, 2.5 halfway through the third epoch.  It can be any callable, such as
 ``SGD(learning_rate=lambda t: 0.1 / (1 + t))``.  The schedules here avoid the system's mathematics
 library, whose last bits differ from system to system.
 
@@ -117,7 +117,8 @@ class Step(Schedule):
         """The learning rate at a time in epochs."""
         rate = self.learning_rate
         product, changes = 1.0, int(epoch // self.every)
-        # Multiplied one by one, since C's pow differs between systems, until nothing changes.
+        # Multiply repeatedly instead of calling C's pow, which differs between systems.  Stop once
+        # the product no longer changes.
         while changes > 0 and product * self.factor != product:
             product *= self.factor
             changes -= 1

@@ -17,7 +17,7 @@ from .locks import Exclusive
 
 __all__ = ["Stack"]
 
-# Layers that consist of no others, each with its place in the network.
+# The leaf layers (those that are not containers), each with its path in the network.
 Leaves: TypeAlias = tuple[tuple[str, Layer], ...]
 
 
@@ -41,7 +41,7 @@ class Stack(layers.LayerSequence, Exclusive):
         self._dtype = _checked_dtype(dtype)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
-        # The first number of a spawn key says what a stream is for: 0 weights, 1 training,
+        # The first number of a spawn key is the purpose of a stream: 0 weights, 1 training,
         # 2 weights of layers that were assigned later.
         self._entropy = np.random.SeedSequence(seed).entropy
         self._reseeded = 0
@@ -51,13 +51,13 @@ class Stack(layers.LayerSequence, Exclusive):
     def layers(self) -> tuple[Layer, ...]:
         """The layers, a tuple.
 
-        Assign another sequence to replace some, a network's head for instance::
+        Assign another sequence to replace some, for example a network's head::
 
             net.layers = [*net.layers[:-1], fb.Dense(128, 5)]
 
-        Layers that stay keep their weights, and new ones draw theirs; those that go may be put
-        into another network.  `parameters` and `gradients` are new arrays then, so an optimizer
-        that was used before starts afresh.
+        Layers that are kept keep their weights, new ones are initialized, and removed ones can be
+        used in another network.  `parameters` and `gradients` are then new arrays, so the state of
+        an optimizer that was used before is reset.
         """
         return self._layers
 
@@ -104,13 +104,13 @@ class Stack(layers.LayerSequence, Exclusive):
                                  f"layers and the dtype; assign other layers, or use astype")
 
     def _own(self) -> list[Layer]:
-        """All layers, with the layers that containers consist of."""
+        """All layers, including those inside containers."""
         return _with_children(self._layers)
 
     def _place(self, sequence: tuple[Layer, ...], stream: tuple[int, ...]) -> None:
-        """Put layers into the network, all or none.
+        """Make these the network's layers; if anything fails, change nothing.
 
-        Weights of new layers are drawn, for each place from a stream of its own.
+        New layers are initialized, each from its own random stream.
         """
         n_in, n_out = chain(sequence)
         leaves = tuple(layers.leaves(sequence))
@@ -142,7 +142,7 @@ class Stack(layers.LayerSequence, Exclusive):
         self._bind(sequence, leaves, *arrays)
 
     def _check_size(self, leaves: Leaves, fresh: list[Layer]) -> None:
-        """Raise MemoryError where the parameters and gradients are more than there is memory."""
+        """Raise MemoryError if parameters and gradients exceed the machine's memory."""
         n = sum(layer.n_parameters for _, layer in leaves)
         n_fresh = sum(layer.n_parameters for layer in fresh)  # drawn in float64
         memory.check(f"layers: {n:,} {self.dtype} parameters, and as many gradients",
@@ -152,8 +152,8 @@ class Stack(layers.LayerSequence, Exclusive):
         return np.random.SeedSequence(self._entropy, spawn_key=spawn_key)
 
     def _new_arrays(self, leaves: Leaves) -> tuple[Floats, Floats, Floats, list[dict[str, Any]]]:
-        """New flat arrays for the parameters of layers, with their values, for their gradients and
-        for their buffers; and the layers' views into them."""
+        """Allocate flat arrays for the layers' parameters, gradients and buffers, copy the values
+        into them, and return them with each layer's views."""
         n = sum(layer.n_parameters for _, layer in leaves)
         n_buffers = sum(layer.n_buffers for _, layer in leaves)
         parameters, gradients, buffers = (memory.aligned(size, self.dtype)
@@ -204,8 +204,8 @@ class Stack(layers.LayerSequence, Exclusive):
 
     @property
     def leaves(self) -> Leaves:
-        """The layers that consist of no others, in order: tuples of a place, such as ``"2.0"``,
-        and the layer."""
+        """The layers that are not containers, in order: tuples of a path, such as ``"2.0"``, and
+        the layer."""
         return self._leaves
 
     @property

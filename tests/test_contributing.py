@@ -111,14 +111,14 @@ def test_diffs_fit(title, tmp_path):
 def test_how_many_files_each_takes():
     counts = {title: len(files_of(diff)) for title, diff in DIFFS.items()}
     assert counts == {
-        "An activation": 3, "A layer of operations that exist": 2,
+        "An activation": 3, "A layer of existing operations": 2,
         "A layer of a new operation": 11, "An optimizer": 4, "A loss": 4,
     }
 
 
 def test_the_layer_that_it_shows_is_the_one_there_is():
     """But for docstrings."""
-    shown = [line[1:] for line in DIFFS["A layer of operations that exist"].splitlines()
+    shown = [line[1:] for line in DIFFS["A layer of existing operations"].splitlines()
              if line.startswith("+") and "| `" not in line]
     code = (ROOT / "fastbp/layers/normalization.py").read_text(encoding="utf-8")
     source = code[code.index("class RMSNorm(") : code.index("class BatchNorm(")]

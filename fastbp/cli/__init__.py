@@ -1,4 +1,4 @@
-"""The command line: train on the digits, or on a table of the user's own.
+"""The command line: train on the digits, or on the user's own table.
 
 =================  ===========================================================================
 `command`          `main`: run the command, and turn errors into a line and an exit status

@@ -19,7 +19,7 @@ DESCRIPTION = """\
 Train a multilayer perceptron and save it, with a picture of how the training went.
 
 Without --data: on the handwritten digits that scikit-learn ships.
-With --data: on a table of your own.  A share of the rows is held out of the training, and
+With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
 """
 

@@ -24,7 +24,7 @@ SAVED = ["model.safetensors", "model.json", "learning_curves.png"]
 
 
 def prepare(folder: Path) -> None:
-    """Create the folder, and make sure before the training that results can be saved in it.
+    """Create the folder, and check before training that results can be saved in it.
 
     Parameters
     ----------

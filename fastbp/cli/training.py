@@ -46,9 +46,9 @@ def train(
     Raises
     ------
     ValueError
-        If the output folder cannot be written to; raised before the training.
+        If the output folder cannot be written to; raised before training.
     FloatingPointError
-        If the training diverges.
+        If training diverges.
 
     Examples
     --------

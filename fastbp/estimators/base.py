@@ -52,8 +52,8 @@ NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
     """Base class of the estimators: trains a `Sequential` by scikit-learn's rules.
 
-    A subclass says what it is trained for: `_validated` brings X, y and the weights into the form
-    that the network takes, and `_loss` is the loss.
+    A subclass defines what it is trained for: `_validated` brings X, y and the weights into the
+    form that the network takes, and `_loss` is the loss.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         X, y, sample_weight
             As the user passes them.
         first : bool
-            Whether the training starts from new weights.
+            Whether training starts from new weights.
         incremental : bool
             Whether y may lack some of the classes.
         """

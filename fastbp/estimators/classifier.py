@@ -206,7 +206,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         Raises
         ------
         TypeError, ValueError
-            If an argument or parameter is invalid, or the training diverges.
+            If an argument or parameter is invalid, or training diverges.
 
         Examples
         --------
@@ -228,8 +228,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         """Continue to train, with the state of the optimizer.
 
         With `early_stopping` the count of epochs without improvement continues from call to call.
-        When it exceeds `n_iter_no_change`, the training stops at the best weights, and the next
-        call starts a new count.
+        When it exceeds `n_iter_no_change`, training stops at the best weights, and the next call
+        starts a new count.
 
         Parameters
         ----------

@@ -132,7 +132,7 @@ def hidden_activations(activation: str | Sequence[str], n_hidden: int) -> tuple[
     Raises
     ------
     ValueError
-        If a name is unknown, or their number is another.
+        If a name is unknown, or there are not `n_hidden` names.
 
     Examples
     --------

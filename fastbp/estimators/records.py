@@ -1,4 +1,4 @@
-"""How a training by `Sequential.fit` follows scikit-learn's rules and is recorded as there."""
+"""How `Sequential.fit` follows scikit-learn's rules, and what it records as scikit-learn does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Record(Callback):
     Attributes
     ----------
     begun : bool
-        Whether the training has begun: until then, an error means that the fit was refused.
+        Whether training has begun: before that, an error means invalid arguments.
     plateau : Plateau
         Decides when to stop; to be set before the first epoch of a stochastic solver.
     iterations : int
@@ -129,7 +129,7 @@ class Record(Callback):
         self.say(f"Iteration {self.iterations}, loss = {intermediate_result.fun:.8f}")
 
     def minimized(self, result: Any) -> None:
-        """Record what lbfgs has come to.
+        """Record the result of lbfgs.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``dense``                the dense layer and its gradients; matrix products
 ``losses``               losses with their gradients
 ``normalization``        normalization of rows and columns
-``columns``              scales, shifts and slopes, one number per column
+``columns``              scales, shifts and slopes, one element per column
 ``elementwise``          sums, inverse square roots and running averages
 ``embeddings``           rows of a table and their gradient
 ``optimizers``           updates of the parameters, penalties and norms
@@ -22,7 +22,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``gather``               rows of X, dense or sparse, copied into a minibatch
 ``threads``, ``team.h``  teams of threads
 ``dispatch``, ``simd``   instruction-set tiers, and the kernels themselves in C
-``guards``               checks that borrowed arrays have not been reassigned
+``guards``               checks that arrays still have the same memory and layout
 ``checks``, ``memory``   checks of arguments; aligned arrays
 ``ops``, ``ops.def``     the table of operations
 ``types``                names of types that annotations share

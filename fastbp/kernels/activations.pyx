@@ -1,13 +1,13 @@
 """Activations and their derivatives, element by element, and dropout.
 
-The functions of the activations are made from the table of operations, ops.def.
+The functions of the activations are generated from the table of operations, ops.def.
 
 With A = f(Z), backpropagation needs dZ = dA · f'(Z).  Most derivatives are a function
 of Z; those of sigmoid and tanh are simpler in A, and take A.
 
-Every function works on arrays of any shape; `out` may be the input.  NaN gives NaN.  exp, tanh and
-erf are polynomials (simd/vector_math.h), within 2 units in the last place and with the same bits on
-every machine.
+The element-wise functions and `dropout` take arrays of any shape, `softmax` two-dimensional ones;
+`out` may be the input.  NaN gives NaN.  exp, tanh and erf are polynomials (simd/vector_math.h),
+within 2 units in the last place and with the same bits on every machine.
 """
 
 from fastbp.kernels.dispatch cimport (

@@ -326,7 +326,7 @@ def exactly(name: str, array: object, expected: tuple[int, ...] | None,
 
 def returned(what: str, name: str, array: object, expected: tuple[int, ...] | None,
              dtype: np.dtype[Any]) -> None:
-    """As `exactly`, for the value `name` that a user's layer or loss (`what`) returned."""
+    """Check the value `name` that a user's layer or loss (`what`) returned, like `exactly`."""
     error, got = _mismatch(array, expected, dtype)
     if error is not None:
         raise error(f"{what} returned {got}; expected {name}, {_wanted(expected, dtype)}")

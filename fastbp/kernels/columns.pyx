@@ -1,7 +1,7 @@
-"""Parameters that are one number for each column, and their gradients.
+"""Parameters with one element per column, and their gradients.
 
-Scales and shifts of normalised columns, the slopes of PReLU, and the sums of products down the
-columns that the gradients are.
+Scaling and shifting of columns, PReLU with a slope per column, and the column sums that give the
+gradients of these parameters.
 """
 
 from fastbp.kernels.dispatch cimport (

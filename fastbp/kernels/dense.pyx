@@ -6,9 +6,10 @@ With dZ the gradient of the loss with respect to Z, the chain rule gives
     db = column sums  dense_backward_bias
     dX = dZ·Wᵀ        dense_backward_input
 
-All four are one matrix product with different strides.  An element of a product is a
-chain of fused multiply-adds in ascending order, cut into blocks of 256 whose sums are
-added in order: the same bits for any shape, tier and batch.
+These three and the forward pass use one matrix-product kernel with different strides.  An element
+of a product is a chain of fused multiply-adds in ascending order, cut into blocks of 256
+(`FBP_K_BLOCK` in simd/dispatch.h) whose sums are added in order: the same bits for any shape, tier
+and batch.
 
 The functions over typed memoryviews run each operation without the GIL; the Python functions below
 them check arguments and allocate.
@@ -36,7 +37,7 @@ cdef fbp_gemm forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_ou
 
 cdef fbp_gemm weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
                               const real *X, const real *dZ, real *dW) noexcept nogil:
-    """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is walked with stride n_in."""
+    """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is read with stride n_in."""
     return fbp_gemm(m=n_in, n=n_out, k=batch, A=X, a_row=1, a_col=n_in, B=dZ, b_row=n_out,
                     b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, relu=False,
                     relu_mask=NULL)
@@ -52,16 +53,16 @@ cdef fbp_gemm bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
 
 cdef fbp_gemm input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
                             const real *dZ, const real *W, real *dX) noexcept nogil:
-    """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is walked with stride n_out."""
+    """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is read with stride n_out."""
     return fbp_gemm(m=batch, n=n_in, k=n_out, A=dZ, a_row=n_out, a_col=1, B=W, b_row=1,
                     b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, relu=False,
                     relu_mask=NULL)
 
 
 cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nogil:
-    """Compute this thread's part of a product, checking for signals now and then.
+    """Compute this thread's part of a matrix product with the tier's `matmul` (simd/matmul.h).
 
-    Returns whether to go on: false once interrupted.
+    Checks for signals now and then.  Returns whether to continue: false once interrupted.
     """
     cdef Py_ssize_t first, stop, panel
     cdef fbp_gemm rows

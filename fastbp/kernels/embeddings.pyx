@@ -1,4 +1,4 @@
-"""Embeddings: rows of a table looked up by number, and the gradient of the table.
+"""Embeddings: rows of a table looked up by index, and the gradient of the table.
 
 An embedding equals a dense layer of one-hot rows without the products: an output is a row of the
 table, and the gradient with respect to the output is added to that row.

@@ -21,7 +21,7 @@ cdef extern from "simd/dispatch.h":
 KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
          "buffer": BUFFER, "temporary": TEMPORARY}
 
-# A limit on sizes: more numbers than any machine has, whose sums do not overflow.
+# A limit on sizes: more elements than any machine can hold, whose sums do not overflow.
 MOST = 2**40
 
 # Rough cost of an element-wise function in multiply-adds, half of it for its gradient.
@@ -44,7 +44,7 @@ cdef class EncodedProgram:
     x, z, dz : int
         The input, the output and its gradient; dz is -1 without `backward`.
     arena, arena_per_row : int
-        How many numbers the temporaries need, and how many more per row.
+        Elements that the temporaries need, and how many more per row.
     calls : sequence of callable
         What runs in Python: each is given a copy of what its instruction reads, and returns what
         it writes.
@@ -95,7 +95,7 @@ cdef class EncodedProgram:
         self.ready = True
 
     cdef void *_pointer(self, array) except NULL:
-        """A pointer to an array's numbers; the array is kept alive."""
+        """A pointer to an array's elements; the array is kept alive."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
 
@@ -129,7 +129,7 @@ cdef class EncodedProgram:
         return places
 
     cdef Instruction *_instructions(self, instructions, values) except NULL:
-        """Encode the instructions; check that each has the values, numbers and layers it needs."""
+        """Encode the instructions, after checks of their values, attributes and layers."""
         cdef Instruction *code = <Instruction *>self._pointer(
             np.zeros(max(1, len(instructions)) * sizeof(Instruction), np.uint8))
         cdef Instruction *each

@@ -1,12 +1,12 @@
 """The executor: a program over a network's arrays, and prediction with it.
 
 An `Executor` is a planned program (encoded.pyx) over a network's flat arrays; `execute`
-(instructions.pyx) carries out its instructions.  Training (steps.pyx) runs it on a minibatch at a
-time, with a team of threads that work on each instruction together.  Prediction gives each thread
-of a team rows of its own, which it takes through the whole program.
+(instructions.pyx) runs its instructions.  Training (steps.pyx) runs it on a minibatch at a time,
+with a team of threads that work on each instruction together.  In prediction each thread of a team
+runs the whole program on its own rows.
 
 A layer written in Python is an instruction at which `execute` returns; the executor calls it and
-goes on after it.
+continues after it.
 """
 
 cimport cython
@@ -35,7 +35,8 @@ cnp.import_array()
 # Predictions of fewer multiply-adds keep the GIL, as releasing it would cost more than it gains.
 cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 
-# Rows of a prediction that go through the program at once; the second if layers run in Python.
+# Rows of a prediction that are processed at a time: CHUNK_ROWS per thread in compiled code,
+# PYTHON_CHUNK_ROWS if some layers run in Python.
 cdef Py_ssize_t CHUNK_ROWS = 256
 cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 
@@ -130,7 +131,7 @@ cdef class Executor:
         return 0
 
     cdef int call(self, Frame *frame, int i) except -1:
-        """Carry out an instruction that is a layer written in Python."""
+        """Execute an instruction that is a layer written in Python."""
         cdef const Instruction *each = &self.code.instructions[i]
         cdef const Place *value = &self.code.values[each.reads[0]]
         cdef cnp.npy_intp[2] shape
@@ -145,7 +146,7 @@ cdef class Executor:
             checks.exactly("returned", result, (shape[0], shape[1]), given.dtype)
             memcpy(frame.at[each.writes[0]], cnp.PyArray_DATA(result),
                    cnp.PyArray_NBYTES(result))
-        self.check()  # Python may have reassigned arrays
+        self.check()  # Python may have changed their memory or layout
         return 0
 
     def __call__(self, X, out=None):
@@ -245,7 +246,7 @@ cdef class Executor:
         return 0
 
     cdef int run_in_turns(self, Call *call, bint single, list given) except -1:
-        """As `run`, with layers in Python: all threads work on one chunk of rows together."""
+        """Predict with layers in Python: all threads work on one chunk of rows together."""
         cdef size_t size = sizeof(float) if single else sizeof(double)
         cdef Py_ssize_t chunk = max(1, min(call.rows, PYTHON_CHUNK_ROWS)), first = 0
         cdef int threads = threads_for(<double>chunk * self.code.work_per_row)
@@ -273,7 +274,7 @@ cdef class Executor:
                     run_team(threads, turn_floats if single else turn_doubles, &turn)
                 if turn.i < turn.stop:
                     self.call(&turn.frame, turn.i)
-                    for array in given:  # Python may have reassigned them
+                    for array in given:  # Python may have changed their memory or layout
                         array.check()
                     turn.i += 1
             if code.z == code.x:
@@ -327,7 +328,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
     cdef const Code *code = call.code
     cdef Py_ssize_t first, stop, work = 0
     fbp_partition(me, call.rows, 1, &first, &stop)
-    cdef fbp_worker alone = me[0]  # each instruction is carried out by this thread alone
+    cdef fbp_worker alone = me[0]  # this thread alone executes each instruction
     alone.parts = 1
     cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
     cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk

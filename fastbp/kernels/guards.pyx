@@ -1,7 +1,7 @@
 """Checks of borrowed arrays before compiled code uses a pointer or size that it has kept.
 
 Assigning to `array.dtype` or `array.shape`, or resizing the array, makes a kept pointer or size
-wrong.  Only the array's numbers may change.
+wrong.  Only the array's elements may change.
 """
 
 cimport cython
@@ -12,7 +12,7 @@ cnp.import_array()
 
 @cython.final
 cdef class Borrowed:
-    """An array of one or two dimensions owned by others, with its memory and layout as of now.
+    """An array that the caller owns, with its address, dtype, shape and strides as of now.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from fastbp.kernels.threads cimport fbp_worker
 
 
 # Arrays shared among threads element by element are split at multiples of this: a cache line of
-# numbers, and what dropout's generator needs.
+# elements, and what dropout's generator needs.
 cdef enum:
     GRAIN = 64
 

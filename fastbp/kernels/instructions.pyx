@@ -1,8 +1,8 @@
-"""The instructions of a program, carried out.
+"""Execution of a program's instructions.
 
-`execute` goes through the instructions of a section, in one thread or in a team whose threads each
-do their part of every instruction.  At a layer written in Python it returns, for its caller to call
-that layer.
+`execute` runs the instructions of a section, in one thread or in a team whose threads each do their
+part of every instruction.  At a layer written in Python it returns, for its caller to call that
+layer.
 """
 
 from libc.string cimport memcpy, memset
@@ -33,7 +33,7 @@ cdef extern from "simd/dispatch.h":
         FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
         FBP_OP_python, FBP_OP_python_backward
 
-# Columns shared among threads are split at multiples of this: a cache line of numbers.
+# Columns shared among threads are split at multiples of this: a cache line of elements.
 cdef enum:
     COLUMN_GRAIN = 16
 
@@ -42,7 +42,7 @@ cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
                   Py_ssize_t size) noexcept nogil:
     """Fill in where each value is, with an arena that has room for so many rows.
 
-    The caller fills in inputs and outputs; `size` is that of a number, in bytes.
+    The caller fills in inputs and outputs; `size` is that of an element, in bytes.
     """
     cdef const Place *value
     cdef int i, j
@@ -55,7 +55,7 @@ cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
 
 cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
                  real *workspace) noexcept nogil:
-    """Carry out this thread's part of the instructions from i to `stop`.
+    """Execute this thread's part of the instructions from i to `stop`.
 
     Returns `stop`, the index of an instruction that is a layer written in Python, or -1 when
     interrupted.
@@ -74,7 +74,11 @@ cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
 
 cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
                     real *workspace) noexcept nogil:
-    """This thread's part of one instruction."""
+    """Execute this thread's part of one instruction.
+
+    X and Y are the first two values that are read, Z the first that is written: in the backward
+    pass of a dense layer, for example, X, dZ and dW.
+    """
     cdef const Place *values = frame.code.values
     cdef void **at = frame.at
     cdef Py_ssize_t m = frame.rows, n, first, stop
@@ -125,10 +129,10 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
 
 cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
                           const real *Y, real *Z) noexcept nogil:
-    """As `carry_out`, for normalisation, sums, embeddings and columns.
+    """The part of `carry_out` for normalization, sums, embeddings and columns.
 
-    X and Y are the first two values that are read, Z the first that is written.  Threads share
-    rows, or columns where an operation sums over rows.
+    X, Y and Z are those of `carry_out`.  Threads divide rows, or columns where an operation sums
+    over rows.
     """
     cdef const Place *values = frame.code.values
     cdef void **at = frame.at

@@ -1,4 +1,4 @@
-"""Aligned arrays, and errors in place of asking for more memory than the machine has."""
+"""Allocation of aligned arrays; raises MemoryError for requests beyond physical memory."""
 
 import functools
 import math

@@ -1,6 +1,6 @@
 """The sums that metrics are computed from, in float64 and in the order of the rows.
 
-Each function adds to an array of the caller's, from batch to batch.
+Each function but `weighted_mean` adds to sums that the caller passes in for every batch.
 """
 
 cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,

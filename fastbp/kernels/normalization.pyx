@@ -1,11 +1,11 @@
-"""Normalisation of rows and of columns.
+"""Normalization of rows and of columns.
 
 With N = (X - mean)·rstd, where rstd = 1/√(variance + epsilon), the chain rule gives
 
     dX = rstd·(dN - mean(dN) - N·mean(dN·N))
 
-with the means over N's row (LayerNorm) or column (BatchNorm).  Without centring (RMSNorm) the first
-mean is absent.
+with the means over N's row (LayerNorm) or column (BatchNorm).  Without centering (RMSNorm) the
+first mean is absent.
 
 A sum along a row runs in 16 lanes that are added as a tree; a sum down a column is a chain
 over the rows in ascending order, cut into blocks of 256 whose sums are added in order.  The bits
@@ -70,7 +70,7 @@ def normalize_rows(X, epsilon=1e-5, center=True, *, out=None):
     ----------
     X : array_like of shape (batch, n), float32 or float64
     epsilon : float above 0, default 1e-5
-        Keeps the result finite for rows of equal numbers.
+        Keeps the result finite for rows of equal elements.
     center : bool, default True
         Whether to subtract the mean.  Without it, as in RMSNorm, the mean counts as 0:
         ``N = X/√(Σⱼ X²/n + epsilon)``.
@@ -244,7 +244,7 @@ def normalize_columns(X, mean, rstd, *, out=None):
 
 
 def normalize_columns_backward(dN, N, rstd, *, out=None):
-    """Gradient through normalisation by the batch's mean and variance.
+    """Gradient through normalization by the batch's mean and variance.
 
     ``dX = rstd·(dN - Σᵢ dN/batch - N·Σᵢ (dN·N)/batch)``, as the statistics depend on X.  For
     running statistics the gradient is ``scale_columns(dN, rstd, gradient=True)``.

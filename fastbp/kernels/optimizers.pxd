@@ -2,7 +2,7 @@ from fastbp.kernels.dispatch cimport (
     FBP_MOST_ATTRIBUTES, FBP_MOST_STATE, fbp_penalize, fbp_sum_of_squares, fbp_update, real, tier,
 )
 
-# Sums of squares are made of the sums of blocks of this many numbers.
+# Squares are summed in blocks of this many elements.
 cdef enum:
     SQUARES_BLOCK = 1 << 13
 

@@ -139,7 +139,7 @@ def sgd_step(parameters, gradients, velocity=None, *, learning_rate, momentum=0.
              nesterov=False, weight_decay=0.0):
     """One step of stochastic gradient descent, in place.
 
-    With ``g = gradients + weight_decay·parameters`` (L2 regularisation)::
+    With ``g = gradients + weight_decay·parameters`` (L2 regularization)::
 
         velocity   = momentum·velocity - learning_rate·g
         parameters = parameters + velocity

@@ -60,7 +60,7 @@ cdef struct Plan:
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
     double *squares        # sums of blocks of weights
-    void *for_products     # FBP_WORKSPACE numbers for each thread
+    void *for_products     # FBP_WORKSPACE elements for each thread
     void *arena            # of the program
 
 

@@ -1,9 +1,9 @@
-"""The stages of a training step, as a team of threads goes through them.
+"""The stages of a training step, as a team of threads executes them.
 
 The stages are gather, forward, loss, backward, reduce (the penalty, and the norm for clipping),
-update and record.  All threads of a team go through them together: each does its part of every
-stage, and they wait at a barrier where one needs the results of others.  Where Python is needed,
-`leave` notes the place, and the team ends.
+update and record.  All threads of a team execute them together: each does its part of every stage,
+and they wait at a barrier where one needs the results of others.  Where Python is needed, `leave`
+records the position, and the team ends.
 
 Nothing here touches a Python object.
 """
@@ -47,7 +47,10 @@ cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil:
 
 
 cdef inline void leave(Run *run, fbp_worker *me, int stage, int i, Py_ssize_t step) noexcept nogil:
-    """Note where Python, and then the next team, goes on; after all have read where to start."""
+    """Record the stage, instruction and step at which Python takes over and the next team resumes.
+
+    The barrier makes sure that every thread has read the old values first.
+    """
     if fbp_barrier(me) and me.part == 0:
         run.stage, run.i, run.step, run.turn = stage, i, step, True
 
@@ -203,7 +206,10 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
 
 cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
                        real *dZ) noexcept nogil:
-    """Compute the loss and its gradient.  Returns whether to go on, as do the functions below."""
+    """Compute the loss and its gradient.
+
+    Returns whether to continue, as do the functions below.
+    """
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
@@ -259,15 +265,15 @@ cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
 
 
 cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
-    """The number of blocks in which the squares of n numbers are summed."""
+    """The number of blocks in which the squares of n elements are summed."""
     return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
 
 
 cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil:
-    """The norm of X (parameters or gradients) where clipping needs it, else the largest magnitude.
+    """The norm of X (parameters or gradients) if gradients are clipped, else its largest magnitude.
 
     The norm has the bits of `sum_of_squares_of`; the largest magnitude is quicker to find.  Both
-    are NaN if a number is.
+    are NaN if an element is.
     """
     cdef const Plan *plan = run.plan
     cdef double part

@@ -3,9 +3,9 @@
 `Steps` is an executor's program with data, a loss and an optimizer.  It checks them once, because
 the compiled stages (stages.pyx) cannot, and runs teams of threads through many steps at a time.
 
-Whatever has to be done in Python (a layer, loss, metric or optimizer written there, rows that
-cannot be gathered here, an update that may make a weight infinite) ends the team.  Python is
-called, and another team goes on from there.
+When a step needs Python (a user-defined layer, loss, metric or optimizer, rows that cannot be
+gathered here, an update that may make a weight infinite), all threads return, Python is called, and
+a new team resumes from there.
 """
 
 cimport cython
@@ -192,17 +192,17 @@ cdef class Steps:
             ("metric", plan.metric == IN_PYTHON)) if is_so])
 
     cdef void *_pointer(self, array) except NULL:
-        """A pointer to an array's numbers; the array is kept alive."""
+        """A pointer to an array's elements; the array is kept alive."""
         self.arrays.append(array)
         return cnp.PyArray_DATA(array)
 
     cdef void *_borrow(self, name, array) except NULL:
-        """A pointer to an array owned by others; `check` verifies that it stays valid."""
+        """A pointer to an array that the caller owns; `check` verifies that it stays valid."""
         self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
 
     cdef int _allocate(self, Py_ssize_t size) except -1:
-        """Allocate the workspace; `size` is that of a number, in bytes."""
+        """Allocate the workspace; `size` is that of an element, in bytes."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size
@@ -297,7 +297,7 @@ cdef class Steps:
         Raises
         ------
         ValueError
-            If an argument's shape does not match, or an array was reassigned.
+            If an argument's shape does not match, or an array's memory, dtype or shape has changed.
         """
         cdef Run run
         if not self.ready:
@@ -394,7 +394,7 @@ cdef class Steps:
             self.turns.update(step, run.loss, run.penalty)
         else:
             self.turns.count(step, self._copy(run, plan.z))
-        self.check()  # Python may have reassigned arrays
+        self.check()  # Python may have changed their memory or layout
         return 0
 
     cdef _fill(self, name, Run *run, int value, array):

@@ -80,7 +80,7 @@ static inline void fbp_pause(void)
 #endif
 }
 
-/* Wait for all members.  Returns whether to go on, the same answer for all.
+/* Wait for all members.  Returns whether to continue, the same answer for all.
  *
  * The others are usually close, so a member first spins, for some tens of microseconds at most.
  * Then it sleeps, as on a busy machine the one it waits for may need its CPU.  The more often it

@@ -99,7 +99,7 @@ cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
 
 
 cdef bint check_signals(fbp_worker *me) noexcept nogil:
-    """Handle pending signals, such as Ctrl-C.  Returns whether to go on."""
+    """Handle pending signals, such as Ctrl-C.  Returns whether to continue."""
     if me.part == 0 and not fbp_interrupted(me):
         with gil:
             if PyErr_CheckSignals() != 0:
@@ -108,7 +108,7 @@ cdef bint check_signals(fbp_worker *me) noexcept nogil:
 
 
 def get_num_threads():
-    """The most threads that fitting and predicting use, unless a call says otherwise.
+    """The largest number of threads for fitting and predicting, unless a call sets another.
 
     Small work gets fewer threads, and none gets more than there are CPUs.
 

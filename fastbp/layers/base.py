@@ -102,7 +102,7 @@ class Layer(Parametrized):
 
     @property
     def children(self) -> Sequence[tuple[str, Layer]]:
-        """The layers nested in this one, each with its place; empty for most layers."""
+        """The layers nested in this one, each with its path; empty for most layers."""
         return ()
 
     def initialize(self, rng: np.random.Generator) -> None:
@@ -154,7 +154,7 @@ class Layer(Parametrized):
         ----------
         X : ndarray of shape (batch, n_in), float32 or float64
         training : bool, default True
-            If False, nothing is kept and nothing is random: prediction.
+            If False, run in prediction mode: no randomness, and nothing is stored for `backward`.
 
         Returns
         -------
@@ -193,7 +193,7 @@ class Layer(Parametrized):
         return dX
 
     def backward_parameters(self, dZ: Array) -> None:
-        """As `backward`, without the gradient with respect to X: for a network's first layer."""
+        """`backward` without the gradient with respect to X, for a network's first layer."""
         if type(self).backward is Layer.backward:
             self._check_lowered("backward(dZ)")
             self._back(dZ, input_gradient=False)
@@ -286,7 +286,7 @@ class Layer(Parametrized):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has arrays of its own; gradients and the cache stay behind."""
+        """Copies and pickles include the parameters and buffers, but not gradients or the cache."""
         state = super().__getstate__()
         for name in ("_programs", "cache"):
             state.pop(name, None)

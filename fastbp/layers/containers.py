@@ -65,7 +65,7 @@ class Residual(Container):
 
     @property
     def children(self) -> list[tuple[str, Layer]]:
-        """The layers, each with its place."""
+        """The layers, each with its path."""
         return [(str(i), layer) for i, layer in enumerate(self._layers)]
 
     def lower(self, builder: Builder, x: Value) -> Value:
@@ -101,7 +101,7 @@ class Columns(Container):
 
     Examples
     --------
-    A number, and two categories with 7 and 12 codes:
+    One numeric column, and two categories with 7 and 12 codes:
 
     >>> import fastbp as fb
     >>> columns = fb.Columns([(0, []), (1, fb.Embedding(7, 4)), (2, fb.Embedding(12, 6))])

@@ -79,7 +79,7 @@ class Dense(Layer):
         self.b = 0
 
     def config(self) -> dict[str, Any]:
-        """As `Layer.config`; a callable `init` is left out, since it is no longer needed."""
+        """`Layer.config` without a callable `init`, which is no longer needed."""
         config = super().config()
         if callable(self.init):
             del config["init"]
@@ -98,11 +98,11 @@ class Dropout(Layer):
     Raises
     ------
     TypeError, ValueError
-        If `rate` is not such a number.
+        If `rate` is not a number in [0, 1).
 
     Notes
     -----
-    The mask is a function of the seed, the layer's place, the step and the index of the element
+    The mask is a function of the seed, the layer's path, the step and the index of the element
     (`fastbp.kernels.dropout`), so the backward pass computes it again instead of storing it.
 
     References

@@ -39,7 +39,7 @@ class Embedding(Layer):
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive whole number, or `init` is neither.
+        If a size is not a positive integer, or `init` is neither ``"normal"`` nor callable.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Embedding(Layer):
         return z
 
     def config(self) -> dict[str, Any]:
-        """As `Layer.config`; a callable `init` is left out, since it is no longer needed."""
+        """`Layer.config` without a callable `init`, which is no longer needed."""
         config = super().config()
         if callable(self.init):
             del config["init"]

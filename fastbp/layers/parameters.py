@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Parametrized(checks.Validated):
     """Base class of objects with named parameters, their gradients, and buffers.
 
-    Outside a network an object has parameter arrays of its own, or none yet.  A network binds
-    it: then each parameter, gradient and buffer is a view into a flat array of the network, and
-    assigning to the attribute writes into that array.
+    Outside a network an object has its own parameter arrays, or none yet.  A network binds it: then
+    each parameter, gradient and buffer is a view into a flat array of the network, and assigning to
+    the attribute writes into that array.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class Parametrized(checks.Validated):
         self.__dict__.update(_views=views, _own_views=own)
 
     def restore_views(self) -> None:
-        """Undo changes of the shape or dtype of a view that somebody has made in place.
+        """Undo in-place changes of the shape or dtype of a view.
 
         Compiled code works on the flat arrays and knows nothing of such a change.
         """
@@ -248,7 +248,7 @@ class Parametrized(checks.Validated):
         super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has arrays of its own, and no gradients."""
+        """A copy has its own arrays, and no gradients."""
         self.restore_views()
         state = self.__dict__.copy()
         views = state.pop("_views", {})

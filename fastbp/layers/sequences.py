@@ -71,7 +71,7 @@ def leaves(layers: Iterable[Layer]) -> list[tuple[str, Layer]]:
     Returns
     -------
     list of tuple (str, Layer)
-        Each layer with its place, such as ``"2.0"`` for the first child of layer 2.
+        Each layer with its path, such as ``"2.0"`` for the first child of layer 2.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def checked_layers(sequence: Any, own: Sequence[Layer] = (),
     Parameters
     ----------
     sequence : sequence of Layer
-        A network in it stands for copies of its layers, weights included.
+        A network in the sequence is replaced by copies of its layers, including their weights.
     own : sequence of Layer
         Layers that may be in a network already: the one that is being changed.
     name : str, default "layers"

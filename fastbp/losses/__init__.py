@@ -2,7 +2,7 @@
 
 ===========  ================================================================
 `builtin`    `SoftmaxCrossEntropy`, `MeanSquaredError` and the other losses
-`base`       `Loss`, their base class, and the checks of losses of yours
+`base`       `Loss`, their base class, and the checks of user-defined losses
 ===========  ================================================================
 
 A loss is called with the network's output and the targets, ``value, dZ = loss(Z, y)``, and returns

@@ -25,7 +25,7 @@ class Loss(checks.Validated):
 
     Examples
     --------
-    A loss of your own, the mean of (z - y)⁴:
+    Your own loss, the mean of (z - y)⁴:
 
     >>> import fastbp as fb
     >>> class FourthPower(fb.Loss):
@@ -38,7 +38,8 @@ class Loss(checks.Validated):
     """
 
     metric: type[Metric] | None = None
-    # What compiled steps run instead of ``__call__``, with its numbers; only fastbp's have one.
+    # (name in ops.def, parameter, cap) of the compiled kernel that replaces ``__call__`` in
+    # training; None for user-defined losses.
     operation: tuple[Any, ...] | None = None
 
     def __call__(self, Z: Floats, y: Array,
@@ -112,7 +113,7 @@ class Loss(checks.Validated):
 
 def compute_loss(loss: Loss, Z: Floats, y: Array,
                  sample_weight: Array | None = None) -> tuple[float, Floats]:
-    """Call a loss, and check what it returns unless it is one of fastbp's.
+    """Call a loss, and check what it returns unless it is a built-in one.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class SoftmaxCrossEntropy(Loss):
                                              label_smoothing=self.label_smoothing, cap=self.cap)
 
     def targets(self, y: ArrayLike, n_out: int, dtype: DTypeLike) -> Array:
-        """As `Loss.targets`: labels of shape (rows,), int64, or probabilities (rows, n_out)."""
+        """The checked targets: labels of shape (rows,), int64, or probabilities (rows, n_out)."""
         array = checks.data("y", y)
         if array.ndim == 1:
             return _labels(array, n_out)
@@ -136,7 +136,7 @@ class Elementwise(Loss):
         return kernel(Z, _like(Z, "y", y), weights, **self._arguments())
 
     def targets(self, y: ArrayLike, n_out: int, dtype: DTypeLike) -> Array:
-        """As `Loss.targets`, in the range of the loss."""
+        """The checked targets, in the range of the loss."""
         targets = super().targets(y, n_out, dtype)
         kernels.losses.check_targets(ops.LOSSES[self._kernel], targets)
         return targets
@@ -271,7 +271,7 @@ class Scaled(Loss):
     Raises
     ------
     TypeError, ValueError
-        If `loss` is not a loss, or a factor not such a number.
+        If `loss` is not a loss, or a factor is invalid.
 
     Examples
     --------

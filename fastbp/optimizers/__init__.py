@@ -3,13 +3,13 @@
 ===========  ====================================================
 `builtin`    `SGD`, `Adam` and the other optimizers
 `base`       `Optimizer`, their base class
-`groups`     `Group`: parameters with settings of their own
+`groups`     `Group`: parameters with their own settings
 `rates`      learning rates, which are numbers or schedules
 ===========  ====================================================
 
 Examples
 --------
-`fit` takes an optimizer; in a training loop of yours, call `step`:
+`fit` takes an optimizer; in your own training loop, call `step`:
 
 >>> import numpy as np, fastbp as fb
 >>> net, loss = fb.mlp([2, 8, 1], seed=0), fb.MeanSquaredError()

@@ -48,11 +48,12 @@ def _groups(name: str, value: Any) -> tuple[Group, ...]:
 
 
 class Optimizer(checks.Validated, Exclusive):
-    """Base class of all optimizers, fastbp's own and yours.
+    """Base class of all optimizers, built-in and user-defined.
 
-    A subclass of yours names its state arrays in `state_names` and defines `update`.  Those of
-    fastbp instead give, in `name`, a row of the table of operations (kernels/ops.def), which says
-    what their state arrays and attributes are.
+    To write your own, list the state arrays in `state_names` and define `update`.  Arrays in
+    `state` under other names are saved in checkpoints but not restored; settings are restored only
+    if they have a validator.  Built-in optimizers instead set `name`, a row of kernels/ops.def that
+    lists their state arrays and attributes.
 
     Parameters
     ----------
@@ -63,9 +64,9 @@ class Optimizer(checks.Validated, Exclusive):
     clip_norm : float, optional
         Gradients with a larger norm, taken over all parameters, are scaled down to this one.
     groups : sequence of Group, optional
-        Parameters with a learning rate or a weight decay of their own; the first group that
-        includes a parameter counts.  `fit` works out which they are; if you call `step`, call
-        `assign` before.
+        Parameters with their own learning rate or weight decay; the first group that includes a
+        parameter counts.  `fit` determines which they are; if you call `step`, call `assign`
+        before.
 
     Attributes
     ----------
@@ -76,7 +77,7 @@ class Optimizer(checks.Validated, Exclusive):
     steps : int
         The number of steps made on these parameters.
     name : str or None
-        The row of kernels/ops.def; None for optimizers of yours.
+        The row of kernels/ops.def; None for user-defined optimizers.
     copies : tuple of str
         The state arrays that start as copies of the parameters instead of zeros.
     averaged : str or None
@@ -94,7 +95,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     Examples
     --------
-    An optimizer of your own, which steps by the sign of the gradient:
+    Your own optimizer, which steps by the sign of the gradient:
 
     >>> import fastbp as fb
     >>> class SignSGD(fb.Optimizer):
@@ -133,7 +134,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     @property
     def groups(self) -> Sequence[Group]:
-        """Parameters with a learning rate or a weight decay of their own."""
+        """Parameters with their own learning rate or weight decay."""
         return self._groups
 
     @groups.setter
@@ -141,7 +142,7 @@ class Optimizer(checks.Validated, Exclusive):
         self._groups, self._parts = groups, None
 
     def assign(self, network: Sequential) -> None:
-        """Work out which of a network's parameters belong to which group.
+        """Determine which of a network's parameters belong to which group.
 
         Parameters
         ----------
@@ -288,7 +289,7 @@ class Optimizer(checks.Validated, Exclusive):
     def step(self, parameters: Floats, gradients: ArrayLike, epoch: float = 0.0) -> None:
         """Make one step: change `parameters` in place.
 
-        If they are not the array of the step before, the state starts afresh.
+        The state is reset if `parameters` is not the same array as in the previous step.
 
         Parameters
         ----------
@@ -317,7 +318,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     def step_at(self, parameters: Floats, gradients: ArrayLike,
                 rates: Sequence[float] | Doubles) -> None:
-        """As `step`, with the learning rate of each of `group_parts`."""
+        """Make one step, given the learning rate of each of `group_parts`."""
         _check_parameters(parameters)
         gradients = checks.floats("gradients", gradients, 1, parameters.dtype)
         checks.shape("gradients", gradients, parameters.shape, "like parameters")
@@ -362,7 +363,7 @@ class Optimizer(checks.Validated, Exclusive):
         self._start(parameters)
 
     def _start(self, parameters: Floats) -> None:
-        """As `start`, without a check of `parameters`."""
+        """`start` without the check of `parameters`."""
         if self._parameters is None or not checks.same(self._parameters, parameters):
             self.state = {}
             self.steps = 0
@@ -417,7 +418,7 @@ class Optimizer(checks.Validated, Exclusive):
         self._start(parameters)
 
     def update(self, parameters: Floats, gradients: Floats, learning_rate: float) -> None:
-        """Change `parameters` in place; a subclass of yours defines it.
+        """Change `parameters` in place; user-defined subclasses override it.
 
         Parameters
         ----------
@@ -443,7 +444,7 @@ class Optimizer(checks.Validated, Exclusive):
         )
 
     def trained(self) -> Floats:
-        """The weights at which gradients are taken, if `averaged` names others to evaluate."""
+        """The parameters at which gradients are computed; needed only if `averaged` is set."""
         raise NotImplementedError(f"{type(self).__name__} needs a method trained()")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -247,7 +247,7 @@ class ScheduleFreeAdamW(Optimizer):
     }
     name = "schedule_free_adamw"
     copies, averaged = ("z", "x"), "x"
-    average: ClassVar[float] = 0.0  # the mean of all steps: see kernels/ops.def
+    average: ClassVar[float] = 0.0  # 0 means 1 / step, the plain mean; see simd/optimizers.h
 
     def __init__(self, learning_rate: Rate = 0.0025, beta1: float = 0.9, beta2: float = 0.999,
                  epsilon: float = 1e-8, weight_decay: float = 0.0,

@@ -1,4 +1,4 @@
-"""Parameters with a learning rate or a weight decay of their own."""
+"""Parameters with their own learning rate or weight decay."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _own_decay(name: str, value: Any) -> float | None:
 
 
 class Group(checks.Validated):
-    """Parameters with a learning rate or a weight decay of their own.
+    """Parameters with their own learning rate or weight decay.
 
     Parameters
     ----------
     parameters : str, type or callable
-        Which parameters: the name that they have in all layers, such as ``"b"``; a class whose
-        layers they belong to, such as `Embedding`; or a function, ``parameters(layer, name)``,
-        that is true for them.
+        Which parameters: the name that they have in all layers, such as ``"b"``; a layer class,
+        such as `Embedding`, for all parameters of its layers; or a predicate
+        ``parameters(layer, name)``.
     learning_rate : float or callable, optional
         A number or a schedule that replaces the optimizer's.
     weight_decay : float, optional

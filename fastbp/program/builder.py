@@ -35,7 +35,7 @@ class Builder:
     update : list of Instruction
         Instructions for the end of a training step.
     where : str
-        The place in the network of the layer that is being lowered, such as ``"2.0"``.
+        The path of the layer that is being lowered, such as ``"2.0"``.
     """
 
     def __init__(self, training: bool = False, places: Places | None = None) -> None:
@@ -58,7 +58,7 @@ class Builder:
         layer : Layer, optional
             As `Instruction.layer`.
         sizes : dict of str to int, optional
-            Sizes that do not follow from what is read, by their letters in ops.def.
+            Sizes that cannot be derived from `reads`, by their letters in ops.def.
         out : Value, optional
             Where the first result is written, instead of to a new value.
         columns : tuple of int, optional
@@ -204,7 +204,7 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
     places : dict, optional
         As for `Builder`.
     end : str, optional
-        An operation to apply to the output: ``"softmax"``, say.
+        An operation to apply to the output, for example ``"softmax"``.
 
     Returns
     -------

@@ -117,10 +117,10 @@ class Programs:
         return executor
 
     def predictor(self, activation: str | None) -> Executor | None:
-        """An executor for prediction from `n_in` columns; None if `n_in` is."""
+        """The executor for prediction from `self.n_in` columns, or None if `n_in` is unknown."""
         try:
             return self.predictors[activation]
-        except (KeyError, TypeError):  # TypeError: what is no name at all
+        except (KeyError, TypeError):  # TypeError: not hashable
             return None if self.n_in is None else self.executor(self.n_in, activation)
 
     def codes(self, n_in: int) -> Codes:

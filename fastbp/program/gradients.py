@@ -93,7 +93,7 @@ SEVERAL = "normalize_rows", "column_moments"
 
 
 def _check_own_moments(program: Program, each: Instruction) -> None:
-    """Raise unless a value is normalised by its own mean and variance, as the rule assumes."""
+    """Raise unless a value is normalized by its own mean and variance, as the rule assumes."""
     made_by = {value: earlier for earlier in program.forward for value in earlier.writes}
     X, mean, rstd = each.reads
     root = made_by.get(rstd)

@@ -31,10 +31,11 @@ class Value:
     owner : tuple of Layer and str, or None
         The layer, and the name there, of a parameter, gradient or buffer.
     needs_gradient : bool
-        Whether it depends on a parameter.
+        Whether backpropagation has to compute its gradient: true if it depends on a parameter, and,
+        in a program for training, for the input.
     place, place_per_row : int
-        Its offset in its array, in numbers: ``place + place_per_row · rows``, where `rows` is the
-        number of rows that the arena was allocated for.
+        Its offset in its array, in elements: ``place + place_per_row · rows``, where `rows` is the
+        number of rows for which the arena was allocated.
     """
 
     name: str
@@ -61,12 +62,12 @@ class Instruction:
     op : str
     reads, writes : tuple of Value
     attributes : dict
-        The operation's numbers, by the names of ops.def, and `columns` where it picks some.
+        The operation's attributes, by the names of ops.def, and `columns` where it selects some.
     layer : Layer or None
         The layer that is needed to run it: a user's own, which runs in Python, or one that draws
         random numbers.
     where : str
-        The layer's place in the network.
+        The layer's path in the network.
     relu : bool
         Whether a ReLU was fused into it; set by the planner.
     relu_mask : Value or None
@@ -120,7 +121,7 @@ class Program:
     update : list of Instruction
         Run at the end of a training step: updates of buffers.
     arena, arena_per_row : int
-        Size of the arena: so many numbers, and so many more for each row; set by the planner.
+        Size of the arena in elements, and its increase per row; set by the planner.
     """
 
     x: Value

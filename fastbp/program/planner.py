@@ -1,6 +1,6 @@
 """Make a lowered program ready to run: fuse, place values in memory, insert barriers.
 
-No pass changes a bit of what is computed.
+Every pass keeps the results bitwise identical.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .ir import Instruction, Program, Value
 
 __all__ = ["plan"]
 
-# Numbers of a temporary start at a multiple of this: 64 bytes of float32, a cache line.
+# Temporaries start at a multiple of this many elements: 64 bytes of float32, a cache line.
 ALIGNMENT = 16
-# Extra numbers between two temporaries.  Arrays at a distance of a multiple of the page size share
+# Extra elements between two temporaries.  Arrays at a distance of a multiple of the page size share
 # cache sets, and a load from one waits for stores to the other.
 SKEW = 5 * ALIGNMENT
 
@@ -28,7 +28,7 @@ _Spans: TypeAlias = list[tuple[int, int]]
 
 
 def plan(program: Program) -> Program:
-    """Fuse instructions, give every value a place in memory, and insert barriers.
+    """Fuse instructions, assign every value its memory, and insert barriers.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _readers(program: Program) -> Counter[Value]:
 
 
 def fuse_relu_forward(program: Program) -> None:
-    """Fold each ReLU that follows a dense layer into the layer's product."""
+    """Fuse each ReLU that follows a dense layer into the layer's matrix product."""
     def absorb(product: Instruction, _: Instruction) -> None:
         product.relu = True
 
@@ -65,9 +65,9 @@ def fuse_relu_forward(program: Program) -> None:
 
 
 def fuse_relu_backward(program: Program) -> None:
-    """Fold each ReLU's gradient that follows a dense layer's dX into the product for dX.
+    """Fuse each ReLU's gradient that follows a dense layer's dX into the matrix product for dX.
 
-    ReLU's gradient depends on the sign of its output alone, which is kept, so that the input may be
+    The gradient of ReLU needs only the sign of its output.  The output is kept, so its input can be
     overwritten.
     """
     def absorb(product: Instruction, relu: Instruction) -> None:
@@ -78,7 +78,7 @@ def fuse_relu_backward(program: Program) -> None:
 
 def _fuse(instructions: list[Instruction], readers: Counter[Value], product: str, relu: str,
           absorb: Callable[[Instruction, Instruction], None]) -> None:
-    """Fold a ReLU into the product before it where nothing else reads the product."""
+    """Fuse a ReLU into the matrix product before it if nothing else reads the product."""
     made_by = {each.writes[0]: each for each in instructions if each.op == product}
     for each in [each for each in instructions if each.op == relu]:
         before = made_by.get(each.reads[0])
@@ -102,7 +102,7 @@ class _Place:
 
 
 def allocate(program: Program) -> None:
-    """Place every temporary in the arena; places are reused once their value is no longer read."""
+    """Place every temporary in the arena; space is reused once its value is no longer read."""
     if program.dz is None and program.z is not program.x:
         program.z.kind = "output"
     # The loss comes between forward and backward, and the metric at the end.
@@ -188,7 +188,8 @@ def _lay_out(program: Program, places: list[_Place]) -> None:
 def place_barriers(instructions: Sequence[Instruction]) -> None:
     """Insert a barrier wherever an instruction touches memory that other threads still use.
 
-    Only temporaries matter: within a section no instruction writes parameters or reads gradients.
+    Only temporaries and the output matter: within a section no instruction writes parameters or
+    reads gradients.
     """
     read: _Spans = []
     written: _Spans = []
@@ -215,7 +216,7 @@ def _places_of(values: Iterable[Value]) -> _Spans:
             places.append((-1, 0))
         elif value.kind == "temporary" and value.rows is None:
             places.append((value.place_per_row, value.place_per_row + value.columns))
-        elif value.kind == "temporary":  # of a number of rows: below 0
+        elif value.kind == "temporary":  # fixed number of rows: negative, apart from others
             places.append((-2 - value.place, -1 - value.place))
     return places
 

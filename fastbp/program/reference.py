@@ -1,9 +1,9 @@
-"""The reference interpreter: a program carried out instruction by instruction, in Python.
+"""The reference interpreter, which executes a program one instruction at a time, in Python.
 
-It calls one function of `fastbp.kernels` for each instruction of a program that was not planned,
-and keeps every value.  The executor, with its fused products, its arena and its threads, must give
-the same bits.  `forward` and `backward` of `Sequential` and of layers run it too, and it is the
-place to read how backpropagation works.
+It runs an unplanned program one instruction at a time, each with one function of `fastbp.kernels`
+or NumPy, and keeps every value.  The executor, with its fused matrix products, its arena and its
+threads, must give the same bits.  `forward` and `backward` of `Sequential` and of layers run it
+too, and it is the place to read how backpropagation works.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int
     Parameters
     ----------
     where : str
-        The layer's place in the network, for messages.
+        The layer's path in the network, for messages.
     layer : Layer
     X : ndarray of shape (rows, n_in)
     training : bool
@@ -93,7 +93,7 @@ def call_backward(where: str, layer: Layer, dZ: Floats, n_in: int | None) -> Flo
 
 
 class Interpreter:
-    """Carries out one program.
+    """Executes one program.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Interpreter:
             self._write(value, result)
 
     def _of_layer(self, each: Instruction, layer: Layer, X: Floats) -> Floats | None:
-        """Carry out an instruction that needs its layer."""
+        """Execute an instruction that needs its layer."""
         columns = each.writes[0].columns if each.writes else None
         if each.op == "python":
             assert columns is not None
@@ -217,7 +217,7 @@ class Interpreter:
 
 
 class Steps:
-    """Training steps in Python, in place of those of kernels/steps.pyx.
+    """Training steps in Python, instead of those of kernels/steps.pyx.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ class Steps:
             average_keep: float, weight_decay: float, clip_norm: float, l2: float,
             steps_before: int, random: Array, step_stats: Doubles, metric_sums: Doubles | None,
             metric_mean: Doubles | None, layer_norms: Doubles | None) -> int:
-        """As `fastbp.kernels.steps.Steps.run`, without interruptions."""
+        """Like `fastbp.kernels.steps.Steps.run`, without interruptions."""
         for step in range(first, stop):
             try:
                 loss, penalty, weight = self._make(step, l2, average_keep, layer_norms)
@@ -283,5 +283,5 @@ class Steps:
 
 
 def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Steps:
-    """Replaces the function of this name in `fastbp.training` when steps are to be checked."""
+    """Drop-in replacement for `fastbp.training.run.new_steps`, to compare results in tests."""
     return Steps(programs.interpreter(n_in, training=True), **arguments)

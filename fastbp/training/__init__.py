@@ -1,18 +1,18 @@
-"""Training a network: `Sequential.fit` and what it consists of.
+"""Training a network: `Sequential.fit` and its parts.
 
 =============  ==================================================================================
 `settings`     the arguments of `fit`, checked
 `data`         rows, targets and sample weights
 `loop`         the loop over epochs
 `run`          a running training: its steps, as callbacks see it
-`turns`        Python's part of a step
+`turns`        callbacks from compiled steps into Python
 `history`      what is recorded
 `progress`     what is printed
 `interrupts`   Ctrl-C
-`checkpoints`  files from which a training that was killed goes on
-`state`        what such a file holds
-`described`    what a training consists of, to compare it with a checkpoint's
-`lbfgs`        SciPy's L-BFGS-B in place of an optimizer
+`checkpoints`  files from which interrupted training resumes
+`state`        the contents of such a file
+`described`    a fingerprint of data and settings, to check that a checkpoint matches
+`lbfgs`        SciPy's L-BFGS-B instead of an optimizer
 =============  ==================================================================================
 """
 

@@ -75,7 +75,7 @@ class Checkpoints:
         Whether to resume from the newest checkpoint in the folder, if there is one; if False,
         there must be none.
     description : dict
-        What `describe` returns for the training; that of the checkpoints must be the same.
+        What `describe` returns for this fit; that of the checkpoints must be the same.
     learning_rate : float or callable
         What the optimizer was made with.
 
@@ -132,7 +132,7 @@ class Checkpoints:
             for name in os.listdir(self.path):
                 path = os.path.join(self.path, name)
                 if UNFINISHED.fullmatch(name) and stat.S_ISREG(os.lstat(path).st_mode):
-                    os.unlink(path)  # left behind by a training that was killed
+                    os.unlink(path)  # left behind by a process that was killed
             self.saved = self._newest()
         except BaseException:
             self._release()
@@ -180,7 +180,9 @@ class Checkpoints:
 
     def begin(self, network: Sequential, optimizer: Optimizer, callbacks: Sequence[Callback],
               history: History) -> None:
-        """Before any random number is drawn: set the network's seeds to the saved ones.
+        """Check the loaded checkpoint, if any, and restore the network's seeds.
+
+        Must be called before any random number is drawn.
 
         Parameters
         ----------
@@ -188,7 +190,7 @@ class Checkpoints:
         optimizer : Optimizer
         callbacks : sequence of Callback
         history : History
-            That of the training to resume, still empty.
+            That of the fit that resumes, still empty.
 
         Raises
         ------
@@ -210,7 +212,7 @@ class Checkpoints:
 
     def restore(self, run: Training, rng: np.random.Generator,
                 callbacks: Sequence[Callback]) -> None:
-        """Restore the saved state of a training, or save the first state if there is none.
+        """Restore the saved training state, or save the initial state if there is none.
 
         Parameters
         ----------
@@ -260,9 +262,9 @@ class Checkpoints:
         return os.path.join(self.path, f"checkpoint-{epoch:08d}.fastbp")
 
     def _write(self, epoch: int, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Write a checkpoint, and remove all older ones but the newest.
+        """Write a checkpoint and delete all older ones except the most recent.
 
-        If it cannot be written there is a warning, and no other is removed.
+        If writing fails, warn and delete nothing.
         """
         from safetensors.numpy import save
 
@@ -276,7 +278,7 @@ class Checkpoints:
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "
                           f"training continues", RuntimeWarning, stacklevel=2)
             return
-        # Later epochs are of damaged files, which were skipped; folders and pipes do not count.
+        # Files of later epochs are damaged ones that `_newest` skipped.  Ignore folders and pipes.
         with files.ignored_errors():
             earlier = [self._file(old) for old in self._epochs() if old < epoch]
             for path in list(filter(files.is_regular, earlier))[KEPT - 1 :]:

@@ -1,4 +1,4 @@
-"""Rows, targets and sample weights of a fit or an evaluation, checked and never copied whole."""
+"""The checked data of a fit or an evaluation; a dense X is never copied whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECK_ROWS = 8192
 
 
 class Dataset:
-    """Rows and targets as `fit` and `evaluate` need them: checked, never copied whole.
+    """The checked data of `fit` and `evaluate`; a dense X is never copied whole.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Dataset:
     loss : Loss
     sample_weight : array_like of shape (rows,), optional
     prefix : str, default ""
-        What messages put before the names of the arguments.
+        Put before the names of the arguments in messages.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Dataset:
         self._borrow()
 
     def _borrow(self) -> None:
-        """Remember the layout of the arrays that rows are read from, most of them the caller's."""
+        """Record the memory layout of the arrays, so that `check_unchanged` can detect changes."""
         arrays = checks.memory("X", self.X) | {"y": self.y}
         if self.sample_weight is not None:
             arrays["sample_weight"] = self.sample_weight
@@ -107,12 +107,12 @@ class Dataset:
     def check_unchanged(self) -> None:
         """Raise if the caller has changed the shape, dtype or memory of an array since the checks.
 
-        The numbers in it may change; labels are checked again when they are used.
+        Its elements may change; labels are checked again when they are used.
 
         Raises
         ------
         ValueError
-            If an array's shape, dtype or memory is another.
+            If an array's shape, dtype or memory has changed.
         """
         for array in self._borrowed:
             array.check()
@@ -201,7 +201,7 @@ class Dataset:
         return int(self.X.shape[0]) if self.rows is None else len(self.rows)
 
     def row_indices(self, order: Any) -> Any:
-        """The places in X, y and sample_weight of some rows of the dataset.
+        """Convert row numbers of the dataset to row indices of X, y and sample_weight.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A description of a training, which is saved in its checkpoints and compared when it resumes."""
+"""A description of data and settings, saved in checkpoints and compared when training resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_same", "checksum", "describe", "describe_piece", "short_repr"]
 
 CONTENTS = "contents of"
 
-# What changes in an optimizer during a training; the state in the checkpoint has it.
+# What changes in an optimizer during training, and is in the checkpoint's state.
 COUNTERS = {"steps", "learning_rate", "_first_rate"}
 
 # In words of 8 bytes; a block, its multipliers and its products fit into L2 caches.  Another size
@@ -55,7 +55,7 @@ def short_repr(value: object) -> str:
 
 
 def describe(data: Dataset, validation: Dataset | None, **settings: object) -> dict[str, Any]:
-    """Describe a training by its data and settings.
+    """Describe a fit by its data and settings.
 
     Parameters
     ----------
@@ -141,8 +141,8 @@ def checksum(array: Array, dtype: np.dtype[Any] | None = None) -> str:
         for first in range(0, len(words), BLOCK):
             block = words[first : first + BLOCK]
             mixed = scratch[: len(block)]
-            # Mix the top bits into lower ones: a top bit that is flipped flips only the top bit of
-            # the sum, so that two changes of a sign would cancel out.
+            # Mix the top bits into lower ones.  Otherwise flipping a top bit would only flip the
+            # top bit of the sum, and two sign changes would cancel out.
             np.right_shift(block, 29, out=mixed)
             np.bitwise_xor(block, mixed, out=mixed)
             np.multiply(mixed, multipliers[: len(block)], out=mixed)
@@ -201,7 +201,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
     saved : dict
         The checkpoint's description; one of an older version may have fewer entries.
     now : dict
-        What `describe` returns for the training that is to resume.
+        What `describe` returns for the fit that is to resume.
 
     Raises
     ------

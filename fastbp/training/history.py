@@ -1,4 +1,4 @@
-"""What a training recorded: epoch by epoch, and the sums within an epoch."""
+"""What training records: values per epoch, and the sums within an epoch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ class History(dict[str, list[Any]]):
     layer_names : list of str
         The layers of ``history["gradient_norms"]``, in its order.
     stopped : str or None
-        Why the training ended before its last epoch; None if it did not.
+        The reason given to `Training.stop`, or None if nothing called it (also after an error or
+        Ctrl-C).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Ctrl-C during a training."""
+"""Ctrl-C during training."""
 
 import signal
 import threading
@@ -12,9 +12,9 @@ __all__ = ["DeferInterrupt"]
 class DeferInterrupt:
     """A context manager that defers Ctrl-C while parameters are being written.
 
-    At any other time it is handled at once, since an unfinished step has written nothing that
-    counts.  Only the main thread receives signals, so in other threads this does nothing.  A
-    handler that a callback installs is deferred in the same way from the next epoch on, and kept.
+    At other times it is handled at once, since an unfinished step has not changed the parameters.
+    Only the main thread receives signals, so in other threads this does nothing.  A handler that a
+    callback installs is deferred in the same way from the next epoch on, and kept.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class DeferInterrupt:
         return self
 
     def install(self) -> None:
-        """Take the place of the current handler, unless that is done already."""
+        """Replace the current handler, unless that is done already."""
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGINT)

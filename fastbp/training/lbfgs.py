@@ -27,7 +27,7 @@ def lbfgs(network: Sequential, X: ArrayLike, y: ArrayLike, *, loss: Loss,
           sample_weight: ArrayLike | None = None, l2: float = 0.0, max_iter: int = 200,
           max_evaluations: int = 15000, tol: float = 1e-4,
           callback: Callable[[Any], None] | None = None) -> Any:
-    """Minimise the loss of all rows together with SciPy's L-BFGS-B.
+    """Minimize the loss of all rows together with SciPy's L-BFGS-B.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def lbfgs(network: Sequential, X: ArrayLike, y: ArrayLike, *, loss: Loss,
     max_iter, max_evaluations : int
         Iterations, and evaluations of the loss, after which it stops.
     tol : float, default 1e-4
-        It stops when no component of the gradient is larger in magnitude.
+        Converged when no component of the gradient is larger in magnitude; SciPy may stop earlier,
+        when the loss hardly decreases.
     callback : callable, optional
         Called after each iteration with SciPy's result so far, which has `x` and `fun`.
 
@@ -53,7 +54,7 @@ def lbfgs(network: Sequential, X: ArrayLike, y: ArrayLike, *, loss: Loss,
     ImportError
         If SciPy is not installed.
     TypeError, ValueError
-        As `Sequential.fit`, or if the network drops out or has a BatchNorm.
+        As for `Sequential.fit`, or if the network contains Dropout or BatchNorm.
     FloatingPointError
         If it ends with weights that are not finite.
 

@@ -67,7 +67,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
 
 def _fit(network: Sequential, data: Dataset, validation: Dataset | None, settings: Settings,
          checkpoints: Checkpoints) -> History:
-    """As `fit`, with everything checked."""
+    """`fit` with all arguments checked."""
     loss, callbacks = settings.loss, settings.callbacks
     metric = [] if loss.metric is None else [loss.metric.name]
     keys = ["loss", *metric]
@@ -131,7 +131,7 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
 
 
 def _order(shuffle: bool | Callable[[int], ArrayLike], n: int, rng: np.random.Generator) -> Array:
-    """An epoch's order of n rows: at random, or as the caller's function says."""
+    """An epoch's order of n rows: at random, or as the caller's function returns it."""
     if not callable(shuffle):
         return rng.permutation(n)
     order = shuffle(n)

@@ -1,4 +1,4 @@
-"""What a training prints: a progress bar over the steps of an epoch, and a line per epoch."""
+"""What training prints: a progress bar over the steps of an epoch, and a line per epoch."""
 
 from __future__ import annotations
 

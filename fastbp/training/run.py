@@ -34,9 +34,8 @@ NO_ATTRIBUTES = np.empty((0, 0))
 class Training:
     """A running `fit`, as callbacks see it.
 
-    Between epochs, callbacks may set `batch_size`, `l2` and `loss`, settings of the optimizer
-    and of the layers, and the weights; the steps from there on go by them.  Everything else is
-    read-only.
+    Between epochs, callbacks may set `batch_size`, `l2` and `loss`, settings of the optimizer and
+    of the layers, and the weights; later steps use them.  Everything else is read-only.
 
     Attributes
     ----------
@@ -54,16 +53,16 @@ class Training:
         How many there will be at most.
     steps_per_epoch : int
     stopping : bool
-        Whether the training ends after this epoch: see `stop`.
+        Whether training ends after this epoch: see `stop`.
     sums : EpochSums or None
-        What the last epoch's steps came to, once there were some.
+        Sums over the steps of the current or last epoch; None before the first.
     compiled : fastbp.kernels.steps.Steps or None
         The compiled steps, once there are some.
     data : Dataset
         The rows to train on.
     """
 
-    # No attribute but these: to set another, or one that has no setter below, is an error.
+    # With slots, a callback that sets a misspelled attribute gets an AttributeError.
     __slots__ = (
         "__weakref__", "_aside", "_average", "_average_keep", "_batch_size", "_compiled",
         "_compiled_from", "_counted", "_data", "_epoch", "_epochs", "_history", "_in_epoch",
@@ -102,7 +101,7 @@ class Training:
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer; a training of `lbfgs`, which no callback sees, has none."""
+        """The optimizer; a run of `lbfgs`, which no callback sees, has none."""
         assert self._optimizer is not None
         return self._optimizer
 
@@ -123,12 +122,12 @@ class Training:
 
     @property
     def stopping(self) -> bool:
-        """Whether the training ends after this epoch."""
+        """Whether training ends after this epoch."""
         return self._stopping
 
     @property
     def sums(self) -> EpochSums | None:
-        """The sums of the last epoch's steps; None before the first."""
+        """Sums over the steps of the current or last epoch; None before the first."""
         return self._sums
 
     @property
@@ -168,7 +167,7 @@ class Training:
 
     @property
     def loss(self) -> Loss:
-        """The loss that is minimised."""
+        """The loss that is minimized."""
         return self._data.loss
 
     @loss.setter
@@ -193,7 +192,7 @@ class Training:
         return -(-len(self._data) // self.batch_size)
 
     def stop(self, reason: str = "a callback asked for it") -> None:
-        """End the training after this epoch."""
+        """End training after the current epoch; called in `on_train_begin`, before the first."""
         self._stopping = True
         self._history.stopped = str(reason)
 
@@ -263,7 +262,7 @@ class Training:
         return np.array([optimizer.group_rates(self._epoch + i / n, size) for i in range(n)])
 
     def average(self) -> Floats | None:
-        """The weights to evaluate, if these are not the trained ones; None otherwise."""
+        """The averaged weights, if `ema` or the optimizer keeps an average; otherwise None."""
         if self._average_keep is not None:
             if self._average is None:
                 self._average = self._network.parameters.copy()
@@ -274,10 +273,10 @@ class Training:
                                self._network.parameters)
         fits = (isinstance(average, np.ndarray) and average.shape == parameters.shape
                 and average.dtype == parameters.dtype)
-        return average if fits else None  # which the next step says
+        return average if fits else None  # the next step raises an error for a bad array
 
     def use_average(self) -> None:
-        """Give the network the averaged parameters, if there are such."""
+        """Give the network the averaged parameters, if there are any."""
         average = self.average()
         if average is not None and self._aside is None:
             self._aside = self._network.parameters.copy()
@@ -290,7 +289,7 @@ class Training:
         parameters, average = self._network.parameters, self.average()
         if average is None or np.array_equal(parameters, average):
             parameters[...] = self._aside
-        else:  # a callback has set them; the training goes on from there
+        else:  # a callback has set them; training continues from there
             self._forget_average()
         self._aside = None
 
@@ -303,16 +302,16 @@ class Training:
 
     @property
     def trained(self) -> Floats | None:
-        """The parameters that are being trained, while the network has their average; or None."""
+        """The unaveraged parameters while the network holds the average; otherwise None."""
         return self._aside
 
     def go_on(self, trained: Floats | None = None) -> None:
-        """Resume a training that left averaged parameters in the network.
+        """Resume training that left averaged parameters in the network.
 
         Parameters
         ----------
         trained : ndarray of shape (n,), optional
-            The value of `trained` at the time; by default, what the optimizer says.
+            The saved value of `trained`; by default, the optimizer's `trained()`.
         """
         network, optimizer = self._network, self.optimizer
         if trained is None and optimizer.averaged is not None and optimizer.steps > 0:
@@ -323,7 +322,7 @@ class Training:
             self.average()
 
     def _prepare(self) -> Stepper:
-        """The compiled steps, which are made anew if something has changed."""
+        """The compiled steps, which are rebuilt if something has changed."""
         network, data, optimizer = self._network, self._data, self._optimizer
         update: str | None = None
         metric: str | None = None
@@ -422,7 +421,7 @@ class Training:
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
-                layer.step = step  # an evaluation is no step
+                layer.step = step  # an evaluation is not a step
         losses_and_penalty: Doubles = step_stats[0, :2]
         return losses_and_penalty
 

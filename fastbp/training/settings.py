@@ -19,8 +19,8 @@ __all__ = ["Settings"]
 class Settings:
     """The arguments of `Sequential.fit` but for X, y and the threads.
 
-    They are checked and converted when an object is made.  `Sequential.fit` says what each is, and
-    has the defaults.
+    They are checked and converted when an object is made.  `Sequential.fit` documents them, and has
+    the defaults.
     """
 
     loss: Loss
@@ -77,7 +77,7 @@ class Settings:
             self.validation_fraction = 0.0
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a training which resumes from a checkpoint must have in common with it.
+        """The settings that must match a checkpoint's for training to resume from it.
 
         Returns
         -------

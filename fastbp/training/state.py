@@ -1,4 +1,4 @@
-"""The state of a training between two epochs: saving, checking and restoring it."""
+"""The training state between two epochs: saving, checking and restoring it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_state", "reason", "restore_state", "take_state"]
 
-# Settings that `take_state` saves by themselves, or that follow from the seed.
+# Settings that `take_state` saves under separate keys, or that are derived from the seed.
 SAVED_ELSEWHERE = {"learning_rate", "state", "steps", "key", "step"}
 
 
 def take_state(run: Training, rng: np.random.Generator, callbacks: Sequence[Callback],
                ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The state of a training between two epochs.
+    """The training state between two epochs.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def take_state(run: Training, rng: np.random.Generator, callbacks: Sequence[Call
     Returns
     -------
     state : dict
-        What JSON can hold, numbers and arrays of NumPy's in it aside.
+        JSON-serializable, except that it may contain NumPy scalars and arrays.
     arrays : dict of str to ndarray
         The large arrays; not copied, except for those of callbacks.
 
@@ -87,7 +87,7 @@ def _pieces(optimizer: Optimizer, network: Sequential) -> list[checks.Validated]
 
 
 def _settings(piece: checks.Validated) -> dict[str, bool | int | float | None]:
-    """The settings of an optimizer or a layer that may change during a training."""
+    """The settings of an optimizer or a layer that may change during training."""
     values = {name: getattr(piece, name, None) for name in sorted(piece.validators)}
     return {name: value for name, value in values.items()
             if name not in SAVED_ELSEWHERE and isinstance(value, bool | int | float | None)}
@@ -107,13 +107,13 @@ def check_state(state: dict[str, Any], arrays: dict[str, Array], epoch: int, net
     optimizer : Optimizer
     callbacks : sequence of Callback
     history : History
-        That of the training to resume, still empty.
+        That of the fit that resumes, still empty.
 
     Raises
     ------
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
-        If something is missing, or is not what `take_state` returns for such a training; see
-        `reason` for what to say.
+        If something is missing, or is not what `take_state` returns for this fit; see `reason` for
+        the message.
     """
     _expect("names of the arrays", state.get("arrays", sorted(arrays)), sorted(arrays))
     if "settings" in state:  # older versions did not save them
@@ -206,7 +206,7 @@ def _kept(i: int, values: Mapping[str, Any], arrays: dict[str, Array]) -> dict[s
 
 def restore_state(run: Training, rng: np.random.Generator, callbacks: Sequence[Callback],
                   state: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Set a training that has not made a step yet to a saved state.
+    """Restore a saved state, before the first step.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _count(name: str, value: Any, least: int = 0) -> None:
-    # Below 2⁶², so that a training can add to it without overflowing 64 bits.
+    # Below 2⁶², so that training can add to it without overflowing 64 bits.
     _require(name, _is_whole(value) and least <= value < 1 << 62,
              f"a whole number from {least} to 2**62 - 1", value)
 
@@ -299,7 +299,7 @@ def _list(name: str, values: Any, length: int | None = None,
 
 
 def reason(error: Exception) -> str:
-    """What an error of `check_state` says.
+    """The message of an error of `check_state`.
 
     Parameters
     ----------

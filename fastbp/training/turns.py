@@ -1,4 +1,4 @@
-"""Python's part of a training step, where compiled code cannot do it."""
+"""The Python functions that a compiled training step calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """What Python does in a step where compiled code cannot; see `fastbp.kernels.steps.Steps`.
+    """The Python functions that a compiled step calls; see `fastbp.kernels.steps.Steps`.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ class Turns:
             metric.update(Z, *data.targets_of(order))
 
     def refuse(self, step: int) -> None:
-        """Raise the error for a step whose data were changed and do not fit any more."""
+        """Raise the error for data that became invalid after they were checked."""
         data, order = self._data_and_order(step)
         self._run.network.forward(data.inputs(order), training=False)
         self.compute_loss(step, np.zeros((len(order), data.n_out), data.dtype))
 
     def update(self, step: int, loss: float, penalty: float) -> None:
-        """One step of the optimizer, which is taken back if a weight comes out infinite.
+        """Make one optimizer step, and undo it if a weight becomes infinite.
 
-        That takes an enormous gradient, weight or learning rate; only then is there a
-        copy to go back to.
+        A copy for this is made only when the gradients, weights or learning rate are large enough
+        for that to happen.
         """
         network, rates = self._run.network, self._rates[step]
         if not np.isfinite(loss + penalty):

@@ -20,7 +20,7 @@
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
 
-/* Size in numbers of the workspace into which a large matrix product packs operands. */
+/* Size in elements of the workspace into which a large matrix product packs operands. */
 #define FBP_WORKSPACE (FBP_K_BLOCK * (256 + 16))
 
 /* A sum along a row runs in this many lanes, element j in lane j % 16, and the
@@ -86,7 +86,7 @@ typedef struct {
     const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
 } fbp_gemm;
 
-/* Narrow a product to some rows, or columns, of C; `size` is that of a number, in bytes. */
+/* Narrow a product to some rows, or columns, of C; `size` is that of an element, in bytes. */
 static inline void fbp_take_rows(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop, size_t size)
 {
     const ptrdiff_t bytes = (ptrdiff_t)size;
@@ -111,7 +111,7 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* workspace may be NULL, which makes a large product slower */                            \
         void (*matmul)(const fbp_gemm *product, real *workspace);                                  \
         void (*unary[FBP_UNARIES])(ptrdiff_t n, const real *X, real *Y, real parameter);           \
-        /* dZ from dA and what ops.def says is saved: Z or A */                                    \
+        /* dZ from dA and what ops.def defines as saved: Z or A */                                 \
         void (*unary_backward[FBP_ACTIVATIONS])(ptrdiff_t n, const real *dA, const real *saved,    \
                                                 real *dZ, real parameter);                         \
         /* Y = X / (1 - rate) where the generator keeps, else 0; X[0] is element `first` of        \

@@ -1,9 +1,9 @@
-/* Activations, their derivatives, and dropout: one number in, one number out.
+/* Activations, their derivatives, and dropout: one element in, one element out.
  *
  * For an operation `name` of ops.def, f_name is its formula, of x and the parameter alpha, and
- * d_name, if it has a derivative, is d = dA times the derivative, as a function of z: Z or A,
- * whichever the table says is saved.  The loops over arrays are made from the table.  X and Y, or
- * dA and dZ, may be the same array.
+ * d_name, if it has a derivative, is d = dA times the derivative, as a function of z: Z or A, as
+ * the table's column `saved` defines.  The loops over arrays are generated from the table.  X and
+ * Y, or dA and dZ, may be the same array.
  */
 
 /* matmul.h applies this to its sums as well.  The derivative selects rather than multiplies, so

@@ -1,7 +1,7 @@
-/* Rows of a table looked up by number, and the gradient of the table.
+/* Rows of a table looked up by index, and the gradient of the table.
  *
- * The codes are whole numbers stored as reals, one every codes_stride numbers, which the caller has
- * checked.
+ * The codes are whole numbers stored as reals, one every codes_stride elements, which the caller
+ * has checked.
  */
 
 static void embedding(ptrdiff_t m, ptrdiff_t n, const real *codes, ptrdiff_t codes_stride,

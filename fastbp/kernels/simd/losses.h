@@ -9,8 +9,8 @@ static inline real row_max(ptrdiff_t n, const real *z)
     return v_fold(largest, v_max);
 }
 
-/* e[j] = exp(z[j] - largest) and their sum; the largest term is 1, so nothing
- * overflows.  e, which has room for so many numbers, may be z. */
+/* e[j] = exp(z[j] - largest) and their sum; the largest term is 1, so nothing overflows.  e, which
+ * has room for `room` elements, may be z. */
 static inline real shifted_exp(ptrdiff_t n, const real *z, real largest, real *e, ptrdiff_t room)
 {
     vec lanes[VECTORS];

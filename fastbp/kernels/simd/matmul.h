@@ -1,4 +1,6 @@
-/* The matrix product behind the three dense operations. */
+/* The matrix product behind the four dense operations (kernels/dense.pyx).  `matmul` calls
+ * `product`, which calls `run_tile` and so `tile`, the inner loop; for one row of A, `row_tile`;
+ * for columns that do not fill a vector, `transposed_product`. */
 
 #if FBP_LANES == 1
 
@@ -32,9 +34,9 @@ static void matmul(const fbp_gemm *c, real *workspace)
 
 #else
 
-/* The register tile: TILE_ROWS rows of A by TILE_VECTORS vectors of B's columns, whose sums
- * stay in registers while p runs.  Of 32 registers 28 are sums (24 on Arm, where the
- * broadcast needs some), of 16 registers 12; the rest hold B's vectors and A's number. */
+/* The register tile: TILE_ROWS rows of A by TILE_VECTORS vectors of B's columns, whose sums stay in
+ * registers while p runs.  Of 32 registers 28 are sums (24 on Arm, where the broadcast needs some),
+ * of 16 registers 12; the rest hold B's vectors and A's element. */
 #define TILE_VECTORS 2
 #define TILE_COLUMNS (TILE_VECTORS * FBP_LANES)
 #if FBP_LANES * FBP_BITS == 512
@@ -52,8 +54,8 @@ static void matmul(const fbp_gemm *c, real *workspace)
 /* Rows this many bytes apart lie in different pages, which the processor does not prefetch. */
 #define FAR_APART 2048
 
-/* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of
- * a copy are SPREAD numbers longer. */
+/* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of a
+ * copy are SPREAD elements longer. */
 #define ALIASED 256
 #define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
 
@@ -321,7 +323,7 @@ static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_
         for (ptrdiff_t j = 0; j < length; j += line) __builtin_prefetch(B + i * step + j, 0, 2);
 }
 
-/* A product whose chains start at a number for each column, or else for each row. */
+/* A matrix product whose chains start from a value for each column, or else for each row. */
 static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 {
     const ptrdiff_t m = c->m, n = c->n, k = c->k, a_row = c->a_row, a_col = c->a_col;

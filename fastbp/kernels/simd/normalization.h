@@ -1,4 +1,4 @@
-/* Statistics of rows and of columns, normalisation by them, and other operations on columns.
+/* Statistics of rows and of columns, normalization by them, and other operations on columns.
  *
  * A sum along a row runs in the lanes of lanes.h.  A sum down a column is a chain over the rows in
  * ascending order, cut into blocks of FBP_K_BLOCK rows, each a chain from 0, that are added in
@@ -48,7 +48,7 @@ static void inverse_sqrt(ptrdiff_t n, const real *X, real *Y, double epsilon)
 
 /* Rows */
 
-/* Sums along a row, in lanes: of its numbers, of their squared distances from a mean, of products
+/* Sums along a row, in lanes: of its elements, of their squared distances from a mean, of products
  * with another row.  Whole rounds of the lanes come first, so that they stay in registers. */
 INLINE real row_sum(ptrdiff_t n, const real *x)
 {
@@ -120,7 +120,7 @@ static void normalize_rows(ptrdiff_t m, ptrdiff_t n, const real *X, real *N, rea
     }
 }
 
-/* dX = rstd (dN - mean(dN) - N mean(dN N)), without the first mean where there is no centre */
+/* dX = rstd (dN - mean(dN) - N mean(dN N)), without the first mean unless `center` */
 static void normalize_rows_backward(ptrdiff_t m, ptrdiff_t n, const real *dN, const real *N,
                                     const real *rstd, real *dX, int center)
 {

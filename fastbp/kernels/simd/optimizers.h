@@ -21,7 +21,7 @@ typedef struct {
     int nesterov;
 } sgd_t;
 
-/* `left` numbers, or as many as a vector holds. */
+/* `left` elements, or as many as a vector holds. */
 INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, real *velocity,
                        ptrdiff_t left)
 {

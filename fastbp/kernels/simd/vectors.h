@@ -1,12 +1,11 @@
-/* A vector of FBP_LANES numbers, and what the templates may do with one.
+/* A vector of FBP_LANES elements, and the operations of the templates on it.
  *
  * FBP_BITS is 32 or 64, for float or double; FBP_LANES is 1 in the scalar tier.
  *
- * This defines `real`, `vec` (FBP_LANES reals) and `ivec` (as many signed integers
- * of the same size; also the masks: a lane is all ones or all zeros).  Every
- * operation works lane by lane and rounds once, as IEEE 754 says, so that a
- * formula written with them gives a number the same bits in a lane of any tier.
- * `+ - * /`, unary `-` and, on ivec, `& | ~ << >>` are the language's own.
+ * This defines `real`, `vec` (FBP_LANES reals) and `ivec` (as many signed integers of the same
+ * size; also the masks: a lane is all ones or all zeros).  Every operation works lane by lane and
+ * rounds once, as IEEE 754 says, so that a formula written with them gives an element the same bits
+ * in a lane of any tier.  `+ - * /`, unary `-` and, on ivec, `& | ~ << >>` are the language's own.
  *
  * Subnormal numbers cost some processors a hundred cycles each, so no kernel returns
  * one: results below FBP_MIN_NORMAL, the least normal number, become 0.  Gradients
@@ -45,7 +44,7 @@ static inline vec v_splat(real x) { return x; }
 static inline ivec v_isplat(integer x) { return x; }
 static inline vec v_load(const real *p) { return *p; }
 static inline void v_store(real *p, vec x) { *p = x; }
-/* The first n numbers of a vector: all of it where n is larger, none where n <= 0. */
+/* The first n elements of a vector: all of it where n is larger, none where n <= 0. */
 static inline vec v_load_part(const real *p, ptrdiff_t n, real fill) { return n > 0 ? *p : fill; }
 static inline void v_store_part(real *p, ptrdiff_t n, vec x)
 {
