@@ -82,6 +82,21 @@ class Callback:
         """Called after the last epoch, also if training was stopped, but not after an error.
         """
 
+    def epochs_ahead(self, training: Training) -> float:
+        """For how many epochs after the next one nothing but the history matters to the callback.
+
+        Short epochs are faster if several run before Python has its turn.  The callback is then
+        called for each of them afterwards, in order, with the history and the sums as they were,
+        but with later weights.  In these epochs it must not need the weights, change anything or
+        stop training.
+
+        Returns
+        -------
+        int or infinity
+            By default 0: the callback is called before another epoch begins.
+        """
+        return 0
+
 
 class EachEpoch(Callback):
     """A plain function as a callback: it is called at the end of each epoch.
@@ -297,6 +312,11 @@ class Plateau(checks.Validated, Callback):
                 self._best_parameters = training.network.get_state()
         if self.count > self.patience:
             self.count = 0 if self.turn_down(training) else self.count
+
+    def epochs_ahead(self, training: Training) -> float:
+        if type(self) is not Plateau or self.keep_best:
+            return 0
+        return max(0, self.patience - self.count)  # each epoch counts one more at most
 
     def turn_down(self, training: Training) -> bool:
         """Reduce the learning rate, or stop.

@@ -214,6 +214,29 @@ class Stack(layers.LayerSequence, Exclusive):
         return {"parameters": self._parameters, "gradients": self._gradients,
                 "buffers": self._buffers}
 
+    def parameter_ranges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The ranges of the flat arrays that are weights, and those that are a layer's parameters.
+
+        Returns
+        -------
+        weights, layers : list of tuple of int
+            Start and size of each range; weights are parameters of two dimensions, and layers
+            without parameters are left out.
+        """
+        weights: list[tuple[int, int]] = []
+        own: list[tuple[int, int]] = []
+        start = 0
+        for _, layer in self.leaves:
+            first = start
+            for shape in layer.parameter_shapes.values():
+                size = math.prod(shape)
+                if len(shape) == 2:
+                    weights.append((start, size))
+                start += size
+            if start > first:
+                own.append((first, start - first))
+        return weights, own
+
     def get_state(self) -> Floats:
         """The parameters and, after them, the buffers: a copy that `set_state` takes."""
         return np.concatenate([self._parameters, self._buffers])

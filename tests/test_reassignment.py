@@ -403,17 +403,22 @@ refused(ValueError, "y: expected", make, y=None)
 refused(ValueError, "weights: expected", make, weights=((0, 213),))
 refused(ValueError, "layers: expected", make, layers=((100, 100), (0, 100)))
 
-rows, rates = np.arange(300), np.zeros((10, 1))
+rows, rates = np.arange(300)[None], np.zeros((10, 1))
 def run_steps(made, rows=rows, first=0, stop=10, rates=rates, attributes=np.zeros((1, 1)),
               stats=(10, 3),
-              sums=None, mean=None, norms=None, random=np.empty((2, 0), np.uint64)):
+              sums=None, mean=None, norms=None, random=np.empty((2, 0), np.uint64),
+              epoch_stats=(1, 3)):
     return made.run(rows, first, stop, rates, attributes, 0.0, 0.0, 0.0, 0.0, 0, random,
-                    np.zeros(stats), sums, mean, norms)
+                    np.zeros(stats), sums, mean, norms, np.zeros(epoch_stats))
 assert run_steps(make()) == 10
 for options in ({"stop": 11}, {"rates": rates[:9]}, {"stats": (9, 3)}, {"stats": (10, 2)},
-                {"rows": rows[:0]}, {"rows": rows[:64]}, {"first": -1}, {"first": 7, "stop": 6}):
+                {"rows": rows[:, :0]}, {"rows": rows[:, :64]}, {"first": -1},
+                {"first": 7, "stop": 6}):
     refused(ValueError, "stop: expected", run_steps, make(), **options)
-refused(ValueError, "layer_norms: expected 2", run_steps, make(), norms=np.zeros(1))
+for norms in (np.zeros((1, 1)), np.zeros((0, 2))):
+    refused(ValueError, "layer_norms: expected shape (1, 2)", run_steps, make(), norms=norms)
+for shape in ((0, 3), (1, 2)):
+    refused(ValueError, "epoch_stats: expected", run_steps, make(), epoch_stats=shape)
 refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((1, 2)))
 refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((2, 1)))
 refused(ValueError, "rates: expected 2", run_steps, make(groups=[(0, 100), (100, 112)]))
@@ -421,13 +426,14 @@ refused(ValueError, "groups: expected", make, groups=[(0, 100), (50, 112)])
 refused(ValueError, "state", make, average=np.zeros(211, "f4"))
 refused(ValueError, "random: expected", run_steps, make(), random=np.empty((1, 0), np.uint64))
 squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
-refused(ValueError, "metric_sums: expected", run_steps, squares, sums=np.zeros(2),
-        mean=np.zeros(4))
-refused(ValueError, "metric_mean: expected", run_steps, squares, sums=np.zeros(8),
+for shape in ((1, 2), (0, 8)):
+    refused(ValueError, "metric_sums: expected", run_steps, squares, sums=np.zeros(shape),
+            mean=np.zeros(4))
+refused(ValueError, "metric_mean: expected", run_steps, squares, sums=np.zeros((1, 8)),
         mean=np.zeros(3))
 for row in (300, 10**15, -1):  # it leaves such a step to others
     wrong = rows.copy()
-    wrong[70] = row
+    wrong[0, 70] = row
     made = make()
     refused(IndexError, "2", run_steps, made, wrong)
     assert made.made == 2
@@ -442,9 +448,9 @@ def test_what_was_not_made_whole_does_not_run():
     run("""
 from fastbp.kernels import encoded, executor, gather, guards, steps
 unmade = steps.Steps.__new__(steps.Steps)
-refused(RuntimeError, "initialized", unmade.run, np.arange(4), 0, 1, np.zeros((1, 1)),
+refused(RuntimeError, "initialized", unmade.run, np.zeros((1, 4), int), 0, 1, np.zeros((1, 1)),
         np.zeros((1, 1)), 0.0, 0.0, 0.0, 0.0, 0, np.empty((2, 0), np.uint64),
-        np.zeros((1, 3)), None, None, None)
+        np.zeros((1, 3)), None, None, None, np.zeros((1, 3)))
 unmade = executor.Executor.__new__(executor.Executor)
 assert unmade(X) is None and not unmade.accepts(X)
 refused(RuntimeError, "initialized", unmade, np.zeros((3, 0), bool))

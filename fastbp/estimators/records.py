@@ -69,6 +69,9 @@ class Record(Callback):
         self.plateau.on_train_begin(training)
         self.estimator.history_ = training.history
 
+    def epochs_ahead(self, training: Training) -> float:
+        return 0 if self.estimator.verbose else self.plateau.epochs_ahead(training)
+
     def on_epoch_begin(self, training: Training) -> None:
         self.begun = True  # no other callback has refused in its on_train_begin
 
@@ -186,6 +189,8 @@ class Shuffle:
     >>> shuffle(4)
     array([2, 3, 1, 0])
     """
+
+    ahead = True  # it may draw the orders of several epochs before the first of them
 
     def __init__(self, n_rows: int, random_state: np.random.RandomState) -> None:
         self.order = np.arange(n_rows)

@@ -382,11 +382,11 @@ def compiled_form(piece: object) -> Any:
     so it is always called.
     """
     cls = piece if isinstance(piece, type) else type(piece)
-    return getattr(piece, "operation", None) if _is_own(cls) else None
+    return getattr(piece, "operation", None) if is_own(cls) else None
 
 
 @functools.lru_cache(maxsize=256)
-def _is_own(cls: type) -> bool:
+def is_own(cls: type) -> bool:
     """Whether a class is one of this package's."""
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 

@@ -21,6 +21,11 @@ cdef enum:
 cdef enum:
     N_STATS = 3
 
+# Numbers recorded for each epoch: the sums over its steps of loss and penalty times weight, and of
+# the weights, and when it ended.
+cdef enum:
+    N_EPOCH_STATS = 3
+
 
 # A range of the flat arrays.
 cdef struct Part:
@@ -68,17 +73,19 @@ cdef struct Plan:
 cdef struct Run:
     const Plan *plan
     Frame frame
-    const int64_t *rows
-    Py_ssize_t n_rows, first, stop
+    const int64_t *rows         # of each epoch, one after the other
+    Py_ssize_t n_rows, per_epoch, first, stop
     const double *rates         # of each step, one for each group
     const double *attributes    # of the update, likewise
     int n_attributes
     double average_keep
     double weight_decay, clip_norm, l2
     double *step_stats
-    double *metric_sums
+    double *metric_sums         # of each epoch, n_metric_sums
+    Py_ssize_t n_metric_sums
     const double *metric_mean
-    double *layer_norms
+    double *layer_norms         # of each epoch
+    double *epoch_stats         # of each epoch, N_EPOCH_STATS
     double deadline, loss, penalty
     bint no_label, no_row, in_time
     long steps_before           # the first, as the optimizer counts

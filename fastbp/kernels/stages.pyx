@@ -64,7 +64,8 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
     cdef bint leads = me.part == 0, done = run.done
     cdef double size = 0, decay_size = 0
     cdef const double *rates
-    cdef Py_ssize_t m, first, stop, step = run.step
+    cdef Py_ssize_t m, first, stop, epoch, batch, step = run.step
+    cdef double now
     cdef int stage = run.stage, i = run.i
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *Z = <real *>run.frame.at[plan.z]
@@ -73,14 +74,17 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             return
         decay_size *= run.weight_decay
     while True:
-        m = min(plan.batch_size, run.n_rows - step * plan.batch_size)
+        epoch = step // run.per_epoch
+        batch = step - epoch * run.per_epoch
+        m = min(plan.batch_size, run.n_rows - batch * plan.batch_size)
         if stage == GATHER:
             if not plan.gathers and not done:
                 leave(run, me, stage, i, step)
                 return
             if leads:
                 run.frame.rows, run.frame.steps_ahead = m, <uint64_t>(step - run.first)
-            gather(run, me, run.rows + step * plan.batch_size, m, <real *>plan.x_batch)
+            gather(run, me, run.rows + epoch * run.n_rows + batch * plan.batch_size, m,
+                   <real *>plan.x_batch)
             if not fbp_barrier(me):
                 return
             if run.no_label or run.no_row:
@@ -113,7 +117,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 return
             elif run.layer_norms is not NULL:
                 if leads:
-                    add_layer_norms(plan, gradients, run.layer_norms)
+                    add_layer_norms(plan, gradients, run.layer_norms + epoch * plan.n_layers)
                 if not fbp_barrier(me):  # before they are clipped
                     return
         elif stage == UPDATE:
@@ -139,13 +143,16 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         else:
             if not done:
                 if leads:
-                    record(run, step, m, Z)
+                    record(run, epoch, step, m, Z)
                 if plan.metric == IN_PYTHON:
                     leave(run, me, stage, i, step)
                     return
             if leads:
                 run.made += 1
-                run.in_time = seconds() < run.deadline
+                now = seconds()
+                run.in_time = now < run.deadline
+                if batch == run.per_epoch - 1:
+                    run.epoch_stats[N_EPOCH_STATS * epoch + 2] = now
             # Interrupts take effect only here, after a complete step.
             if not fbp_barrier(me) or not run.in_time:
                 return
@@ -339,23 +346,28 @@ cdef void add_layer_norms(const Plan *plan, const real *gradients,
                                            gradients + plan.layers[i].start))
 
 
-cdef void record(Run *run, Py_ssize_t step, Py_ssize_t m, const real *Z) noexcept nogil:
+cdef void record(Run *run, Py_ssize_t epoch, Py_ssize_t step, Py_ssize_t m,
+                 const real *Z) noexcept nogil:
     """Record the step's loss, penalty and weight, and add to the metric's sums."""
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
     cdef const real *weights = <const real *>plan.w_batch
     cdef double *step_stats = run.step_stats + N_STATS * step
+    cdef double *epoch_stats = run.epoch_stats + N_EPOCH_STATS * epoch
+    cdef double *metric_sums = run.metric_sums + epoch * run.n_metric_sums
     cdef real *rates
     step_stats[0], step_stats[1] = run.loss, run.penalty
     step_stats[2] = sum_of_weights(m, weights)
+    epoch_stats[0] += (run.loss + run.penalty) * step_stats[2]
+    epoch_stats[1] += step_stats[2]
     if plan.metric == LABELS:
-        count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, run.metric_sums)
+        count_labels(m, plan.n_out, Z, Y, plan.label_batch, weights, metric_sums)
     elif plan.metric == SIGNS or plan.metric == ROWS_OF_SIGNS:
-        count_signs(m, plan.n_out, Z, Y, weights, plan.metric == ROWS_OF_SIGNS, run.metric_sums)
+        count_signs(m, plan.n_out, Z, Y, weights, plan.metric == ROWS_OF_SIGNS, metric_sums)
     elif plan.metric == SQUARES:
-        add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, run.metric_sums)
+        add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, metric_sums)
     elif plan.metric == SQUARES_OF_RATES:
         rates = <real *>run.frame.at[plan.dz]  # no longer needed, so free for the rates
         fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
-                    run.metric_sums)
+                    metric_sums)

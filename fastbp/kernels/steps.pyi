@@ -53,6 +53,7 @@ class Steps:
         metric_sums: Doubles | None,
         metric_mean: Doubles | None,
         layer_norms: Doubles | None,
+        epoch_stats: Doubles,
     ) -> int: ...
 
 def check_fit(

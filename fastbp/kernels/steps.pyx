@@ -23,7 +23,8 @@ from fastbp.kernels.guards cimport Borrowed, apart
 from fastbp.kernels.instructions cimport resolve
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.stages cimport (
-    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_STATS, NONE, ROWS_OF_SIGNS, SIGNS,
+    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
+    ROWS_OF_SIGNS, SIGNS,
     SQUARES, SQUARES_OF_RATES, UPDATE, Part, Plan, Run, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport run_team, threads_for
@@ -252,21 +253,21 @@ cdef class Steps:
             array.check()
         return 0
 
-    def run(self, const int64_t[::1] rows, Py_ssize_t first, Py_ssize_t stop,
+    def run(self, const int64_t[:, ::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[:, ::1] rates, const double[:, ::1] attributes, double average_keep,
             double weight_decay, double clip_norm, double l2, long steps_before,
-            const uint64_t[:, ::1] random, double[:, ::1] step_stats, double[::1] metric_sums,
-            const double[::1] metric_mean, double[::1] layer_norms):
-        """Make steps `first` to `stop` of an epoch, or as many as fit in a twentieth of a second.
+            const uint64_t[:, ::1] random, double[:, ::1] step_stats, double[:, ::1] metric_sums,
+            const double[::1] metric_mean, double[:, ::1] layer_norms, double[:, ::1] epoch_stats):
+        """Make steps `first` to `stop` of some epochs, or as many as take 1/20 s.
 
         Parameters
         ----------
-        rows : memoryview of int64
-            The epoch's order of the rows of X, y and the weights.
+        rows : memoryview of int64, of shape (epochs, rows)
+            The order in which each epoch takes the rows of X, y and the weights.
         first, stop : int
-            The steps, counted from the start of the epoch.
+            The steps, counted from the start of the first epoch.
         rates : memoryview of float64, of shape (steps, groups)
-            The learning rates of each of the epoch's steps.
+            The learning rates of each of the epochs' steps.
         attributes : memoryview of float64, of shape (groups, attributes)
             Of the update, in the order of ops.def.
         average_keep : float
@@ -283,11 +284,16 @@ cdef class Steps:
             For the layers that draw random numbers, their keys and their counts of steps before
             step `first`.
         step_stats : memoryview of float64, of shape (steps, 3)
-            Loss, penalty and batch weight of each of the epoch's steps; written to.
-        metric_sums, metric_mean : memoryview of float64
-            The metric's sums, which are added to, and the mean that R² needs; or None.
-        layer_norms : memoryview of float64 or None
-            Sums over steps of the norms of each layer's gradients; added to.
+            Loss, penalty and batch weight of each of the epochs' steps; written to.
+        metric_sums : memoryview of float64, of shape (epochs, sums), or None
+            The metric's sums over each epoch; added to.
+        metric_mean : memoryview of float64 or None
+            The mean that R² needs.
+        layer_norms : memoryview of float64, of shape (epochs, layers), or None
+            Sums over each epoch's steps of the norms of each layer's gradients; added to.
+        epoch_stats : memoryview of float64, of shape (epochs, 3)
+            The sums over each epoch's steps of ``(loss + penalty) * weight`` and of the weights,
+            added to; and when the epoch ended, in seconds by CLOCK_MONOTONIC, written to.
 
         Returns
         -------
@@ -303,15 +309,21 @@ cdef class Steps:
         if not self.ready:
             raise RuntimeError("Steps.run: expected an initialized object")
         cdef Plan *plan = &self.plan
-        cdef Py_ssize_t batches = (rows.shape[0] + plan.batch_size - 1) // plan.batch_size
-        cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], batches)
+        cdef Py_ssize_t epochs = rows.shape[0]
+        cdef Py_ssize_t per_epoch = (rows.shape[1] + plan.batch_size - 1) // plan.batch_size
+        cdef Py_ssize_t most = min(step_stats.shape[0], rates.shape[0], epochs * per_epoch)
         if not 0 <= first < stop <= most or step_stats.shape[1] != N_STATS:
             raise ValueError(f"stop: expected at most {most} steps, as there are minibatches and "
                              f"rows of step_stats and rates, got {first} to {stop}")
-        check_sums(plan.metric, plan.n_out, metric_sums, metric_mean)
-        if layer_norms is not None and layer_norms.shape[0] != plan.n_layers:
-            raise ValueError(f"layer_norms: expected {plan.n_layers} numbers, one for each layer "
-                             f"with parameters, got {layer_norms.shape[0]}")
+        check_sums(plan.metric, plan.n_out, epochs, metric_sums, metric_mean)
+        if layer_norms is not None and (layer_norms.shape[0] < epochs
+                                        or layer_norms.shape[1] != plan.n_layers):
+            raise ValueError(f"layer_norms: expected shape {(epochs, plan.n_layers)}, a number for "
+                             f"each epoch and layer with parameters, got "
+                             f"{(layer_norms.shape[0], layer_norms.shape[1])}")
+        if epoch_stats.shape[0] < epochs or epoch_stats.shape[1] != N_EPOCH_STATS:
+            raise ValueError(f"epoch_stats: expected shape {(epochs, N_EPOCH_STATS)}, got "
+                             f"{(epoch_stats.shape[0], epoch_stats.shape[1])}")
         if rates.shape[1] < max(1, plan.n_groups) and plan.update != NONE:
             raise ValueError(f"rates: expected {plan.n_groups} for each step, one for each group, "
                              f"got {rates.shape[1]}")
@@ -331,7 +343,7 @@ cdef class Steps:
         if random.shape[1] > 0:
             run.frame.keys, run.frame.steps = &random[0, 0], &random[1, 0]
         run.frame.bad_code = False
-        run.rows, run.n_rows = &rows[0], rows.shape[0]
+        run.rows, run.n_rows, run.per_epoch = &rows[0, 0], rows.shape[1], per_epoch
         run.first, run.stop = first, stop
         run.rates = &rates[0, 0] if rates.shape[1] > 0 else NULL
         run.attributes, run.n_attributes = NULL, <int>attributes.shape[1]
@@ -341,11 +353,14 @@ cdef class Steps:
         run.weight_decay, run.clip_norm, run.l2 = weight_decay, clip_norm, l2
         run.steps_before = steps_before
         run.step_stats = &step_stats[0, 0]
-        run.metric_sums = NULL if metric_sums is None else &metric_sums[0]
+        run.metric_sums, run.n_metric_sums = NULL, 0
+        if metric_sums is not None:
+            run.metric_sums, run.n_metric_sums = &metric_sums[0, 0], metric_sums.shape[1]
         run.metric_mean = NULL
         if metric_mean is not None:
             run.metric_mean = &metric_mean[0]
-        run.layer_norms = NULL if layer_norms is None else &layer_norms[0]
+        run.layer_norms = NULL if layer_norms is None else &layer_norms[0, 0]
+        run.epoch_stats = &epoch_stats[0, 0]
         run.loss = run.penalty = 0
         run.no_label = run.no_row = False
         run.made = run.updates = 0
@@ -412,19 +427,22 @@ cdef class Steps:
         return copied
 
     cdef Py_ssize_t rows_of(self, Run *run):
-        return min(self.plan.batch_size, run.n_rows - run.step * self.plan.batch_size)
+        cdef Py_ssize_t batch = run.step % run.per_epoch
+        return min(self.plan.batch_size, run.n_rows - batch * self.plan.batch_size)
 
 
 cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]
 
 
-cdef int check_sums(int metric, Py_ssize_t n_out, const double[::1] metric_sums,
-                    const double[::1] metric_mean) except -1:
-    """Raise unless the metric's arrays have the lengths that it needs."""
+cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
+                    const double[:, ::1] metric_sums, const double[::1] metric_mean) except -1:
+    """Raise unless the metric's arrays have the shapes that it needs."""
     cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
-    if metric >= 0 and (metric_sums is None or metric_sums.shape[0] != n):
-        raise ValueError(f"metric_sums: expected an array of {n} numbers for the metric's sums, "
-                         f"got {None if metric_sums is None else metric_sums.shape[0]}")
+    if metric >= 0 and (metric_sums is None or metric_sums.shape[0] < epochs
+                        or metric_sums.shape[1] != n):
+        shape = None if metric_sums is None else (metric_sums.shape[0], metric_sums.shape[1])
+        raise ValueError(f"metric_sums: expected shape {(epochs, n)} for the metric's sums over "
+                         f"each epoch, got {shape}")
     if metric >= SQUARES and (metric_mean is None or metric_mean.shape[0] != n_out):
         raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
                          f"{None if metric_mean is None else metric_mean.shape[0]}")

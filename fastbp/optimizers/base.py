@@ -243,6 +243,13 @@ class Optimizer(checks.Validated, Exclusive):
             return self.weight_decay
         return max([self.weight_decay, *(group.weight_decay or 0.0 for group in self._groups)])
 
+    @property
+    def rates_follow_from_time(self) -> bool:
+        """Whether all learning rates are numbers or fastbp's schedules, not users' functions."""
+        rates = [self.learning_rate, *(group.learning_rate for group in self._groups)]
+        kinds: list[type] = [type(rate) for rate in rates if callable(rate)]
+        return all(map(checks.is_own, kinds))
+
     def group_rates(self, epoch: float, n: int) -> list[float]:
         """The learning rate of each of `group_parts`.
 

@@ -8,6 +8,7 @@ too, and it is the place to read how backpropagation works.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -243,15 +244,18 @@ class Steps:
     def run(self, rows: Array, first: int, stop: int, rates: Doubles, attributes: Doubles,
             average_keep: float, weight_decay: float, clip_norm: float, l2: float,
             steps_before: int, random: Array, step_stats: Doubles, metric_sums: Doubles | None,
-            metric_mean: Doubles | None, layer_norms: Doubles | None) -> int:
-        """Like `fastbp.kernels.steps.Steps.run`, without interruptions."""
+            metric_mean: Doubles | None, layer_norms: Doubles | None, epoch_stats: Doubles) -> int:
+        """Like `fastbp.kernels.steps.Steps.run`, without interruptions and for one epoch."""
+        norms = None if layer_norms is None else layer_norms[0]
         for step in range(first, stop):
             try:
-                loss, penalty, weight = self._make(step, l2, average_keep, layer_norms)
+                loss, penalty, weight = self._make(step, l2, average_keep, norms)
             except BaseException:
                 self.interpreter.take_back_step()
                 raise
             step_stats[step] = loss, penalty, weight
+            epoch_stats[0, :2] += (loss + penalty) * weight, weight
+        epoch_stats[0, 2] = time.clock_gettime(time.CLOCK_MONOTONIC)
         return stop - first
 
     def _make(self, step: int, l2: float, average_keep: float,

@@ -268,11 +268,13 @@ class Checkpoints:
         """
         from safetensors.numpy import save
 
-        content = save(arrays, {io.FORMAT: json.dumps(state, default=_plain)})
-        digest = hashlib.sha256(content).hexdigest().encode()
         try:
+            content = save(arrays, {io.FORMAT: json.dumps(state, default=_plain)})
+            digest = hashlib.sha256(content).hexdigest().encode()
             files.replace_file(self._file(epoch), HEAD + digest + b"\n" + content)
-        except (OSError, ValueError) as error:  # ValueError: there is a pipe of its name
+        # ValueError: there is a pipe of its name; RecursionError: lists in the history are nested
+        # too deep.
+        except (OSError, RecursionError, ValueError) as error:
             if files.from_handler(error):
                 raise
             warnings.warn(f"the checkpoint after epoch {epoch} was not written: {error}; the "

@@ -1,15 +1,18 @@
 """What training records: values per epoch, and the sums within an epoch."""
 
+import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ..kernels import checks
 from ..kernels.types import Array, Doubles
 from ..metrics import Metric
 
-__all__ = ["EpochSums", "History"]
+__all__ = ["EpochSums", "History", "RunSums"]
 
 
 class History(dict[str, list[Any]]):
@@ -73,4 +76,79 @@ class EpochSums:
         losses, penalties, weights = self.step_stats.T
         # Cumulative sums add in the order of the steps; NumPy's sum does not.
         total, weight = ((losses + penalties) * weights).cumsum()[-1], weights.cumsum()[-1]
-        return float(total / weight) if weight > 0 else float("nan")
+        return float(total / weight) if weight > 0 else math.nan
+
+
+class RunSums:
+    """The `EpochSums` of epochs that run one after the other, and the arrays they are parts of.
+
+    Parameters
+    ----------
+    epochs : int
+    n_steps : int
+        Of each epoch.
+    n_rows, batch_size : int
+    metric : Metric or None
+    n_layers : int or None
+        Layers with parameters; None if the norms of gradients are not recorded.
+
+    Attributes
+    ----------
+    step_stats : ndarray of shape (epochs · n_steps, 3)
+    metric_sums : ndarray of shape (epochs, sums) or None
+        None for a metric that is computed in Python.
+    norms : ndarray of shape (epochs, n_layers) or None
+    epoch_stats : ndarray of shape (epochs, 3)
+        The sums over each epoch's steps of its weighted losses and its weights, and when it ended,
+        in seconds by CLOCK_MONOTONIC.
+    """
+
+    def __init__(self, epochs: int, n_steps: int, n_rows: int, batch_size: int,
+                 metric: Metric | None, n_layers: int | None) -> None:
+        self.epochs, self.n_steps, self.n_rows = epochs, n_steps, n_rows
+        self.batch_size, self.metric = batch_size, metric
+        self.step_stats = np.zeros((epochs * n_steps, 3))
+        self.norms = None if n_layers is None else np.zeros((epochs, n_layers))
+        self.epoch_stats = np.zeros((epochs, 3))
+        self.metric_sums: Doubles | None = None
+        if metric is not None and checks.compiled_form(metric) is not None:
+            sums: Doubles = metric.sums  # type: ignore[attr-defined]  # all compiled ones have it
+            self.metric_sums = np.zeros((epochs, sums.size))
+        self._metrics: dict[int, Metric | None] = {}
+
+    def _metric(self, epoch: int) -> Metric | None:
+        if self.metric_sums is None:
+            return self.metric
+        if epoch not in self._metrics:
+            metric: Any = copy.copy(self.metric)
+            metric.sums = self.metric_sums[epoch]
+            self._metrics[epoch] = metric
+        return self._metrics[epoch]
+
+    def __getitem__(self, epoch: int) -> EpochSums:
+        first = epoch * self.n_steps
+        return EpochSums(self.n_rows, self.batch_size,
+                         self.step_stats[first : first + self.n_steps], self._metric(epoch),
+                         None if self.norms is None else self.norms[epoch])
+
+    def values(self, epochs: int) -> dict[str, list[Any]]:
+        """What the history records of the first epochs, which are complete.
+
+        Parameters
+        ----------
+        epochs : int
+
+        Returns
+        -------
+        dict
+            Lists with a value for each epoch.
+        """
+        found: dict[str, list[Any]] = {"loss": [
+            total / weight if weight > 0 else math.nan
+            for total, weight, _ in self.epoch_stats[:epochs].tolist()]}
+        if self.metric is not None:
+            results = [cast(Metric, self._metric(epoch)).result() for epoch in range(epochs)]
+            found[self.metric.name] = results
+        if self.norms is not None:
+            found["gradient_norms"] = list(self.norms[:epochs] / self.n_steps)
+        return found

@@ -6,9 +6,8 @@ call the callbacks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -102,32 +101,65 @@ def _fit(network: Sequential, data: Dataset, validation: Dataset | None, setting
 def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.Generator,
                 checkpoints: Checkpoints) -> None:
     """Run the epochs that are left."""
-    history, shuffle, callbacks = run.history, settings.shuffle, settings.callbacks
-    rows = None if shuffle else np.arange(n_rows)
+    callbacks, epoch = settings.callbacks, len(run.history["loss"])
+
+    def finish(values: dict[str, list[Any]]) -> None:
+        """Record epochs that have run, and call who is to be called between them."""
+        for i in range(len(values["loss"])):
+            run.begin_epoch(epoch + i)
+            if i > 0:
+                for callback in callbacks:
+                    callback.on_epoch_begin(run)
+            run.end_epoch()
+            run.history.append(**{key: of_epochs[i] for key, of_epochs in values.items()})
+            if settings.verbose in (1, 2):
+                print(epoch_line(run), flush=True)
+            for callback in callbacks:
+                callback.on_epoch_end(run)
+            checkpoints.after_epoch(run, rng, callbacks)
+
     with DeferInterrupt() as interrupts:
         try:
-            for epoch in range(len(history["loss"]), run.epochs):
-                if run.stopping:
-                    break
+            while epoch < run.epochs and not run.stopping:
                 run.begin_epoch(epoch)
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
                 if callbacks:  # one may have installed a signal handler of its own
                     interrupts.install()
-                start = time.perf_counter()
-                order: Array | None = None  # the last epoch's is freed before the next is drawn
-                order = _order(shuffle, n_rows, rng) if rows is None else rows
-                with Progress(run, settings.verbose) as progress:
-                    row = run.run_epoch(order, interrupts, progress)
-                history.append(seconds=time.perf_counter() - start, **row)
-                if settings.verbose in (1, 2):
-                    print(epoch_line(run), flush=True)
-                for callback in callbacks:
-                    callback.on_epoch_end(run)
-                checkpoints.after_epoch(run, rng, callbacks)
+                orders: Array | None = None  # the last are freed before the next are drawn
+                orders = _orders(settings.shuffle, _epochs_at_once(run, settings), n_rows, rng)
+                try:
+                    with Progress(run, settings.verbose) as progress:
+                        values = run.run_epochs(orders, interrupts, progress)
+                except BaseException:
+                    finish(run.complete_epochs())
+                    raise
+                finish(values)
+                epoch += len(orders)
         finally:
             interrupts.call(run.count_steps)
             interrupts.call(run.use_average)
+
+
+def _epochs_at_once(run: Training, settings: Settings) -> int:
+    """How many epochs to run before anybody else has a turn."""
+    shuffle = settings.shuffle
+    if (settings.checkpoint is not None or settings.verbose in (1, 3)
+            or (callable(shuffle) and not getattr(shuffle, "ahead", False))):
+        return 1
+    most = min(run.epochs - run.epoch, run.epochs_at_once(),
+               *[callback.epochs_ahead(run) + 1 for callback in settings.callbacks])
+    return max(1, int(most))
+
+
+def _orders(shuffle: bool | Callable[[int], ArrayLike], epochs: int, n: int,
+            rng: np.random.Generator) -> Array:
+    """The orders in which some epochs take n rows, an array of shape (epochs, n)."""
+    if shuffle is False:
+        return np.tile(np.arange(n), (epochs, 1))
+    if epochs == 1:
+        return _order(shuffle, n, rng)[None]
+    return np.array([_order(shuffle, n, rng) for _ in range(epochs)])
 
 
 def _order(shuffle: bool | Callable[[int], ArrayLike], n: int, rng: np.random.Generator) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .history import EpochSums
     from .run import Training
 
 __all__ = ["Progress", "epoch_line"]
@@ -45,8 +44,8 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def update(self, steps: int, sums: EpochSums) -> None:
+    def update(self, steps: int, run: Training) -> None:
         """Advance the bar by some steps, and show the mean loss so far."""
-        if self.bar is not None and not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {sums.loss:.4f}", refresh=False)
+        if self.bar is not None and not self.bar.disable and run.sums is not None:
+            self.bar.set_postfix_str(f"loss {run.sums.loss:.4f}", refresh=False)
             self.bar.update(steps)

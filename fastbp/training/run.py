@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +14,7 @@ from ..kernels import checks, gather
 from ..kernels.steps import Steps
 from ..kernels.types import Array, Doubles, Floats
 from .data import Dataset
-from .history import EpochSums, History
+from .history import EpochSums, History, RunSums
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ __all__ = ["Training", "new_steps"]
 
 NO_RANDOM = np.empty((2, 0), np.uint64)
 NO_ATTRIBUTES = np.empty((0, 0))
+
+# What runs at most before Python has a look, in seconds and in rows.
+AT_ONCE = 0.05
+ROWS_AT_ONCE = 1 << 20
 
 
 class Training:
@@ -65,9 +70,10 @@ class Training:
     # With slots, a callback that sets a misspelled attribute gets an AttributeError.
     __slots__ = (
         "__weakref__", "_aside", "_average", "_average_keep", "_batch_size", "_compiled",
-        "_compiled_from", "_counted", "_data", "_epoch", "_epochs", "_history", "_in_epoch",
-        "_l2", "_layers", "_network", "_optimizer", "_random", "_steps", "_stopping", "_sums",
-        "_turns", "_updates_counted", "_validation", "_weights",
+        "_compiled_from", "_counted", "_data", "_ended", "_epoch", "_epochs", "_first_epoch",
+        "_history", "_in_epoch", "_l2", "_layers", "_made_before", "_network", "_optimizer",
+        "_random", "_rates", "_seconds", "_start", "_steps", "_stopping", "_sums", "_turns",
+        "_updates_counted", "_validation", "_weights",
     )
 
     def __init__(self, network: Sequential, data: Dataset, optimizer: Optimizer | None,
@@ -79,13 +85,14 @@ class Training:
         self._epoch, self._epochs = 0, epochs
         self._history = history
         self._stopping = self._in_epoch = False
-        self._sums: EpochSums | None = None
+        self._sums: RunSums | None = None
+        self._first_epoch = self._ended = 0  # of `_sums`, and the one that `sums` is of
         self._compiled: Stepper | None = None
         self._compiled_from: list[Hashable] | None = None
         self._steps: int | None = None  # before this epoch
         self._counted = self._updates_counted = 0  # of the compiled steps
         self._random: tuple[Layer, ...] = ()
-        self._weights, self._layers = parts(network)
+        self._weights, self._layers = network.parameter_ranges()
         self._turns = Turns(self)
         # The average of the parameters over the steps, and the parameters that are being trained
         # while the network has the average.
@@ -128,7 +135,7 @@ class Training:
     @property
     def sums(self) -> EpochSums | None:
         """Sums over the steps of the current or last epoch; None before the first."""
-        return self._sums
+        return None if self._sums is None else self._sums[self._ended - self._first_epoch]
 
     @property
     def compiled(self) -> Stepper | None:
@@ -200,66 +207,100 @@ class Training:
         """Make this the current epoch."""
         self._epoch = epoch
 
-    def run_epoch(self, order: Array, interrupts: DeferInterrupt,
-                  progress: Progress) -> dict[str, Any]:
-        """Run all steps of an epoch, over the rows in this order, and the validation.
+    def end_epoch(self) -> None:
+        """Make this one of the epochs that have run the last, whose sums callbacks see."""
+        self._ended = self._epoch
+
+    def epochs_at_once(self) -> float:
+        """How many epochs may run without returning to Python, for all that compiled steps,
+        validation and learning rates need of it, and without delaying Ctrl-C."""
+        compiled = self._compiled
+        if compiled is None or compiled.in_python or self._validation is not None:
+            return 1  # the first epoch also shows how long one takes
+        if not self.optimizer.rates_follow_from_time:
+            return 1
+        seconds: float = max(self._seconds, 1e-9)
+        return min(AT_ONCE / seconds, ROWS_AT_ONCE / max(1, len(self._data)))
+
+    def run_epochs(self, orders: Array, interrupts: DeferInterrupt,
+                   progress: Progress) -> dict[str, list[Any]]:
+        """Run all steps of the current epoch and of those after it, and the validation.
+
+        Parameters
+        ----------
+        orders : ndarray of int64, of shape (epochs, rows)
+            The order in which each epoch takes the rows.
+        interrupts : DeferInterrupt
+        progress : Progress
 
         Returns
         -------
         dict
-            The epoch's row of the history.
+            Lists with a value for each epoch, for the history.
         """
         if self._steps is None:
             # Those of the fit that this one resumes.
             self._steps = self._epoch * self.steps_per_epoch
         self._data.check_unchanged()
-        self._in_epoch = True
+        self._in_epoch, self._start = True, _now()
         try:
             self.use_trained()
-            row = self._run_steps(order, interrupts, progress)
+            self._run_steps(orders, interrupts, progress)
             self.use_average()
+            values = self._values(len(orders))
             if self._validation is not None:
                 scores = self._network.evaluate_dataset(self._validation)
-                row |= {"val_" + key: value for key, value in scores.items()}
+                values |= {"val_" + key: [value] for key, value in scores.items()}
+                values["seconds"] = [_now() - self._start]
         finally:
             self._in_epoch = False
-        return row
+        return values
 
-    def _run_steps(self, order: Array, interrupts: DeferInterrupt,
-                   progress: Progress) -> dict[str, Any]:
-        history, n_steps, optimizer = self._history, self.steps_per_epoch, self.optimizer
-        rates = self._rates(n_steps)
-        self._sums = EpochSums(
-            n_rows=len(self._data), batch_size=self.batch_size,
-            step_stats=np.zeros((n_steps, 3)),
-            metric=self._data.new_metric(),
-            norms=np.zeros(len(self._layers)) if "gradient_norms" in history else None,
-        )
-        self._turns.begin(order, rates, interrupts)
-        self._prepare()
-        rows, i = self._data.row_indices(order), 0
-        while i < n_steps:
-            made = self._run_compiled(rows, i, n_steps, rates, interrupts)
+    def complete_epochs(self) -> dict[str, list[Any]]:
+        """After `run_epochs` has raised an error: what it would return of the epochs before."""
+        if self._sums is None or self._compiled is None or self._sums.epochs == 1:
+            return {"loss": []}
+        made = self._compiled.made - self._made_before
+        return self._values(made // self.steps_per_epoch)
+
+    def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: Progress) -> None:
+        epochs, n_steps = len(orders), self.steps_per_epoch
+        rates = self._rates = self._new_rates(epochs, n_steps)
+        self._sums = RunSums(
+            epochs, n_steps, len(self._data), self.batch_size, self._data.new_metric(),
+            len(self._layers) if "gradient_norms" in self._history else None)
+        self._first_epoch = self._ended = self._epoch
+        self._turns.begin(orders, rates, interrupts)
+        self._made_before = self._prepare().made
+        rows, i = self._data.row_indices(orders), 0
+        while i < epochs * n_steps:
+            made = self._run_compiled(rows, i, epochs * n_steps, rates, interrupts)
             i += made
-            progress.update(made, self._sums)
-        self._steps = self.steps_before + n_steps
-        last = rates[-1, 0]
-        if optimizer.groups:
-            last = optimizer.rate(self._epoch + (n_steps - 1) / n_steps)
-        row: dict[str, Any] = {"loss": self._sums.loss, "learning_rate": float(last)}
-        if self._sums.metric is not None:
-            row[self._sums.metric.name] = self._sums.metric.result()
-        if self._sums.norms is not None:
-            row["gradient_norms"] = self._sums.norms / n_steps
-        return row
+            progress.update(made, self)
+        self._steps = self.steps_before + epochs * n_steps
 
-    def _rates(self, n: int) -> Doubles:
-        """The learning rates of each of the epoch's steps, one for each group of parameters."""
+    def _values(self, epochs: int) -> dict[str, list[Any]]:
+        """What the history records of the first of the epochs that `_run_steps` has run."""
+        assert self._sums is not None
+        n_steps, optimizer = self.steps_per_epoch, self.optimizer
+        if optimizer.groups:
+            rates = [optimizer.rate(self._first_epoch + i + (n_steps - 1) / n_steps)
+                     for i in range(epochs)]
+        else:
+            rates = self._rates[n_steps - 1 :: n_steps, 0][:epochs].tolist()
+        ended = [self._start, *self._sums.epoch_stats[:epochs, 2].tolist()]
+        seconds = [stop - start for start, stop in itertools.pairwise(ended)]
+        self._seconds = sum(seconds) / max(1, epochs)
+        return self._sums.values(epochs) | {"learning_rate": rates, "seconds": seconds}
+
+    def _new_rates(self, epochs: int, n: int) -> Doubles:
+        """The learning rates of each of the epochs' steps, one for each group of parameters."""
         optimizer = self.optimizer
         if not callable(optimizer.learning_rate) and not optimizer.groups:
-            return np.full((n, 1), optimizer.learning_rate)
+            return np.full((epochs * n, 1), optimizer.learning_rate)
         size = self._network.parameters.size
-        return np.array([optimizer.group_rates(self._epoch + i / n, size) for i in range(n)])
+        return np.array([optimizer.group_rates(self._epoch + epoch + i / n, size)
+                         for epoch in range(epochs) for i in range(n)])
 
     def average(self) -> Floats | None:
         """The averaged weights, if `ema` or the optimizer keeps an average; otherwise None."""
@@ -373,8 +414,8 @@ class Training:
             optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,
             optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
             self._random_state(),
-            sums.step_stats, getattr(metric, "sums", None), getattr(metric, "mean", None),
-            sums.norms,
+            sums.step_stats, sums.metric_sums, getattr(metric, "mean", None), sums.norms,
+            sums.epoch_stats,
         )
         interrupts.call(self.count_steps)
         return made
@@ -410,20 +451,25 @@ class Training:
             raise RuntimeError("Training.loss_and_gradients: expected a training without an "
                                "optimizer, whose steps would be another's")
         self._data.check_unchanged()
-        order = np.arange(len(self._data))
+        order = np.arange(len(self._data))[None]
         step_stats, rates = np.zeros((1, 3)), np.zeros((1, 1))
         compiled = self._prepare()
         self._turns.begin(order, rates, None)
         steps = [layer.step for _, layer in self._network.leaves]
         compiled.run(
             self._data.row_indices(order), 0, 1, rates, NO_ATTRIBUTES, 0.0, 0.0, 0.0,
-            self._l2, 0, self._random_state(), step_stats, None, None, None,
+            self._l2, 0, self._random_state(), step_stats, None, None, None, np.zeros((1, 3)),
         )
         for (_, layer), step in zip(self._network.leaves, steps, strict=True):
             if layer.step is not step:
                 layer.step = step  # an evaluation is not a step
         losses_and_penalty: Doubles = step_stats[0, :2]
         return losses_and_penalty
+
+
+def _now() -> float:
+    """The clock by which compiled steps say when an epoch ended."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Stepper(Protocol):
@@ -445,26 +491,3 @@ class Stepper(Protocol):
 def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Stepper:
     """Compiled steps; to check them, `fastbp.program.reference` has a function of this name too."""
     return Steps(programs.training(n_in), **arguments)
-
-
-def parts(network: Sequential) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The ranges of the flat arrays that are weights, and those that are a layer's parameters.
-
-    Returns
-    -------
-    weights, layers : list of tuple of int
-        Start and size of each range; layers without parameters are left out.
-    """
-    weights: list[tuple[int, int]] = []
-    layers: list[tuple[int, int]] = []
-    start = 0
-    for _, layer in network.leaves:
-        first = start
-        for shape in layer.parameter_shapes.values():
-            size = math.prod(shape)
-            if len(shape) == 2:
-                weights.append((start, size))
-            start += size
-        if start > first:
-            layers.append((first, start - first))
-    return weights, layers

@@ -29,13 +29,15 @@ class Turns:
     def __init__(self, run: Training) -> None:
         self._run: Training = weakref.proxy(run)  # not a cycle, which would delay freeing memory
 
-    def begin(self, order: Array, rates: Doubles, interrupts: DeferInterrupt | None) -> None:
-        """Before an epoch: take the order of its rows and the learning rates of its steps."""
-        self._order, self._rates, self._interrupts = order, rates, interrupts
+    def begin(self, orders: Array, rates: Doubles, interrupts: DeferInterrupt | None) -> None:
+        """Before some epochs: take the orders of their rows and the learning rates of their steps.
+        """
+        self._orders, self._rates, self._interrupts = orders, rates, interrupts
 
     def _data_and_order(self, step: int) -> tuple[Dataset, Array]:
         size = self._run.batch_size
-        return self._run.data, self._order[step * size : (step + 1) * size]
+        epoch, batch = divmod(step, self._run.steps_per_epoch)
+        return self._run.data, self._orders[epoch, batch * size : (batch + 1) * size]
 
     def gather(self, step: int) -> Floats:
         """The step's rows of X."""
@@ -103,9 +105,11 @@ class Turns:
 
     def _diverged(self, step: int, what: str) -> NoReturn:
         run = self._run
+        epoch, batch = divmod(step, run.steps_per_epoch)
         raise FloatingPointError(
-            f"training diverged at step {run.steps_before + step + 1} (epoch {run.epoch + 1}, "
-            f"batch {step + 1} of {run.steps_per_epoch}): {what}. The network keeps the weights "
+            f"training diverged at step {run.steps_before + step + 1} (epoch "
+            f"{run.epoch + epoch + 1}, batch {batch + 1} of {run.steps_per_epoch}): {what}. The "
+            f"network keeps the weights "
             f"from before this step. Try a smaller learning rate, clip_norm=1.0 on the optimizer, "
             f"or inputs and targets scaled to a standard deviation of about 1"
         )
