@@ -103,6 +103,7 @@ def main():
             kernel("instructions"),
             kernel("executor"),
             kernel("stages"),
+            kernel("updates"),
             kernel("steps"),
         ],
         nthreads=os.cpu_count(),

@@ -469,7 +469,7 @@ class Sequential(Stack):
             batch_size = checks.integer("batch_size", batch_size, 1)
         if self.n_in is None:
             raise ValueError("layers: expected one that says how many columns the input has")
-        planned = self.programs.planned(self.n_in, training=loss is not None)
+        planned = self.programs.planned(self.n_in, loss is not None, batch_size)
         return program.step_text(planned, batch_size, loss, optimizer)
 
     def __repr__(self) -> str:

@@ -92,6 +92,12 @@ cdef class EncodedProgram:
         code.backward = code.forward + len(backward)
         code.update = code.backward + len(update)
         code.instructions = self._instructions([*forward, *backward, *update], values)
+        code.weights = code.backward
+        while (code.weights > code.forward
+               and code.instructions[code.weights - 1].op == FBP_OP_dense_backward_weights):
+            code.weights -= 1
+        if code.weights > 0 and not code.instructions[code.weights - 1].barrier:
+            code.weights = code.backward  # threads would not be done with what these read
         self.ready = True
 
     cdef void *_pointer(self, array) except NULL:

@@ -35,4 +35,4 @@ cdef class Borrowed:
         return same
 
 
-cdef bint apart(X, Z)
+cpdef bint apart(X, Z)

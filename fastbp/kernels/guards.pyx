@@ -57,7 +57,7 @@ cdef class Borrowed:
         return 0
 
 
-cdef bint apart(X, Z):
+cpdef bint apart(X, Z):
     """Whether two contiguous arrays share no memory."""
     cdef const char *x = <const char *>cnp.PyArray_DATA(X)
     cdef const char *z = <const char *>cnp.PyArray_DATA(Z)

@@ -13,6 +13,11 @@ cdef enum:
     LABELS, SIGNS, ROWS_OF_SIGNS, SQUARES, SQUARES_OF_RATES
 
 
+# Bytes of a gradient that is computed in the update, at a time: few enough for a level-2 cache.
+cdef enum:
+    PANEL = 1 << 17
+
+
 # The stages of a step.
 cdef enum:
     GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
@@ -32,9 +37,24 @@ cdef struct Part:
     Py_ssize_t start, size
 
 
+# A layer's weights whose gradient is computed a panel of rows at a time, in the update.
+cdef struct Fused:
+    int instruction             # that of the gradient
+    int group
+    Py_ssize_t start, rows, columns
+
+
+# Other parameters, of one group.
+cdef struct Rest:
+    Py_ssize_t start, size
+    int group
+    bint penalized
+
+
 # What does not change from run to run.
 cdef struct Plan:
     int forward, backward, update_section  # ends of the program's sections
+    int weights_section         # where the instructions of `fused` begin
     int x, z, dz
     Py_ssize_t n_parameters, n_out, batch_size
     Py_ssize_t n_rows           # of X, the targets and the weights
@@ -44,6 +64,9 @@ cdef struct Plan:
     const Part *layers          # parameters of each layer
     const Part *groups          # parameters that share a learning rate and attributes
     int n_weights, n_layers, n_groups
+    const Fused *fused
+    const Rest *rest            # all parameters that are not fused
+    int n_fused, n_rest
     void *average               # of the parameters over the steps, or NULL
 
     int loss, metric
@@ -65,6 +88,9 @@ cdef struct Plan:
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
     double *squares        # sums of blocks of weights
+    double *bounds         # 2 n_fused + 1 for each thread
+    void *panels           # panel_size elements for each thread
+    Py_ssize_t panel_size
     void *for_products     # FBP_WORKSPACE elements for each thread
     void *arena            # of the program
 
@@ -80,6 +106,7 @@ cdef struct Run:
     int n_attributes
     double average_keep
     double weight_decay, clip_norm, l2
+    bint fuses                  # whether updates are fused, but for that of the last step
     double *step_stats
     double *metric_sums         # of each epoch, n_metric_sums
     Py_ssize_t n_metric_sums

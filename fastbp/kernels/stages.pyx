@@ -8,22 +8,19 @@ records the position, and the team ends.
 Nothing here touches a Python object.
 """
 
-from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
-from fastbp.kernels.dispatch cimport (
-    FBP_MOST_STATE, fbp_largest, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
-)
+from fastbp.kernels.dispatch cimport fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t
 from fastbp.kernels.gather cimport read_rows
 from fastbp.kernels.instructions cimport GRAIN, execute
 from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
-from fastbp.kernels.optimizers cimport (
-    SQUARES_BLOCK, fbp_sum_of_squares, fbp_update, penalize_block, sum_of_squares_of,
-)
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker
+from fastbp.kernels.updates cimport (
+    add_layer_norms, bound_of, is_safe, penalize, size_of, update, update_fused,
+)
 
 from .dispatch import UNARY_INDEX as _UNARY_INDEX
 
@@ -61,12 +58,12 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
     All threads take the same branches, as the values they depend on are the same for all.
     """
     cdef const Plan *plan = run.plan
-    cdef bint leads = me.part == 0, done = run.done
+    cdef bint leads = me.part == 0, done = run.done, fused = False
     cdef double size = 0, decay_size = 0
     cdef const double *rates
     cdef Py_ssize_t m, first, stop, epoch, batch, step = run.step
     cdef double now
-    cdef int stage = run.stage, i = run.i
+    cdef int stage = run.stage, i = run.i, end
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
     cdef real *Z = <real *>run.frame.at[plan.z]
     if plan.update >= 0 and run.weight_decay > 0:
@@ -90,13 +87,17 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             if run.no_label or run.no_row:
                 leave(run, me, stage, i, step)
                 return
+            # The last step writes all gradients, for whoever looks at them afterwards.
+            fused = run.fuses and step < run.stop - 1
             stage, i = FORWARD, 0
         elif stage == FORWARD or stage == BACKWARD:
-            i = execute(&run.frame, i, plan.forward if stage == FORWARD else plan.backward, me,
-                        workspace)
+            end = plan.forward
+            if stage == BACKWARD:
+                end = plan.weights_section if fused else plan.backward
+            i = execute(&run.frame, i, end, me, workspace)
             if i < 0:
                 return
-            if i < (plan.forward if stage == FORWARD else plan.backward) or run.frame.bad_code:
+            if i < end or run.frame.bad_code:
                 leave(run, me, stage, i, step)
                 return
             stage = LOSS if stage == FORWARD else REDUCE
@@ -107,6 +108,14 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             if plan.loss >= 0 and not compute_loss(run, me, m, Z, <real *>run.frame.at[plan.dz]):
                 return
             stage, i = BACKWARD, plan.forward
+        elif stage == REDUCE and fused:
+            if not bound_of(run, me, m, parameters, gradients, &size):
+                return
+            stage = UPDATE
+            if not is_safe(run, run.rates + step * plan.n_groups, size, decay_size, parameters):
+                # The gradients themselves, which may be smaller, decide.
+                fused = False
+                stage, i = BACKWARD, plan.weights_section
         elif stage == REDUCE:
             if not penalize(run, me, m, parameters, gradients):
                 return
@@ -126,8 +135,12 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 if plan.update < 0 or not is_safe(run, rates, size, decay_size, parameters):
                     leave(run, me, stage, i, step)
                     return
-                update(run, me, rates, size, run.steps_before + (step - run.first) + 1, parameters,
-                       gradients)
+                if fused:
+                    update_fused(run, me, m, rates, run.steps_before + (step - run.first) + 1,
+                                 parameters, gradients, workspace)
+                else:
+                    update(run, me, rates, size, run.steps_before + (step - run.first) + 1,
+                           parameters, gradients)
                 if leads:
                     run.updates += 1
             if plan.average is not NULL:
@@ -160,25 +173,6 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
             if step == run.stop:
                 return
         done = False
-
-
-cdef bint is_safe(const Run *run, const double *rates, double size, double decay_size,
-                  const real *parameters) noexcept nogil:
-    """Whether loss and gradients are finite and the update cannot make a weight infinite."""
-    # Products of numbers below the square root of the largest do not overflow.
-    cdef double limit = (sqrt(<double>3.4028234663852886e38) if real is float
-                         else sqrt(1.7976931348623157e308))
-    cdef double rate = 0
-    cdef int i
-    for i in range(run.plan.n_groups):
-        rate = max(rate, rates[i])
-    if run.clip_norm == 0:  # then the size is the largest gradient, not the norm
-        limit /= sqrt(<double>max(1, run.plan.n_parameters))
-    # Weight decay of more than the weight itself makes weights grow even without a gradient.
-    cdef double reach = max(1.0, rate) * max(1.0, run.weight_decay) * max(1.0, size + decay_size)
-    # `max` drops NaN, hence the separate check of the size.
-    return (isfinite(run.loss + run.penalty) and isfinite(size + decay_size) and reach < limit
-            and rate * run.weight_decay <= 1)
 
 
 cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
@@ -235,115 +229,6 @@ cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
     if me.part == 0:
         run.loss = sum_of_losses(m, weights, plan.row_losses) * scale * plan.value_scale
     return True
-
-
-cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
-                   real *gradients) noexcept nogil:
-    """Add the gradient of the penalty on the weights, and record the penalty."""
-    cdef const Plan *plan = run.plan
-    cdef double *squares = plan.squares
-    cdef double layer, total = 0, strength = run.l2 * loss_scale(m, <const real *>plan.w_batch)
-    cdef Py_ssize_t first, stop, n, start, block
-    cdef int i
-    if run.l2 == 0:
-        return True
-    for i in range(plan.n_weights):
-        n = plan.weights[i].size
-        fbp_partition(me, n_blocks(n), 1, &first, &stop)
-        for block in range(first, stop):
-            start = plan.weights[i].start + block * SQUARES_BLOCK
-            squares[block] = penalize_block(
-                min(n - block * SQUARES_BLOCK, SQUARES_BLOCK), parameters + start,
-                gradients + start, strength)
-        squares += n_blocks(n)
-    if not fbp_barrier(me):
-        return False
-    if me.part == 0:
-        squares = plan.squares
-        for i in range(plan.n_weights):
-            n = n_blocks(plan.weights[i].size)
-            layer = 0
-            for block in range(n):
-                layer += squares[block]
-            total += layer
-            squares += n
-        run.penalty = 0.5 * strength * total
-    return True
-
-
-cdef inline Py_ssize_t n_blocks(Py_ssize_t n) noexcept nogil:
-    """The number of blocks in which the squares of n elements are summed."""
-    return (n + SQUARES_BLOCK - 1) // SQUARES_BLOCK
-
-
-cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil:
-    """The norm of X (parameters or gradients) if gradients are clipped, else its largest magnitude.
-
-    The norm has the bits of `sum_of_squares_of`; the largest magnitude is quicker to find.  Both
-    are NaN if an element is.
-    """
-    cdef const Plan *plan = run.plan
-    cdef double part
-    cdef Py_ssize_t i, first, stop, n_parts
-    if run.clip_norm > 0:
-        n_parts = n_blocks(plan.n_parameters)
-        fbp_partition(me, n_parts, 1, &first, &stop)
-        for i in range(first, stop):
-            plan.sizes[i] = fbp_sum_of_squares(
-                tier, min(plan.n_parameters - i * SQUARES_BLOCK, SQUARES_BLOCK),
-                X + i * SQUARES_BLOCK)
-    else:
-        n_parts = me.parts
-        fbp_partition(me, plan.n_parameters, GRAIN, &first, &stop)
-        plan.sizes[me.part] = fbp_largest(tier, stop - first, X + first)
-    if not fbp_barrier(me):
-        return False
-    size[0] = 0
-    for i in range(n_parts):
-        part = plan.sizes[i]
-        if run.clip_norm > 0:
-            size[0] += part
-        elif part > size[0] or part != part:
-            size[0] = part
-    if run.clip_norm > 0:
-        size[0] = sqrt(size[0])
-    return True
-
-
-cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
-                 real *parameters, real *gradients) noexcept nogil:
-    """Clip the gradients and make one step of the optimizer, group by group."""
-    cdef int i
-    for i in range(run.plan.n_groups):
-        update_group(run, me, run.plan.groups[i], rates[i],
-                     run.attributes + i * run.n_attributes, norm, step, parameters, gradients)
-
-
-cdef void update_group(const Run *run, const fbp_worker *me, Part group, double rate,
-                       const double *attributes, double norm, long step, real *parameters,
-                       real *gradients) noexcept nogil:
-    cdef const Plan *plan = run.plan
-    cdef real *state[FBP_MOST_STATE]
-    cdef real factor
-    cdef Py_ssize_t i, first, stop
-    fbp_partition(me, group.size, GRAIN, &first, &stop)
-    first, stop = first + group.start, stop + group.start
-    if run.clip_norm > 0 and norm > run.clip_norm:
-        factor = <real>(run.clip_norm / norm)
-        for i in range(first, stop):
-            gradients[i] *= factor
-    for i in range(plan.n_state):
-        state[i] = <real *>plan.state[i] + first
-    fbp_update(tier, plan.update, stop - first, parameters + first, gradients + first, state,
-               rate, step, attributes)
-
-
-cdef void add_layer_norms(const Plan *plan, const real *gradients,
-                          double *norms) noexcept nogil:
-    cdef int i
-    for i in range(plan.n_layers):
-        norms[i] += sqrt(sum_of_squares_of(plan.layers[i].size,
-                                           gradients + plan.layers[i].start))
 
 
 cdef void record(Run *run, Py_ssize_t epoch, Py_ssize_t step, Py_ssize_t m,

@@ -7,7 +7,6 @@ from .executor import Executor
 from .types import Array, Doubles, Labels
 
 METRICS: dict[str | None, int]
-TAKE_LABELS: set[str | None]
 
 @final
 class Steps:
@@ -55,17 +54,3 @@ class Steps:
         layer_norms: Doubles | None,
         epoch_stats: Doubles,
     ) -> int: ...
-
-def check_fit(
-    dtype: np.dtype[Any],
-    parameters: Array,
-    gradients: Array,
-    loss: tuple[Any, ...] | None,
-    metric: str | None,
-    update: str | None,
-    state: list[Array],
-    y: Array | None,
-    sample_weight: Array | None,
-    n_rows: int,
-    n_more: int = 0,
-) -> None: ...

@@ -15,21 +15,21 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
-from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t, uint64_t
-from fastbp.kernels.encoded cimport Code
+from fastbp.kernels.dispatch cimport int64_t, uint64_t
+from fastbp.kernels.encoded cimport Code, Place
 from fastbp.kernels.executor cimport Executor
 from fastbp.kernels.gather cimport Rows
-from fastbp.kernels.guards cimport Borrowed, apart
+from fastbp.kernels.guards cimport Borrowed
 from fastbp.kernels.instructions cimport resolve
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.stages cimport (
-    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
-    ROWS_OF_SIGNS, SIGNS,
-    SQUARES, SQUARES_OF_RATES, UPDATE, Part, Plan, Run, run_doubles, run_floats, seconds,
+    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE, PANEL,
+    ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
+    run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport run_team, threads_for
 
-from . import checks, memory, ops
+from . import checks, memory, ops, step_checks
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
 from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
@@ -39,10 +39,6 @@ METRICS = {
     None: NONE, "python": IN_PYTHON, "accuracy": LABELS, "signs": SIGNS,
     "rows of signs": ROWS_OF_SIGNS, "r2": SQUARES, "r2 of rates": SQUARES_OF_RATES,
 }
-# Losses and metrics that accept labels; the others need rows of targets.
-TAKE_LABELS = {None, "python", "accuracy", *(op.name for op in ops.LOSSES.values()
-                                             if op.takes_labels)}
-
 # How long a run lasts before it returns, so that Ctrl-C and the progress bar respond.
 cdef double SECONDS_PER_RUN = 0.05
 
@@ -128,8 +124,8 @@ cdef class Steps:
         if executor.code.dz < 0:
             raise ValueError("executor: expected one of a program for training")
         others = state if average is None else [*state, average]
-        check_fit(dtype, parameters, gradients, loss, metric, update, others, y, sample_weight,
-                  n_rows, len(others) - len(state))
+        step_checks.check_fit(dtype, parameters, gradients, loss, metric, update, others, y,
+                              sample_weight, n_rows, len(others) - len(state))
         self.is_double = dtype == np.float64
         self.flat = parameters
         plan.forward, plan.backward = executor.code.forward, executor.code.backward
@@ -172,6 +168,7 @@ cdef class Steps:
         plan.groups, plan.n_groups = self._parts("groups", groups), len(groups)
         if average is not None:
             plan.average = self._borrow("average", average)
+        self._find_fused(weights, groups, size)
 
         self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
         self.threads = threads_for(self.work)
@@ -216,6 +213,8 @@ cdef class Steps:
             rows * sizeof(double),
             max(self.threads, n_blocks) * sizeof(double),
             (n_blocks + plan.n_weights) * sizeof(double),
+            self.threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
+            self.threads * plan.panel_size * size,
             self.threads * FBP_WORKSPACE * size,
             (code.arena + code.arena_per_row * rows) * size,
         ])
@@ -227,8 +226,10 @@ cdef class Steps:
         plan.row_losses = <double *>(start + <Py_ssize_t>starts[4])
         plan.sizes = <double *>(start + <Py_ssize_t>starts[5])
         plan.squares = <double *>(start + <Py_ssize_t>starts[6])
-        plan.for_products = start + <Py_ssize_t>starts[7]
-        plan.arena = start + <Py_ssize_t>starts[8]
+        plan.bounds = <double *>(start + <Py_ssize_t>starts[7])
+        plan.panels = start + <Py_ssize_t>starts[8]
+        plan.for_products = start + <Py_ssize_t>starts[9]
+        plan.arena = start + <Py_ssize_t>starts[10]
         return 0
 
     cdef const Part *_parts(self, name, parts) except NULL:
@@ -242,6 +243,42 @@ cdef class Steps:
             found[i].start, found[i].size = start, size
             stop = start + size
         return found
+
+    cdef int _find_fused(self, weights, groups, Py_ssize_t size) except -1:
+        """Find the weights whose gradients are computed in the update, and all other parameters.
+
+        Nothing is fused if Python has a part in a step, and might look at a gradient.  `size` is
+        that of an element, in bytes.
+        """
+        cdef Plan *plan = &self.plan
+        cdef const Code *code = &self.executor.code
+        cdef const Place *W
+        cdef int i, n = code.backward - code.weights
+        plan.n_fused = plan.n_rest = 0
+        plan.panel_size = 0
+        plan.weights_section = code.weights
+        if n == 0 or plan.update < 0 or self.in_python:
+            return 0
+        cdef Fused *fused = <Fused *>self._pointer(np.zeros(n * sizeof(Fused), np.uint8))
+        taken = []
+        for i in range(n):
+            W = &code.values[code.instructions[code.weights + i].writes[0]]
+            group = step_checks.range_with(groups, W.start, W.rows * W.columns)
+            if None in (group, step_checks.range_with(weights, W.start, W.rows * W.columns)):
+                return 0
+            fused[i].instruction, fused[i].group = code.weights + i, group
+            fused[i].start, fused[i].rows, fused[i].columns = W.start, W.rows, W.columns
+            taken.append((W.start, W.rows * W.columns))
+            plan.panel_size = max(plan.panel_size, PANEL // size + W.columns)
+        rest = step_checks.rest_of(groups, weights, taken)
+        cdef Rest *others = <Rest *>self._pointer(
+            np.zeros((len(rest) + 1) * sizeof(Rest), np.uint8))
+        for i, (start, size, group, penalized) in enumerate(rest):
+            others[i].start, others[i].size = start, size
+            others[i].group, others[i].penalized = group, penalized
+        plan.fused, plan.n_fused = fused, n
+        plan.rest, plan.n_rest = others, len(rest)
+        return 0
 
     cdef int check(self) except -1:
         """Raise unless every borrowed array is unchanged in memory and layout."""
@@ -351,6 +388,7 @@ cdef class Steps:
             run.attributes = &attributes[0, 0]
         run.average_keep = average_keep
         run.weight_decay, run.clip_norm, run.l2 = weight_decay, clip_norm, l2
+        run.fuses = plan.n_fused > 0 and clip_norm == 0 and layer_norms is None
         run.steps_before = steps_before
         run.step_stats = &step_stats[0, 0]
         run.metric_sums, run.n_metric_sums = NULL, 0
@@ -447,36 +485,3 @@ cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
         raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
                          f"{None if metric_mean is None else metric_mean.shape[0]}")
     return 0
-
-
-def check_fit(dtype, parameters, gradients, loss, metric, update, state, y, sample_weight, n_rows,
-              n_more=0):
-    """Raise unless the arrays are what the compiled stages, which cannot check, rely on."""
-    size = parameters.shape
-    flat = {"parameters": (parameters, size), "gradients": (gradients, size)}
-    flat |= {f"state[{i}]": (array, size) for i, array in enumerate(state)}
-    if sample_weight is not None:
-        flat["sample_weight"] = (sample_weight, (n_rows,))
-    for name, (array, shape) in flat.items():
-        if not (array.dtype == dtype and array.shape == shape and array.flags.c_contiguous):
-            raise ValueError(f"{name}: expected a contiguous {dtype} array of shape {shape}, "
-                             f"got {array.dtype} of shape {array.shape}")
-    if y is None and (loss is not None or metric not in (None, "python")):
-        raise ValueError("y: expected targets for the loss and the metric, got None")
-    if y is not None:
-        labels = y.ndim == 1
-        if not (len(y) == n_rows and y.flags.c_contiguous
-                and y.dtype == (np.int64 if labels else dtype)):
-            raise ValueError(f"y: expected {n_rows} contiguous rows of labels or {dtype} targets, "
-                             f"got {y.dtype} of shape {y.shape}")
-        if labels and not ({loss and loss[0], metric} <= TAKE_LABELS):
-            raise ValueError(f"y: expected targets of two dimensions for {loss[0]} and the metric "
-                             f"{metric}, got labels")
-    written = [(name, array) for name, (array, _) in flat.items() if name != "sample_weight"]
-    for i, (name, array) in enumerate(written):
-        for other, another in written[:i]:
-            if not apart(array, another):
-                raise ValueError(f"{name} overlaps {other}; give each memory of its own")
-    n_state = n_more + (0 if update in (None, "python") else len(ops.UPDATES[update].state))
-    if len(state) != n_state or n_state > FBP_MOST_STATE:
-        raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")

@@ -28,6 +28,9 @@ ENCODED: dict[Any, EncodedProgram] = {}
 # Entries that a cache may have before it is emptied.
 MOST_KEPT = 256
 
+# In larger batches, to compute the gradients takes so long that reading them does not count.
+MOST_ROWS_TO_FUSE = 128
+
 # Operations that a prediction may end with.
 ENDS = "softmax", "sigmoid", "exp"
 
@@ -80,20 +83,22 @@ class Programs:
     def _lower(self, n_in: int, **options: Any) -> Program:
         return lower(self.layers, n_in, places=self._places, **options)
 
-    def planned(self, n_in: int, **options: Any) -> Program:
+    def planned(self, n_in: int, training: bool, batch_size: int | None) -> Program:
         """A new planned program, which the caller may change."""
-        return plan(self._lower(n_in, **options))
+        fuse_update = training and batch_size is not None and self._fuses_update(n_in, batch_size)
+        return plan(self._lower(n_in, training=training), fuse_update)
 
-    def _compile(self, n_in: int, training: bool = False, end: str | None = None) -> Executor:
+    def _compile(self, n_in: int, training: bool = False, end: str | None = None,
+                 fuse_update: bool = False) -> Executor:
         builder, lowered = lower_forward(self.layers, n_in, training=training,
                                          places=self._places, end=end)
         structure = lowered.structure()
-        key = None if structure is None else (training, structure)
+        key = None if structure is None else (training, fuse_update, structure)
         encoded = ENCODED.get(key)
         if encoded is None:
             if training:
                 add_backward(builder, lowered)
-            encoded = encode(plan(lowered))
+            encoded = encode(plan(lowered, fuse_update))
             if key is not None:
                 _keep(ENCODED, key, encoded)
         return Executor(encoded, self.parameters, self.gradients, self.buffers)
@@ -127,9 +132,25 @@ class Programs:
         """The columns of the input that are codes, as `code_columns` returns them."""
         return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))
 
-    def training(self, n_in: int) -> Executor:
-        """An executor for training."""
-        return self._get(("train", n_in), lambda: self._compile(n_in, training=True))
+    def training(self, n_in: int, batch_size: int) -> Executor:
+        """An executor for training on minibatches of this size."""
+        fuse_update = self._fuses_update(n_in, batch_size)
+        return self._get(("train", n_in, fuse_update), lambda: self._compile(
+            n_in, training=True, fuse_update=fuse_update))
+
+    def _fuses_update(self, n_in: int, batch_size: int) -> bool:
+        """Whether gradients of weights are computed in the update.
+
+        That saves writing them and reading them twice.  It costs a look at all rows of X and dZ,
+        for a bound on the gradients.
+        """
+        return batch_size <= self._get(("fuse", n_in), lambda: self._most_rows_to_fuse(n_in))
+
+    def _most_rows_to_fuse(self, n_in: int) -> float:
+        weights = [each.reads[1] for each in self._lower(n_in).forward if each.op == "dense"]
+        elements = sum(W.rows * W.columns for W in weights if W.rows is not None)
+        per_row = sum(W.rows + W.columns for W in weights if W.rows is not None)
+        return min(MOST_ROWS_TO_FUSE, elements / max(1, per_row))
 
     def interpreter(self, n_in: int, training: bool) -> Interpreter:
         """A new interpreter."""

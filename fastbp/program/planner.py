@@ -27,13 +27,15 @@ _Step: TypeAlias = tuple[Instruction | None, tuple[Value, ...], tuple[Value, ...
 _Spans: TypeAlias = list[tuple[int, int]]
 
 
-def plan(program: Program) -> Program:
+def plan(program: Program, fuse_update: bool = False) -> Program:
     """Fuse instructions, assign every value its memory, and insert barriers.
 
     Parameters
     ----------
     program : Program
         As returned by `lower`; changed in place.
+    fuse_update : bool, default False
+        Whether the gradients of weights come last, so that they can be fused with the update.
 
     Returns
     -------
@@ -43,10 +45,19 @@ def plan(program: Program) -> Program:
     program.backward, program.dx = gradients.for_parameters(program), None
     fuse_relu_forward(program)
     fuse_relu_backward(program)
+    if fuse_update:
+        program.backward.sort(key=_is_last)  # then nothing reads the weights any more
     allocate(program)
     place_barriers(program.forward)
-    place_barriers(program.backward)
+    place_barriers([each for each in program.backward if not (fuse_update and _is_last(each))])
+    if fuse_update:
+        place_barriers([each for each in program.backward if _is_last(each)])
     return program
+
+
+def _is_last(each: Instruction) -> bool:
+    """Whether an instruction comes last where updates are fused."""
+    return each.op == "dense_backward_weights"
 
 
 def _readers(program: Program) -> Counter[Value]:

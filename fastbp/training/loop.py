@@ -105,18 +105,24 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
 
     def finish(values: dict[str, list[Any]]) -> None:
         """Record epochs that have run, and call who is to be called between them."""
-        for i in range(len(values["loss"])):
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        for i, row in enumerate(rows):
             run.begin_epoch(epoch + i)
-            if i > 0:
+            try:
+                if i > 0:
+                    for callback in callbacks:
+                        callback.on_epoch_begin(run)
+                run.end_epoch()
+                run.history.append(**row)
+                if settings.verbose in (1, 2):
+                    print(epoch_line(run), flush=True)
                 for callback in callbacks:
-                    callback.on_epoch_begin(run)
-            run.end_epoch()
-            run.history.append(**{key: of_epochs[i] for key, of_epochs in values.items()})
-            if settings.verbose in (1, 2):
-                print(epoch_line(run), flush=True)
-            for callback in callbacks:
-                callback.on_epoch_end(run)
-            checkpoints.after_epoch(run, rng, callbacks)
+                    callback.on_epoch_end(run)
+                checkpoints.after_epoch(run, rng, callbacks)
+            except BaseException:
+                for later in rows[i + 1 :]:  # the weights are those after the last one
+                    run.history.append(**later)
+                raise
 
     with DeferInterrupt() as interrupts:
         try:
@@ -134,7 +140,11 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
                 except BaseException:
                     finish(run.complete_epochs())
                     raise
-                finish(values)
+                if len(orders) == 1:
+                    finish(values)
+                else:
+                    interrupts.call(finish, values)
+                run.measure(len(orders))
                 epoch += len(orders)
         finally:
             interrupts.call(run.count_steps)

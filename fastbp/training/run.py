@@ -263,6 +263,10 @@ class Training:
         made = self._compiled.made - self._made_before
         return self._values(made // self.steps_per_epoch)
 
+    def measure(self, epochs: int) -> None:
+        """Note how long an epoch takes, with the calls that come after it."""
+        self._seconds = (_now() - self._start) / epochs
+
     def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: Progress) -> None:
         epochs, n_steps = len(orders), self.steps_per_epoch
         rates = self._rates = self._new_rates(epochs, n_steps)
@@ -290,7 +294,6 @@ class Training:
             rates = self._rates[n_steps - 1 :: n_steps, 0][:epochs].tolist()
         ended = [self._start, *self._sums.epoch_stats[:epochs, 2].tolist()]
         seconds = [stop - start for start, stop in itertools.pairwise(ended)]
-        self._seconds = sum(seconds) / max(1, epochs)
         return self._sums.values(epochs) | {"learning_rate": rates, "seconds": seconds}
 
     def _new_rates(self, epochs: int, n: int) -> Doubles:
@@ -382,7 +385,8 @@ class Training:
                 state = [optimizer.state[name] for name in optimizer.state_names]
             if data.loss.metric is not None:
                 metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
-        program = programs.training(data.X.shape[1])
+        batch_size = min(self._batch_size, len(data))
+        program = programs.training(data.X.shape[1], batch_size)
         if self._average_keep is not None:
             average = self.average()
         made_from: list[Any] = [program, loss, metric, update, groups, self._batch_size,
@@ -396,7 +400,7 @@ class Training:
             gradients=programs.gradients,
             X=data.X if gather.readable(data.X, data.dtype) else None,
             y=None if loss is None else data.y, sample_weight=data.sample_weight,
-            n_rows=data.X.shape[0], batch_size=min(self._batch_size, len(data)), loss=loss,
+            n_rows=data.X.shape[0], batch_size=batch_size, loss=loss,
             metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
             groups=[part[:2] for part in groups], average=average, turns=self._turns,
         )
@@ -488,6 +492,6 @@ class Stepper(Protocol):
         ...
 
 
-def new_steps(programs: Programs, n_in: int, **arguments: Any) -> Stepper:
+def new_steps(programs: Programs, n_in: int, batch_size: int, **arguments: Any) -> Stepper:
     """Compiled steps; to check them, `fastbp.program.reference` has a function of this name too."""
-    return Steps(programs.training(n_in), **arguments)
+    return Steps(programs.training(n_in, batch_size), batch_size=batch_size, **arguments)

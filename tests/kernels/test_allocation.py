@@ -344,7 +344,7 @@ def test_a_fit_leaks_nothing_where_the_compiled_code_fails():
                 _testcapi.remove_mem_hooks()
                 return traceback.extract_tb(error.__traceback__)[-1].filename.endswith(
                     ("dense.pyx", "executor.pyx", "instructions.pyx", "stages.pyx", "steps.pyx",
-                     "threads.pyx"))
+                     "threads.pyx", "updates.pyx"))
             finally:
                 _testcapi.remove_mem_hooks()
 

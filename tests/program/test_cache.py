@@ -58,7 +58,7 @@ def test_layers_that_run_in_python_or_draw_are_not_shared(X):
             return 2 * dZ
 
     for layer in (Own(), Own(), fb.Dropout(0.5)):
-        network(layer).programs.training(4)
+        network(layer).programs.training(4, 16)
     assert not cache.ENCODED
 
 

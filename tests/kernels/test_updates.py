@@ -1,0 +1,219 @@
+"""Gradients of weights that are computed in the update, a panel at a time: the same bits, and the
+same promise that a training which diverges leaves its last finite weights."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+from fastbp import training
+from fastbp.kernels import dispatch, step_checks, threads
+from fastbp.program import cache, reference
+
+from ..cases import each
+
+RNG = np.random.default_rng(0)
+ROWS = 40
+OPTIMIZERS = {
+    "sgd": lambda: fb.SGD(0.1), "decay": lambda: fb.SGD(0.1, weight_decay=0.01),
+    "momentum": lambda: fb.SGD(0.1, momentum=0.9, nesterov=True), "adam": fb.Adam,
+    "adamw": lambda: fb.AdamW(0.01, weight_decay=0.1), "lion": lambda: fb.Lion(0.01),
+    "schedule-free": lambda: fb.ScheduleFreeAdamW(0.01),
+    "groups": lambda: fb.Adam(groups=[fb.Group("b", learning_rate=0.1),
+                                      fb.Group(fb.LayerNorm, weight_decay=0.1)]),
+}
+
+
+def data(n_in, dtype):
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(ROWS, n_in)).astype(dtype), rng.integers(0, 3, ROWS)
+
+
+def network(dtype="float32", n_in=70, hidden=65):
+    return fb.Sequential([fb.Dense(n_in, hidden), fb.ReLU(), fb.LayerNorm(hidden),
+                          fb.Dense(hidden, 33), fb.Tanh(), fb.Dense(33, 3)], dtype, seed=0)
+
+
+def trained(net, X, y, optimizer=None, **options):
+    """All that a training leaves behind."""
+    optimizer = optimizer or fb.SGD(0.1)
+    options = {"epochs": 3, "batch_size": 4, "seed": 0, "loss": fb.SoftmaxCrossEntropy()} | options
+    history = net.fit(X, y, optimizer=optimizer, **options)
+    return (net.parameters.tobytes(), net.gradients.tobytes(), net.buffers.tobytes(),
+            {name: array.tobytes() for name, array in optimizer.state.items()},
+            history["loss"], optimizer.steps)
+
+
+def is_fused(net, batch_size):
+    return net.programs.training(net.n_in, batch_size) is not net.programs.training(net.n_in, 999)
+
+
+@contextlib.contextmanager
+def unfused():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "MOST_ROWS_TO_FUSE", 0)
+        yield patch
+
+
+@pytest.fixture
+def threads_for_any_work():
+    before = threads.set_work_per_thread(0)
+    yield
+    threads.set_work_per_thread(before)
+
+
+@each("make", OPTIMIZERS.values())
+@each("dtype", ["float32", "float64"])
+@each("l2", [0.0, 0.1])
+def test_the_bits_of_updates_that_are_not_fused(make, dtype, l2):
+    X, y = data(70, dtype)
+    assert is_fused(network(dtype), 4)
+    results = [trained(network(dtype), X, y, make(), l2=l2)]
+    with unfused() as patch:
+        assert not is_fused(network(dtype), 4)
+        results.append(trained(network(dtype), X, y, make(), l2=l2))
+        patch.setattr(training.run, "new_steps", reference.new_steps)
+        results.append(trained(network(dtype), X, y, make(), l2=l2))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.usefixtures("threads_for_any_work")
+@each("isa", dispatch.available())
+@each("n_threads", [1, 2, 3, 4])
+@each("l2", [0.0, 0.01])
+def test_the_same_bits_in_every_tier_and_number_of_threads(isa, n_threads, l2):
+    X, y = data(70, "float32")
+    used = dispatch.isa()
+    with unfused():
+        expected = trained(network(), X, y, fb.Adam(), l2=l2, n_threads=1)
+    try:
+        dispatch.use(isa)
+        assert trained(network(), X, y, fb.Adam(), l2=l2, n_threads=n_threads) == expected
+    finally:
+        dispatch.use(used)
+
+
+@each("options", [
+    {"optimizer": lambda: fb.SGD(0.1, clip_norm=0.1)}, {"gradient_norms": True},
+    {"sample_weight": np.arange(ROWS) + 0.0}, {"ema": 0.9}, {"batch_size": 1},
+    {"batch_size": 7}, {"epochs": 1, "batch_size": 40}, {"shuffle": False},
+])
+def test_the_same_bits_with_other_options(options):
+    X, y = data(70, "float32")
+    make = options.pop("optimizer", fb.Adam)
+    fused = trained(network(), X, y, make(), **options)
+    with unfused():
+        assert trained(network(), X, y, make(), **options) == fused
+
+
+@each("sizes", [[3, 40_000, 3], [40_000, 3], [300, 130, 3]])
+def test_panels_of_one_row_and_of_many(sizes):
+    """Rows that are longer than a panel, and panels of several rows that do not fill the last."""
+    X, y = data(sizes[0], "float32")
+    options = {"epochs": 1, "batch_size": 1}
+    assert is_fused(fb.mlp(sizes), 1)
+    fused = trained(fb.mlp(sizes, seed=0), X, y, fb.SGD(0.01, momentum=0.5), **options)
+    with unfused():
+        assert trained(fb.mlp(sizes, seed=0), X, y, fb.SGD(0.01, momentum=0.5), **options) == fused
+
+
+def test_callers_see_the_last_steps_gradients():
+    X, y = data(70, "float32")
+
+    def seen():
+        found = []
+        net = network()
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), epochs=2, batch_size=4, seed=0,
+                callbacks=[lambda run: found.append(run.network.gradients.tobytes())])
+        return found, net.gradients.tobytes()
+
+    fused = seen()
+    with unfused():
+        assert seen() == fused
+
+
+# A training that diverges
+
+
+def diverging(step, where, dtype):
+    """Rows, of which that of one step makes something overflow, and a loss.
+
+    With an enormous target it is the loss; with an enormous input the outputs; with a large one
+    only the square of the gradient, which Adam keeps.
+    """
+    X = np.full((ROWS, 4), 0.5, dtype)
+    y = np.zeros((ROWS, 2), dtype)
+    largest = np.finfo(dtype).max
+    if where == "target":
+        y[step, 1] = largest / 8
+        return X, y, fb.MeanSquaredError()
+    X[step, 1] = largest / 8 if where == "input" else largest**0.7
+    Z = fb.mlp([4, 30, 2], dtype=dtype, seed=0).predict(X[:, :4] / largest**0.7)
+    return X, Z.argmin(axis=1), fb.SoftmaxCrossEntropy()  # labels that it gets wrong
+
+
+@pytest.mark.usefixtures("threads_for_any_work")
+@each("dtype", ["float32", "float64"])
+@each("where", ["input", "target", "square"])
+@each("step", [0, 1, 17, 38, 39])
+@each("make", [lambda: fb.SGD(0.01), lambda: fb.SGD(0.01, momentum=0.9), fb.Adam, fb.Lion])
+@each("n_threads", [1, 3])
+def test_an_overflow_leaves_the_last_finite_weights(dtype, where, step, make, n_threads):
+    X, y, loss = diverging(step, where, dtype)
+
+    def ends_with():
+        net, optimizer = fb.mlp([4, 30, 2], dtype=dtype, seed=0), make()
+        assert is_fused(net, 1) == (cache.MOST_ROWS_TO_FUSE > 0)
+        message = None
+        try:
+            net.fit(X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=1,
+                    shuffle=False, n_threads=n_threads)
+        except FloatingPointError as error:
+            message = str(error)
+        assert np.isfinite(net.parameters).all()
+        assert all(np.isfinite(array).all() for array in optimizer.state.values())
+        return (net.parameters.tobytes(), optimizer.steps, message,
+                {name: array.tobytes() for name, array in optimizer.state.items()})
+
+    fused = ends_with()
+    with unfused():
+        assert ends_with() == fused
+    if fused[2] is not None:
+        # A step that is enormous and finite is made, and the next one diverges.
+        assert step <= fused[1] <= step + 1
+        assert f"step {fused[1] + 1} " in fused[2]
+
+
+@each("layer", [0, 2, 4])
+@each("element", [0, 7, -1])
+@each("value", [np.inf, np.nan, 1e30, 1e37])
+def test_a_weight_that_is_set_to_something_enormous(layer, element, value):
+    """In any layer and element; a bound that is too large is not yet a divergence."""
+    def ends_with():
+        net = fb.mlp([6, 40, 30, 2], "tanh", seed=0)
+        X, y = data(6, "float32")
+
+        def change(run):
+            if run.epoch == 0:
+                net.layers[layer].W.flat[element] = value
+
+        message = None
+        try:
+            net.fit(X, y % 2, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.SGD(0.1), epochs=2,
+                    batch_size=2, seed=0, callbacks=[change])
+        except FloatingPointError as error:
+            message = str(error)
+        return net.parameters.tobytes(), message
+
+    fused = ends_with()
+    with unfused():
+        assert ends_with() == fused
+    assert fused[1] or np.isfinite(value)
+
+
+def test_the_rest_of_the_parameters():
+    assert step_checks.rest_of([(0, 10)], [(0, 10)], [(0, 10)]) == []
+    assert step_checks.rest_of([(0, 4), (4, 6)], [], [(2, 2)]) == [(0, 2, 0, False),
+                                                                   (4, 6, 1, False)]
+    assert step_checks.range_with([(0, 4)], 2, 3) is None
