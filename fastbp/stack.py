@@ -15,7 +15,7 @@ from .kernels.types import Floats
 from .layers import Layer, chain, checked_layers
 from .locks import Exclusive
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "shuffling"]
 
 # The leaf layers (those that are not containers), each with its path in the network.
 Leaves: TypeAlias = tuple[tuple[str, Layer], ...]
@@ -303,20 +303,21 @@ class Stack(layers.LayerSequence, Exclusive):
         numpy.random.Generator
             For shuffling.
         """
-        streams = self.random_streams(seed)
-        self.use_streams(streams)
-        return np.random.default_rng(streams[0])
+        root = self.random_stream(seed)
+        self.use_stream(root)
+        return shuffling(root)
 
-    def random_streams(self, seed: int | None) -> list[np.random.SeedSequence]:
-        """The next streams, not used up yet: one for shuffling, and one for each layer."""
-        root = self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
-        return root.spawn(1 + len(self.leaves))
+    def random_stream(self, seed: int | None) -> np.random.SeedSequence:
+        """The next stream, not used up yet: see `shuffling` and `use_stream`."""
+        return self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
 
-    def use_streams(self, streams: list[np.random.SeedSequence]) -> None:
-        """Let the layers draw their random numbers from the streams of `random_streams`."""
-        for (_, layer), stream in zip(self.leaves, streams[1:], strict=True):
-            layer.key = int(stream.generate_state(1, np.uint64)[0])
-            layer.step = 0
+    def use_stream(self, root: np.random.SeedSequence) -> None:
+        """Let the layers draw their random numbers from the stream of `random_stream`."""
+        for i, (_, layer) in enumerate(self.leaves, 1):
+            cls: type = type(layer)
+            if isinstance(layer, layers.Dropout) or not checks.is_own(cls):  # others draw none
+                layer.key = int(_child(root, i).generate_state(1, np.uint64)[0])
+                layer.step = 0
         self._reseeded += 1
 
     def __copy__(self) -> Self:
@@ -334,6 +335,16 @@ class Stack(layers.LayerSequence, Exclusive):
         self.__dict__.update(state)
         leaves = tuple(layers.leaves(self._layers))
         self._bind(self._layers, leaves, *self._new_arrays(leaves))
+
+
+def shuffling(root: np.random.SeedSequence) -> np.random.Generator:
+    """The generator that shuffles rows, from the stream of `Stack.random_stream`."""
+    return np.random.default_rng(_child(root, 0))
+
+
+def _child(root: np.random.SeedSequence, i: int) -> np.random.SeedSequence:
+    """Child i as `root.spawn` would return it, without those before it."""
+    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, i))
 
 
 def _with_children(sequence: Iterable[Layer]) -> list[Layer]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..kernels.types import Array
+from ..stack import shuffling
 from .checkpoints import Checkpoints
 from .data import Dataset
 from .described import describe
@@ -79,8 +80,8 @@ def _fit(network: Sequential, data: Dataset, validation: Dataset | None, setting
     ]
     history = History(keys, names)
     checkpoints.begin(network, settings.optimizer, callbacks, history)
-    streams = network.random_streams(settings.seed)
-    rng = np.random.default_rng(streams[0])
+    stream = network.random_stream(settings.seed)
+    rng = shuffling(stream)
     if settings.validation_fraction > 0:
         data, validation = data.split(data.n_validation(settings.validation_fraction), rng)
     run = Training(network, data, settings.optimizer, settings.epochs, settings.batch_size,
@@ -88,7 +89,7 @@ def _fit(network: Sequential, data: Dataset, validation: Dataset | None, setting
     run.go_on()
     for callback in callbacks:
         callback.on_train_begin(run)
-    network.use_streams(streams)
+    network.use_stream(stream)
     network.history = history
     checkpoints.restore(run, rng, callbacks)
     run.begin_epoch(max(0, len(history["loss"]) - 1))
