@@ -333,9 +333,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         plateau = self._plateau = record.plateau = self._new_plateau(self._plateau)
         callbacks: list[Any] = [record]
         kind, first_rate, power = self._rule
-        if self.solver == "sgd" and kind == "invscaling":
-            callbacks.append(InverseScaling(self, first_rate, power))
         n_rows = X.shape[0]
+        scaling: InverseScaling | None = None
+        if self.solver == "sgd" and kind == "invscaling":
+            rate: Any = optimizer.learning_rate
+            scaling = InverseScaling(self, first_rate, power, rate, n_rows)
+            if self.callbacks or self.verbose:  # which see the number
+                callbacks.append(scaling)
+            else:
+                optimizer.learning_rate = scaling
         self.n_iter_ = 0
         try:
             network.fit(
@@ -360,6 +366,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
                     f"Stochastic Optimizer: Maximum iterations ({self.n_iter_}) reached and the "
                     f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=5,
                 )
+        finally:
+            if scaling is not None and optimizer.learning_rate is scaling:
+                optimizer.learning_rate = scaling.end()
         self._epochs += self.n_iter_
         patience_is_over = plateau.count > plateau.patience
         if self.early_stopping and (patience_is_over or not incremental):

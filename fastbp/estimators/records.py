@@ -153,7 +153,9 @@ class Record(Callback):
 class InverseScaling(Callback):
     """scikit-learn's ``learning_rate="invscaling"``: divide by a power of the rows seen so far.
 
-    After each epoch the learning rate is set to ``first / (t_ + 1) ** power``.
+    The learning rate of each epoch but the first is ``first / (t_ + 1) ** power``.  As a callback
+    it sets that after each epoch; it is also a schedule, so that several epochs can run at once
+    where nobody else has a say in the learning rate.
 
     Parameters
     ----------
@@ -162,17 +164,32 @@ class InverseScaling(Callback):
     first : float
         The learning rate of the first epoch.
     power : float
+    start : float
+        The learning rate of this fit's first epoch.
+    n_rows : int
+        Rows of an epoch.
     """
 
-    def __init__(self, estimator: BaseMLP, first: float, power: float) -> None:
+    def __init__(self, estimator: BaseMLP, first: float, power: float, start: float,
+                 n_rows: int) -> None:
         self.estimator = estimator
-        self.first = first
-        self.power = power
+        self.first, self.power, self.start = first, power, start
+        self.seen, self.n_rows = estimator.t_, n_rows
+
+    def _rate(self, seen: int) -> float:
+        with np.errstate(over="ignore"):  # Python's power would raise OverflowError
+            return float(self.first / np.float64(seen + 1) ** self.power)
 
     def on_epoch_end(self, training: Training) -> None:
-        with np.errstate(over="ignore"):  # Python's power would raise OverflowError
-            divisor = np.float64(self.estimator.t_ + 1) ** self.power
-        training.optimizer.learning_rate = self.first / divisor
+        training.optimizer.learning_rate = self._rate(self.estimator.t_)
+
+    def __call__(self, epoch: float) -> float:
+        """The learning rate at a time in this fit."""
+        return self.start if epoch < 1 else self._rate(self.seen + int(epoch) * self.n_rows)
+
+    def end(self) -> float:
+        """The learning rate for the next epoch, in another fit."""
+        return self.start if self.estimator.t_ == self.seen else self._rate(self.estimator.t_)
 
 
 class Shuffle:
