@@ -116,14 +116,15 @@ def test_every_file_it_links_to_is_there():
         assert (ROOT / link).exists(), link
 
 
-def test_the_three_steps_to_where_dW_is_computed():
+def test_the_four_steps_to_where_dW_is_computed():
     """Each step names a function in the file that it links to."""
     section = README[README.index("To see where dW is computed") :]
     steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\n\n)", section, re.DOTALL | re.MULTILINE)
-    assert len(steps) == 3
+    assert len(steps) == 4
     for step, words in zip(
         steps,
         [["def _dense(", '"dense_backward_weights"'],
+         ["void carry_out(", "FBP_OP_dense_backward_weights"],
          ["backward_weights(", "Xᵀ·dZ"], ["v_fma(A[", "a chain of fused multiply-adds"]],
         strict=True,
     ):

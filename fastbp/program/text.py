@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def step_text(program: Program, batch_size: int | None = None, loss: Loss | None
     str
     """
     sections = {"FORWARD": _lines(program.forward)}
+    fused = _fused(program, loss, optimizer)
     if loss is not None:
         assert program.dz is not None
         compiled = checks.compiled_form(loss) is not None
@@ -43,14 +45,18 @@ def step_text(program: Program, batch_size: int | None = None, loss: Loss | None
             **sections,
             "LOSS": [_mark(f"{program.dz.name} = gradient of {loss!r} at {program.z.name}",
                            not compiled)],
-            "BACKWARD": _lines(program.backward),
+            "BACKWARD": _lines(program.backward[: len(program.backward) - len(fused)]),
         }
     if optimizer is not None:
         in_python = checks.compiled_form(optimizer) is None
         sections["REDUCE"] = ["norm of the gradients" if optimizer.clip_norm is not None
+                              else "bound on the gradients" if fused
                               else "largest of the gradients"]
-        sections["UPDATE"] = [_mark(f"parameters, {', '.join(optimizer.state_names) or 'no state'}"
-                                    f" = {optimizer!r}", in_python), *_lines(program.update)]
+        sections["UPDATE"] = [
+            *(f"{each}, a panel at a time" for each in fused),
+            _mark(f"parameters, {', '.join(optimizer.state_names) or 'no state'} = {optimizer!r}",
+                  in_python),
+            *_lines(program.update)]
     if loss is not None and loss.metric is not None:
         metric = loss.metric
         in_python = not compiled or checks.compiled_form(metric) is None
@@ -62,6 +68,19 @@ def step_text(program: Program, batch_size: int | None = None, loss: Loss | None
     numbers = program.arena_per_row * (1 if batch_size is None else batch_size)
     lines.append(f"arena: {program.arena:,} numbers, and {numbers:,} for {rows}")
     return "\n".join(lines)
+
+
+def _fused(program: Program, loss: Loss | None, optimizer: Optimizer | None) -> list[Instruction]:
+    """The gradients of weights that compiled steps compute in the update."""
+    if loss is None or optimizer is None or optimizer.clip_norm is not None:
+        return []
+    pieces = [loss, optimizer] if loss.metric is None else [loss, optimizer, loss.metric]
+    if (None in map(checks.compiled_form, pieces)
+            or any(each.op in IN_PYTHON for each in program.instructions)):
+        return []
+    last = itertools.takewhile(lambda each: each.op == "dense_backward_weights",
+                               reversed(program.backward))
+    return list(last)[::-1]
 
 
 def _lines(instructions: Iterable[Instruction]) -> list[str]:

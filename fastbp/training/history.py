@@ -23,8 +23,8 @@ class History(dict[str, list[Any]]):
     layer_names : list of str
         The layers of ``history["gradient_norms"]``, in its order.
     stopped : str or None
-        The reason given to `Training.stop`, or None if nothing called it (also after an error or
-        Ctrl-C).
+        The reason given to `Training.stop`, or None if nothing called it: if all epochs ran, or
+        an error or Ctrl-C ended the training.
 
     Examples
     --------

@@ -89,6 +89,7 @@ class Training:
         self._first_epoch = self._ended = 0  # of `_sums`, and the one that `sums` is of
         self._compiled: Stepper | None = None
         self._compiled_from: list[Hashable] | None = None
+        self._made_before: int | None = None  # steps, when the epochs that run now began
         self._steps: int | None = None  # before this epoch
         self._counted = self._updates_counted = 0  # of the compiled steps
         self._random: tuple[Layer, ...] = ()
@@ -242,6 +243,7 @@ class Training:
             # Those of the fit that this one resumes.
             self._steps = self._epoch * self.steps_per_epoch
         self._data.check_unchanged()
+        self._made_before = None
         self._in_epoch, self._start = True, _now()
         try:
             self.use_trained()
@@ -258,7 +260,8 @@ class Training:
 
     def complete_epochs(self) -> dict[str, list[Any]]:
         """After `run_epochs` has raised an error: what it would return of the epochs before."""
-        if self._sums is None or self._compiled is None or self._sums.epochs == 1:
+        if (self._sums is None or self._compiled is None or self._sums.epochs == 1
+                or self._made_before is None):
             return {"loss": []}
         made = self._compiled.made - self._made_before
         return self._values(made // self.steps_per_epoch)

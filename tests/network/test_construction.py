@@ -242,6 +242,18 @@ def test_the_program_says_what_runs_and_where(dtype):
     assert [line for line in predicting if line.isupper()] == ["FORWARD"]
 
 
+@pytest.mark.parametrize(("batch_size", "optimizer", "n_fused"), [
+    (4, fb.Adam(), 2), (None, fb.Adam(), 0), (500, fb.Adam(), 0), (4, fb.Adam(clip_norm=1), 0),
+])
+def test_the_program_says_what_is_fused_with_the_update(batch_size, optimizer, n_fused):
+    lines = fb.mlp([40, 60, 3]).program(batch_size=batch_size, loss=fb.SoftmaxCrossEntropy(),
+                                        optimizer=optimizer).splitlines()
+    update = lines[lines.index("UPDATE") :]
+    assert sum("dense_backward_weights" in line for line in update) == n_fused
+    assert sum("dense_backward_weights" in line for line in lines) == 2
+    assert ("    bound on the gradients" in lines) == (n_fused > 0)
+
+
 @pytest.mark.parametrize(("options", "error"), [
     ({"loss": fb.SoftmaxCrossEntropy}, TypeError), ({"optimizer": "adam"}, TypeError),
     ({"batch_size": 0}, ValueError),

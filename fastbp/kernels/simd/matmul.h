@@ -1,6 +1,7 @@
 /* The matrix product behind the four dense operations (kernels/dense.pyx).  `matmul` calls
- * `product`, which calls `run_tile` and so `tile`, the inner loop; for one row of A, `row_tile`;
- * for columns that do not fill a vector, `transposed_product`. */
+ * `product`, which calls `run_tile` and so `tile`, the inner loop, or for one row of A
+ * `run_row_tile` and so `row_tile`; columns that do not fill a vector go through
+ * `transposed_product` first. */
 
 #if FBP_LANES == 1
 
