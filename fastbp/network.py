@@ -48,7 +48,9 @@ class Sequential(Stack):
         What the layers were lowered to.
     parameters, gradients : ndarray of shape (n_parameters,)
         All layers' parameters one after the other, and their gradients likewise.  The
-        layers' own arrays are views into these: write to them in place.
+        layers' own arrays are views into these: write to them in place.  `fit` leaves the
+        gradients of its last step; where it ends early (an error, Ctrl-C), those of weights may
+        be of an earlier one.
     n_in, n_out : int or None
         Columns of the input and of the output; None where no layer fixes them.
     history : History or None

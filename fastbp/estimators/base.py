@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import numbers
 import operator
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -338,10 +339,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         if self.solver == "sgd" and kind == "invscaling":
             rate: Any = optimizer.learning_rate
             scaling = InverseScaling(self, first_rate, power, rate, n_rows)
-            if self.callbacks or self.verbose:  # which see the number
+            if self.callbacks or self.verbose or callable(rate):  # which see the number
                 callbacks.append(scaling)
             else:
                 optimizer.learning_rate = scaling
+        shuffle = Shuffle(n_rows, random_state,
+                          ahead=isinstance(self.random_state, numbers.Integral))
         self.n_iter_ = 0
         try:
             network.fit(
@@ -349,7 +352,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
                 epochs=epochs or self._setting("max_iter"), batch_size=self._batch_size(n_rows),
                 sample_weight=sample_weight, l2=self._setting("alpha"), validation_data=validation,
                 callbacks=[*callbacks, *(self.callbacks or ())],
-                shuffle=Shuffle(n_rows, random_state) if self.shuffle else False, seed=seed,
+                shuffle=shuffle if self.shuffle else False, seed=seed,
                 n_threads=self._setting("n_threads"), verbose=3 if self.verbose else 0,
             )
         except KeyboardInterrupt:

@@ -199,19 +199,20 @@ class Shuffle:
     ----------
     n_rows : int
     random_state : RandomState
+    ahead : bool
+        Whether it may draw the orders of several epochs before the first of them: if nobody else
+        uses `random_state`, who would notice when training ends early.
 
     Examples
     --------
-    >>> shuffle = Shuffle(4, np.random.RandomState(0))
+    >>> shuffle = Shuffle(4, np.random.RandomState(0), ahead=True)
     >>> shuffle(4)
     array([2, 3, 1, 0])
     """
 
-    ahead = True  # it may draw the orders of several epochs before the first of them
-
-    def __init__(self, n_rows: int, random_state: np.random.RandomState) -> None:
+    def __init__(self, n_rows: int, random_state: np.random.RandomState, ahead: bool) -> None:
         self.order = np.arange(n_rows)
-        self.random_state = random_state
+        self.random_state, self.ahead = random_state, ahead
 
     def __call__(self, n_rows: int) -> Array:
         places = np.arange(n_rows)

@@ -143,6 +143,9 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                            parameters, gradients)
                 if leads:
                     run.updates += 1
+                # `record` overwrites dZ, from which other threads may still compute gradients.
+                if fused and plan.metric == SQUARES_OF_RATES and not fbp_barrier(me):
+                    return
             if plan.average is not NULL:
                 if not fbp_barrier(me):  # groups are partitioned differently
                     return

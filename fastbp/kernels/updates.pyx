@@ -174,7 +174,8 @@ cdef bint bound_of(Run *run, fbp_worker *me, Py_ssize_t m, const real *parameter
     """
     cdef const Plan *plan = run.plan
     cdef const Code *code = run.frame.code
-    cdef double strength = run.l2 * loss_scale(m, <const real *>plan.w_batch), total = 0, part
+    cdef double strength = run.l2 * loss_scale(m, <const real *>plan.w_batch), total = 0
+    cdef double most, part
     cdef Py_ssize_t n = 2 * plan.n_fused + 1, first, stop
     cdef double *own = plan.bounds + me.part * n
     cdef const int *reads
@@ -202,12 +203,13 @@ cdef bint bound_of(Run *run, fbp_worker *me, Py_ssize_t m, const real *parameter
     for i in range(plan.n_fused + 1):
         part = m if i < plan.n_fused else 1
         for j in range(2 * i, min(2 * i + 2, n)):
+            most = plan.bounds[j]
             for k in range(1, me.parts):
-                own = plan.bounds + k * n
-                plan.bounds[j] = larger(plan.bounds[j], own[j])
-            part *= plan.bounds[j]
+                most = larger(most, plan.bounds[k * n + j])
+            part *= most
         size[0] = larger(size[0], part)
-    size[0] = 2 * (size[0] + strength * sqrt(total))  # twice, for sums are rounded
+    # Twice, for sums are rounded; the strength is rounded too, perhaps to infinity.
+    size[0] = 2 * (size[0] + <double><real>strength * sqrt(total))
     return fbp_barrier(me)
 
 

@@ -147,7 +147,10 @@ class Programs:
         return batch_size <= self._get(("fuse", n_in), lambda: self._most_rows_to_fuse(n_in))
 
     def _most_rows_to_fuse(self, n_in: int) -> float:
-        weights = [each.reads[1] for each in self._lower(n_in).forward if each.op == "dense"]
+        forward = self._lower(n_in, training=True).forward
+        if any(each.op == "python" for each in forward):
+            return 0  # their `backward` may look at the gradients of later layers, or change them
+        weights = [each.reads[1] for each in forward if each.op == "dense"]
         elements = sum(W.rows * W.columns for W in weights if W.rows is not None)
         per_row = sum(W.rows + W.columns for W in weights if W.rows is not None)
         return min(MOST_ROWS_TO_FUSE, elements / max(1, per_row))

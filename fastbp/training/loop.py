@@ -6,12 +6,14 @@ call the callbacks.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..kernels import checks
 from ..kernels.types import Array
 from ..stack import shuffling
 from .checkpoints import Checkpoints
@@ -121,7 +123,8 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
                     callback.on_epoch_end(run)
                 checkpoints.after_epoch(run, rng, callbacks)
             except BaseException:
-                for later in rows[i + 1 :]:  # the weights are those after the last one
+                recorded = len(run.history["loss"]) - epoch
+                for later in rows[recorded:]:  # the weights are those after the last one
                     run.history.append(**later)
                 raise
 
@@ -141,12 +144,13 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
                 except BaseException:
                     finish(run.complete_epochs())
                     raise
-                if len(orders) == 1:
+                done = len(values["loss"])
+                if done == 1:
                     finish(values)
                 else:
                     interrupts.call(finish, values)
-                run.measure(len(orders))
-                epoch += len(orders)
+                run.measure(done)
+                epoch += done
         finally:
             interrupts.call(run.count_steps)
             interrupts.call(run.use_average)
@@ -155,11 +159,18 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
 def _epochs_at_once(run: Training, settings: Settings) -> int:
     """How many epochs to run before anybody else has a turn."""
     shuffle = settings.shuffle
+    kind: Any = type(shuffle)
+    draws_ahead = checks.is_own(kind) and getattr(shuffle, "ahead", False)
     if (settings.checkpoint is not None or settings.verbose in (1, 3)
-            or (callable(shuffle) and not getattr(shuffle, "ahead", False))):
+            or (callable(shuffle) and not draws_ahead)):
         return 1
-    most = min(run.epochs - run.epoch, run.epochs_at_once(),
-               *[callback.epochs_ahead(run) + 1 for callback in settings.callbacks])
+    most = min(run.epochs - run.epoch, run.epochs_at_once())
+    for callback in settings.callbacks:
+        ahead: Any = callback.epochs_ahead(run)
+        if not isinstance(ahead, numbers.Real) or not ahead >= 0:
+            raise ValueError(f"{type(callback).__name__}.epochs_ahead: expected a number of "
+                             f"epochs, 0 or more, got {ahead!r}")
+        most = min(most, ahead + 1)
     return max(1, int(most))
 
 
@@ -167,7 +178,8 @@ def _orders(shuffle: bool | Callable[[int], ArrayLike], epochs: int, n: int,
             rng: np.random.Generator) -> Array:
     """The orders in which some epochs take n rows, an array of shape (epochs, n)."""
     if shuffle is False:
-        return np.tile(np.arange(n), (epochs, 1))
+        order = np.arange(n)[None]
+        return order if epochs == 1 else order.repeat(epochs, axis=0)
     if epochs == 1:
         return _order(shuffle, n, rng)[None]
     return np.array([_order(shuffle, n, rng) for _ in range(epochs)])

@@ -188,6 +188,7 @@ class Training:
         targets = [each.targets(loss) for each in data]  # which may refuse it
         for each, its_targets in zip(data, targets, strict=True):
             each.use(loss, its_targets)
+        self._compiled = None
 
     @property
     def steps_before(self) -> int:
@@ -218,7 +219,7 @@ class Training:
         compiled = self._compiled
         if compiled is None or compiled.in_python or self._validation is not None:
             return 1  # the first epoch also shows how long one takes
-        if not self.optimizer.rates_follow_from_time:
+        if self._stopping or not self.optimizer.rates_follow_from_time:
             return 1
         seconds: float = max(self._seconds, 1e-9)
         return min(AT_ONCE / seconds, ROWS_AT_ONCE / max(1, len(self._data)))
@@ -226,6 +227,8 @@ class Training:
     def run_epochs(self, orders: Array, interrupts: DeferInterrupt,
                    progress: Progress) -> dict[str, list[Any]]:
         """Run all steps of the current epoch and of those after it, and the validation.
+
+        Where the learning rate of a later epoch raises an error, only those before it are run.
 
         Parameters
         ----------
@@ -237,7 +240,7 @@ class Training:
         Returns
         -------
         dict
-            Lists with a value for each epoch, for the history.
+            Lists with a value for each epoch that was run, for the history.
         """
         if self._steps is None:
             # Those of the fit that this one resumes.
@@ -247,9 +250,9 @@ class Training:
         self._in_epoch, self._start = True, _now()
         try:
             self.use_trained()
-            self._run_steps(orders, interrupts, progress)
+            epochs = self._run_steps(orders, interrupts, progress)
             self.use_average()
-            values = self._values(len(orders))
+            values = self._values(epochs)
             if self._validation is not None:
                 scores = self._network.evaluate_dataset(self._validation)
                 values |= {"val_" + key: [value] for key, value in scores.items()}
@@ -260,8 +263,8 @@ class Training:
 
     def complete_epochs(self) -> dict[str, list[Any]]:
         """After `run_epochs` has raised an error: what it would return of the epochs before."""
-        if (self._sums is None or self._compiled is None or self._sums.epochs == 1
-                or self._made_before is None):
+        if (self._made_before is None or self._sums is None or self._sums.epochs == 1
+                or self._compiled is None):
             return {"loss": []}
         made = self._compiled.made - self._made_before
         return self._values(made // self.steps_per_epoch)
@@ -270,21 +273,24 @@ class Training:
         """Note how long an epoch takes, with the calls that come after it."""
         self._seconds = (_now() - self._start) / epochs
 
-    def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: Progress) -> None:
-        epochs, n_steps = len(orders), self.steps_per_epoch
-        rates = self._rates = self._new_rates(epochs, n_steps)
+    def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: Progress) -> int:
+        """All steps of the epochs; returns how many epochs were run."""
+        n_steps = self.steps_per_epoch
+        rates = self._rates = self._new_rates(len(orders), n_steps)
+        epochs = len(rates) // n_steps
+        self._first_epoch = self._ended = self._epoch
         self._sums = RunSums(
             epochs, n_steps, len(self._data), self.batch_size, self._data.new_metric(),
             len(self._layers) if "gradient_norms" in self._history else None)
-        self._first_epoch = self._ended = self._epoch
         self._turns.begin(orders, rates, interrupts)
         self._made_before = self._prepare().made
-        rows, i = self._data.row_indices(orders), 0
+        rows, i = self._data.row_indices(orders[:epochs]), 0
         while i < epochs * n_steps:
             made = self._run_compiled(rows, i, epochs * n_steps, rates, interrupts)
             i += made
             progress.update(made, self)
         self._steps = self.steps_before + epochs * n_steps
+        return epochs
 
     def _values(self, epochs: int) -> dict[str, list[Any]]:
         """What the history records of the first of the epochs that `_run_steps` has run."""
@@ -305,8 +311,15 @@ class Training:
         if not callable(optimizer.learning_rate) and not optimizer.groups:
             return np.full((epochs * n, 1), optimizer.learning_rate)
         size = self._network.parameters.size
-        return np.array([optimizer.group_rates(self._epoch + epoch + i / n, size)
-                         for epoch in range(epochs) for i in range(n)])
+        rates: list[Any] = []
+        for epoch in range(self._epoch, self._epoch + epochs):
+            try:
+                rates += [optimizer.group_rates(epoch + i / n, size) for i in range(n)]
+            except (ValueError, ArithmeticError):
+                if epoch == self._epoch:
+                    raise
+                return np.array(rates[: len(rates) // n * n])
+        return np.array(rates)
 
     def average(self) -> Floats | None:
         """The averaged weights, if `ema` or the optimizer keeps an average; otherwise None."""

@@ -116,6 +116,37 @@ def test_partial_fit_of_a_regressor_with_one_random_state(solver):
 
 
 @quiet
+def test_a_schedule_of_ones_own_after_inverse_scaling():
+    def rates(**options):
+        model = fb.MLPClassifier(**SMALL | {"solver": "sgd"}, learning_rate="invscaling",
+                                 **options)
+        model.partial_fit(*IRIS, classes=[0, 1, 2])
+        model.set_params(learning_rate=lambda epoch: 0.01).partial_fit(*IRIS).partial_fit(*IRIS)
+        return model.history_["learning_rate"], parameters(model).tobytes()
+
+    assert rates() == rates(callbacks=[lambda run: None])
+    assert rates()[0] == [0.01]
+
+
+@quiet
+def test_a_random_state_is_where_it_was_drawn_from_when_training_ends_early():
+    """Nobody draws the orders of epochs that do not run from another's generator."""
+    X, y = IRIS
+
+    def next_number(callbacks):
+        state = np.random.RandomState(0)
+        model = fb.MLPRegressor(**SMALL | {"solver": "sgd", "max_iter": 200,
+                                           "learning_rate_init": 0.4, "random_state": state},
+                                n_iter_no_change=100, callbacks=callbacks)
+        with pytest.raises(ValueError, match="non-finite"):
+            model.fit(X, y)
+        assert len(model.loss_curve_) > 1
+        return state.randint(2**31)
+
+    assert next_number(None) == next_number([lambda run: None])
+
+
+@quiet
 def test_refitting_forgets():
     X, y = IRIS
     model = fb.MLPClassifier(**SMALL).fit(X, y)

@@ -94,6 +94,59 @@ def test_the_same_bits_in_every_tier_and_number_of_threads(isa, n_threads, l2):
         dispatch.use(used)
 
 
+@pytest.mark.usefixtures("threads_for_any_work")
+@each("n_threads", [2, 4])
+def test_a_metric_that_overwrites_the_gradient_of_the_outputs_waits(n_threads):
+    """`record` writes exp(Z) where dZ was, from which other threads compute gradients."""
+    X, y = data(2000, "float32")
+
+    def weights(n_threads):
+        net = fb.Sequential([fb.Dense(2000, 40)], seed=0)
+        assert is_fused(net, 16) == (cache.MOST_ROWS_TO_FUSE > 0)
+        net.fit(X / 20, np.tile(y[:, None], 40), loss=fb.PoissonDeviance(), epochs=2,
+                batch_size=16, seed=0, n_threads=n_threads)
+        return net.parameters.tobytes()
+
+    with unfused():
+        expected = weights(1)
+    assert all(weights(n_threads) == expected for _ in range(5))
+
+
+def test_a_layer_in_python_that_changes_the_gradient_of_a_later_one():
+    class Tied(fb.Layer):
+        def __init__(self, other):
+            super().__init__(n_in=30, n_out=30)
+            self.others = [other]
+
+        def forward(self, X, training=True):
+            self.seen = X
+            return X @ self.others[0].W
+
+        def backward(self, dZ):
+            self.others[0].dW[...] += self.seen.T @ dZ
+            return dZ @ self.others[0].W.T
+
+    X, y = data(30, "float32")
+
+    def results():
+        later = fb.Dense(30, 30)
+        return trained(fb.Sequential([Tied(later), fb.Tanh(), later, fb.Dense(30, 3)], seed=0),
+                       X, y)
+
+    with unfused():
+        expected = results()
+    assert results() == expected
+
+
+def test_a_penalty_that_overflows_is_found_before_the_weights_are_lost():
+    X, y = data(30, "float32")
+    net = fb.Sequential([fb.Dense(30, 20), fb.Tanh(), fb.Dense(20, 3)], seed=0)
+    net.parameters[...] = 0
+    with pytest.raises(FloatingPointError, match="step 1 "):
+        trained(net, X, y, l2=1e9, sample_weight=np.full(ROWS, 1e-31, "f4"))
+    assert not net.parameters.any()
+
+
 @each("options", [
     {"optimizer": lambda: fb.SGD(0.1, clip_norm=0.1)}, {"gradient_norms": True},
     {"sample_weight": np.arange(ROWS) + 0.0}, {"ema": 0.9}, {"batch_size": 1},

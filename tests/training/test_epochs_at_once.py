@@ -178,6 +178,90 @@ def test_divergence_is_told_of_the_epoch_that_it_is_in(at_once):
     assert np.isfinite(net.parameters).all()
 
 
+@each("name", ["_new_rates", "_prepare", "use_trained"])
+def test_an_error_before_the_first_step_of_a_run_records_nothing_twice(name, monkeypatch):
+    original, net = getattr(training.Training, name), network()
+
+    def interrupted(run, *arguments):
+        if run.epoch > 3:  # in the third run, as the callback allows
+            raise RuntimeError("too early")
+        return original(run, *arguments)
+
+    monkeypatch.setattr(training.Training, name, interrupted)
+    with pytest.raises(RuntimeError, match="too early"):
+        fit([Watching(2)], net=net)
+    assert len(net.history["loss"]) == 4
+    assert len(net.history["loss"]) == len(set(net.history["loss"]))
+
+
+def test_a_schedule_that_overflows_ends_training_where_it_does(at_once):
+    def ended(callbacks):
+        net, optimizer = fb.mlp([4, 3], seed=0), fb.SGD(fb.schedules.Exponential(1e-300, factor=9))
+        with pytest.raises(ValueError, match="learning_rate at epoch 323"):
+            fit(callbacks, net=net, optimizer=optimizer, y=TARGETS * 0 + 1e-30, epochs=1000,
+                loss=fb.MeanAbsoluteError())
+        return net.history["learning_rate"], net.history["loss"], optimizer.steps
+
+    assert ended([]) == ended([lambda run: None])
+    assert max(at_once) > 1
+
+
+@each("act", [
+    lambda run: run.stop(), lambda run: setattr(run, "loss", MyLoss()),
+    lambda run: setattr(run, "batch_size", 7), lambda run: run.network.parameters.fill(0.5),
+])
+def test_callbacks_that_act_before_the_epoch_that_begins_next(act):
+    class Acts(fb.Callback):
+        def __init__(self, ahead):
+            self.ahead = ahead
+
+        def epochs_ahead(self, training):
+            return min(self.ahead, 4 - training.epoch) if training.epoch < 5 else self.ahead
+
+        def on_epoch_begin(self, training):
+            if training.epoch == 5:
+                act(training)
+
+    assert fit([Acts(0)]) == fit([Acts(100)])
+
+
+class MyLoss(fb.SoftmaxCrossEntropy):
+    """Of somebody else, hence called in Python."""
+
+
+def test_an_error_between_epochs_that_have_run_leaves_no_hole_in_the_history():
+    class Raises(Watching):
+        def on_epoch_begin(self, training):
+            if training.epoch == 10:
+                raise RuntimeError
+
+    net = network()
+    with pytest.raises(RuntimeError):
+        fit([Raises(np.inf)], net=net)
+    epochs = len(net.history["loss"])
+    assert epochs > 10
+    again = network()
+    assert fit(net=again, epochs=epochs)[1]["loss"] == net.history["loss"]
+    assert again.parameters.tobytes() == net.parameters.tobytes()
+
+
+def test_a_function_for_the_order_is_called_before_each_epoch(at_once):
+    class Order:
+        ahead = True
+
+        def __call__(self, n):
+            return np.arange(n)
+
+    fit(shuffle=Order())
+    assert set(at_once) == {1}
+
+
+@each("ahead", [np.nan, -1, None, "2"])
+def test_numbers_of_epochs_that_are_none(ahead):
+    with pytest.raises(ValueError, match=r"Watching\.epochs_ahead: expected a number of epochs"):
+        fit([Watching(ahead)])
+
+
 # In a process of its own: elsewhere somebody's callback of the garbage collector may swallow it.
 CTRL_C = """
 import signal, sys, threading
