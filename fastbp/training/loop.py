@@ -6,7 +6,6 @@ call the callbacks.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -164,13 +163,13 @@ def _epochs_at_once(run: Training, settings: Settings) -> int:
     if (settings.checkpoint is not None or settings.verbose in (1, 3)
             or (callable(shuffle) and not draws_ahead)):
         return 1
-    most = min(run.epochs - run.epoch, run.epochs_at_once())
+    most: float = min(run.epochs - run.epoch, run.epochs_at_once())
     for callback in settings.callbacks:
-        ahead: Any = callback.epochs_ahead(run)
-        if not isinstance(ahead, numbers.Real) or not ahead >= 0:
+        ahead: object = callback.epochs_ahead(run)
+        if not isinstance(ahead, int | float | np.floating | np.integer) or not ahead >= 0:
             raise ValueError(f"{type(callback).__name__}.epochs_ahead: expected a number of "
                              f"epochs, 0 or more, got {ahead!r}")
-        most = min(most, ahead + 1)
+        most = min(most, float(ahead) + 1)
     return max(1, int(most))
 
 
