@@ -169,7 +169,8 @@ def _epochs_at_once(run: Training, settings: Settings) -> int:
         if not isinstance(ahead, int | float | np.floating | np.integer) or not ahead >= 0:
             raise ValueError(f"{type(callback).__name__}.epochs_ahead: expected a number of "
                              f"epochs, 0 or more, got {ahead!r}")
-        most = min(most, float(ahead) + 1)
+        if ahead < most:
+            most = min(most, float(ahead) + 1)
     return max(1, int(most))
 
 
