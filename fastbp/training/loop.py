@@ -87,7 +87,7 @@ def _fit(network: Sequential, data: Dataset, validation: Dataset | None, setting
         data, validation = data.split(data.n_validation(settings.validation_fraction), rng)
     run = Training(network, data, settings.optimizer, settings.epochs, settings.batch_size,
                    history, settings.l2, validation, settings.ema)
-    run.go_on()
+    run.averages.resume()
     for callback in callbacks:
         callback.on_train_begin(run)
     network.use_stream(stream)
@@ -152,7 +152,7 @@ def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.G
                 epoch += done
         finally:
             interrupts.call(run.count_steps)
-            interrupts.call(run.use_average)
+            interrupts.call(run.averages.use_average)
 
 
 def _epochs_at_once(run: Training, settings: Settings) -> int:

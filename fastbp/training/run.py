@@ -13,6 +13,7 @@ from .. import losses
 from ..kernels import checks, gather
 from ..kernels.steps import Steps
 from ..kernels.types import Array, Doubles, Floats
+from .averages import Averages
 from .data import Dataset
 from .history import EpochSums, History, RunSums
 from .turns import Turns
@@ -63,17 +64,19 @@ class Training:
         Sums over the steps of the current or last epoch; None before the first.
     compiled : fastbp.kernels.steps.Steps or None
         The compiled steps, once there are some.
+    averages : Averages
+        The average of the parameters, if there is one.
     data : Dataset
         The rows to train on.
     """
 
     # With slots, a callback that sets a misspelled attribute gets an AttributeError.
     __slots__ = (
-        "__weakref__", "_aside", "_average", "_average_keep", "_batch_size", "_compiled",
-        "_compiled_from", "_counted", "_data", "_ended", "_epoch", "_epochs", "_first_epoch",
-        "_history", "_in_epoch", "_l2", "_layers", "_made_before", "_network", "_optimizer",
-        "_random", "_rates", "_seconds", "_start", "_steps", "_stopping", "_sums", "_turns",
-        "_updates_counted", "_validation", "_weights",
+        "__weakref__", "_averages", "_batch_size", "_compiled", "_compiled_from", "_counted",
+        "_data", "_ended", "_epoch", "_epochs", "_first_epoch", "_history", "_in_epoch", "_l2",
+        "_layers", "_made_before", "_network", "_optimizer", "_random", "_rates", "_seconds",
+        "_start", "_steps", "_stopping", "_sums", "_turns", "_updates_counted", "_validation",
+        "_weights",
     )
 
     def __init__(self, network: Sequential, data: Dataset, optimizer: Optimizer | None,
@@ -95,11 +98,7 @@ class Training:
         self._random: tuple[Layer, ...] = ()
         self._weights, self._layers = network.parameter_ranges()
         self._turns = Turns(self)
-        # The average of the parameters over the steps, and the parameters that are being trained
-        # while the network has the average.
-        self._average_keep = ema
-        self._average: Floats | None = None
-        self._aside: Floats | None = None
+        self._averages = Averages(network, optimizer, ema)
         self.batch_size, self.l2 = batch_size, l2
 
     @property
@@ -142,6 +141,11 @@ class Training:
     def compiled(self) -> Stepper | None:
         """The compiled steps, once there are some."""
         return self._compiled
+
+    @property
+    def averages(self) -> Averages:
+        """The average of the parameters, if there is one."""
+        return self._averages
 
     @property
     def data(self) -> Dataset:
@@ -249,9 +253,9 @@ class Training:
         self._made_before = None
         self._in_epoch, self._start = True, _now()
         try:
-            self.use_trained()
+            self._averages.use_trained()
             epochs = self._run_steps(orders, interrupts, progress)
-            self.use_average()
+            self._averages.use_average()
             values = self._values(epochs)
             if self._validation is not None:
                 scores = self._network.evaluate_dataset(self._validation)
@@ -321,72 +325,12 @@ class Training:
                 return np.array(rates[: len(rates) // n * n])
         return np.array(rates)
 
-    def average(self) -> Floats | None:
-        """The averaged weights, if `ema` or the optimizer keeps an average; otherwise None."""
-        if self._average_keep is not None:
-            if self._average is None:
-                self._average = self._network.parameters.copy()
-            return self._average
-        if self._optimizer is None or self._optimizer.averaged is None:
-            return None
-        average, parameters = (self._optimizer.state.get(self._optimizer.averaged),
-                               self._network.parameters)
-        fits = (isinstance(average, np.ndarray) and average.shape == parameters.shape
-                and average.dtype == parameters.dtype)
-        return average if fits else None  # the next step raises an error for a bad array
-
-    def use_average(self) -> None:
-        """Give the network the averaged parameters, if there are any."""
-        average = self.average()
-        if average is not None and self._aside is None:
-            self._aside = self._network.parameters.copy()
-            self._network.parameters[...] = average
-
-    def use_trained(self) -> None:
-        """Give the network back the parameters that are being trained."""
-        if self._aside is None:
-            return
-        parameters, average = self._network.parameters, self.average()
-        if average is None or np.array_equal(parameters, average):
-            parameters[...] = self._aside
-        else:  # a callback has set them; training continues from there
-            self._forget_average()
-        self._aside = None
-
-    def _forget_average(self) -> None:
-        """Start the averages again, from the network's parameters."""
-        if self._average is not None:
-            self._average[...] = self._network.parameters
-        for name in self.optimizer.copies:
-            self.optimizer.state[name][...] = self._network.parameters
-
-    @property
-    def trained(self) -> Floats | None:
-        """The unaveraged parameters while the network holds the average; otherwise None."""
-        return self._aside
-
-    def go_on(self, trained: Floats | None = None) -> None:
-        """Resume training that left averaged parameters in the network.
-
-        Parameters
-        ----------
-        trained : ndarray of shape (n,), optional
-            The saved value of `trained`; by default, the optimizer's `trained()`.
-        """
-        network, optimizer = self._network, self.optimizer
-        if trained is None and optimizer.averaged is not None and optimizer.steps > 0:
-            optimizer.start(network.parameters)
-            trained = optimizer.trained() if optimizer.steps > 0 else None
-        if trained is not None:
-            self._aside = trained.copy()
-            self.average()
-
     def _prepare(self) -> Stepper:
         """The compiled steps, which are rebuilt if something has changed."""
         network, data, optimizer = self._network, self._data, self._optimizer
         update: str | None = None
         metric: str | None = None
-        average: Floats | None = None
+        average: Floats | None = None  # that the compiled steps keep
         state: list[Floats] = []
         groups: list[Any] = []
         loss = checks.compiled_form(data.loss)
@@ -403,8 +347,8 @@ class Training:
                 metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
         batch_size = min(self._batch_size, len(data))
         program = programs.training(data.X.shape[1], batch_size)
-        if self._average_keep is not None:
-            average = self.average()
+        if self._averages.decay is not None:
+            average = self._averages.current()
         made_from: list[Any] = [program, loss, metric, update, groups, self._batch_size,
                                 *map(id, (data.y, average, *state))]
         if self._compiled is not None and made_from == self._compiled_from:
@@ -431,7 +375,7 @@ class Training:
         sums, metric, optimizer = self._sums, self._sums.metric, self.optimizer
         made = self._compiled.run(
             rows, i, n_steps, rates,
-            optimizer.group_attributes(self._network.parameters.size), self._average_keep or 0.0,
+            optimizer.group_attributes(self._network.parameters.size), self._averages.decay or 0.0,
             optimizer.largest_decay, optimizer.clip_norm or 0.0, self._l2, optimizer.steps,
             self._random_state(),
             sums.step_stats, sums.metric_sums, getattr(metric, "mean", None), sums.norms,

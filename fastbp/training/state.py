@@ -55,8 +55,8 @@ def take_state(run: Training, rng: np.random.Generator, callbacks: Sequence[Call
     arrays: dict[str, Array] = {"parameters": network.parameters}
     if network.buffers.size:
         arrays["buffers"] = network.buffers
-    if run.trained is not None:
-        arrays["trained"] = run.trained
+    if run.averages.trained is not None:
+        arrays["trained"] = run.averages.trained
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state.items()}
     kept = [{name: getattr(callback, name) for name in callback.kept} for callback in callbacks]
     for i, values in enumerate(kept):
@@ -228,7 +228,7 @@ def restore_state(run: Training, rng: np.random.Generator, callbacks: Sequence[C
     moments: dict[str, ArrayLike] = {
         name: arrays[f"optimizer.{name}"] for name in optimizer.state_names}
     optimizer.resume(network.parameters, moments, state["steps"])
-    run.go_on(arrays.get("trained"))
+    run.averages.resume(arrays.get("trained"))
     if state["learning_rate"] is not None:
         optimizer.learning_rate = state["learning_rate"]
     for name in ("batch_size", "l2"):

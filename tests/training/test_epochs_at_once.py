@@ -178,7 +178,7 @@ def test_divergence_is_told_of_the_epoch_that_it_is_in(at_once):
     assert np.isfinite(net.parameters).all()
 
 
-@each("name", ["_new_rates", "_prepare", "use_trained"])
+@each("name", ["_new_rates", "_prepare"])
 def test_an_error_before_the_first_step_of_a_run_records_nothing_twice(name, monkeypatch):
     original, net = getattr(training.Training, name), network()
 
