@@ -276,12 +276,13 @@ def places(layers):
             start += int(np.prod(shape))
     return found, start
 
-def described(layers=None, training=True, n_in=8, n=None):
+def described(layers=None, training=True, n_in=8, n=None, fuse_update=False):
     layers = layers or [fb.Dense(8, 16), fb.ReLU(), fb.Dense(16, 4)]
     where, total = places(layers)
     n = total if n is None else n
     compiler.EncodedProgram = dict
-    arguments = encode(plan(lower(layers, n_in, training=training, places=where)))
+    lowered = lower(layers, n_in, training=training, places=where)
+    arguments = encode(plan(lowered, fuse_update))
     return arguments | {"parameters": np.zeros(n, "f4"), "gradients": np.zeros(n, "f4"),
                         "buffers": np.zeros(0, "f4")}
 
@@ -334,6 +335,12 @@ for section in ("forward", "backward"):
             refuse(words="expected", **{section: changed})
 backward = [each[:6] + (True,) + each[7:] for each in good["backward"]]
 refuse(words="no ReLU", backward=backward)
+for n_fused in (-1, 1, len(good["backward"]) + 1):  # a gradient of a bias comes last
+    refuse(words="n_fused: expected", n_fused=n_fused)
+fused = described(fuse_update=True)
+assert fused["n_fused"] == 2 and make_executor(**fused)
+backward = [each[:8] + (False,) for each in fused["backward"]]
+refused(ValueError, "a barrier before", make_executor, **fused | {"backward": backward})
 refused(ValueError, "expected", make_executor, **described() | {"calls": []}
         | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
 refused(ValueError, "a program for prediction", make_executor(**good), X[:, :8].copy())

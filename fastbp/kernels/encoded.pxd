@@ -30,7 +30,7 @@ cdef struct Code:
     const Place *values
     const Instruction *instructions
     int n_values, forward, backward, update  # where sections end
-    int weights                   # where gradients of weights begin that end the backward section
+    int weights                   # where gradients of weights begin that the update may compute
     const int *temporaries        # the values in the arena
     const int *outputs            # the values that are the output
     int n_temporaries, n_outputs

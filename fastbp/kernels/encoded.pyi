@@ -17,6 +17,7 @@ class EncodedProgram:
         forward: list[tuple[Any, ...]],
         backward: list[tuple[Any, ...]],
         update: list[tuple[Any, ...]],
+        n_fused: int,
         x: int,
         z: int,
         dz: int,

@@ -57,8 +57,8 @@ cdef class EncodedProgram:
         If an instruction's values do not match its operands, or a value is outside its array.
     """
 
-    def __init__(self, values, forward, backward, update, x, z, dz, arena, arena_per_row, calls,
-                 random):
+    def __init__(self, values, forward, backward, update, n_fused, x, z, dz, arena, arena_per_row,
+                 calls, random):
         if self.arrays is not None:
             raise RuntimeError("EncodedProgram: already initialized; make another")
         self.arrays, self.calls, self.random = [], tuple(calls), tuple(random)
@@ -92,12 +92,13 @@ cdef class EncodedProgram:
         code.backward = code.forward + len(backward)
         code.update = code.backward + len(update)
         code.instructions = self._instructions([*forward, *backward, *update], values)
-        code.weights = code.backward
-        while (code.weights > code.forward
-               and code.instructions[code.weights - 1].op == FBP_OP_dense_backward_weights):
-            code.weights -= 1
-        if code.weights > 0 and not code.instructions[code.weights - 1].barrier:
-            code.weights = code.backward  # threads would not be done with what these read
+        if not 0 <= n_fused <= len(backward):
+            raise ValueError(f"n_fused: expected 0 to {len(backward)} instructions, got {n_fused}")
+        code.weights = code.backward - n_fused
+        if any(each[0] != "dense_backward_weights" for each in backward[len(backward) - n_fused:]):
+            raise ValueError(f"n_fused: expected {n_fused} gradients of weights to end `backward`")
+        if n_fused and code.weights > 0 and not code.instructions[code.weights - 1].barrier:
+            raise ValueError("n_fused: expected a barrier before the gradients of weights")
         self.ready = True
 
     cdef void *_pointer(self, array) except NULL:

@@ -57,7 +57,7 @@ def encode(program: Program) -> EncodedProgram:
         values=[(value.kind, value.rows, value.columns, value.place, value.place_per_row)
                 for value in values],
         forward=section(program.forward), backward=section(program.backward),
-        update=section(program.update),
+        update=section(program.update), n_fused=program.n_fused,
         x=values[program.x], z=values[program.z],
         dz=-1 if program.dz is None else values[program.dz],
         arena=program.arena, arena_per_row=program.arena_per_row, calls=calls,

@@ -120,6 +120,9 @@ class Program:
     forward, backward : list of Instruction
     update : list of Instruction
         Run at the end of a training step: updates of buffers.
+    n_fused : int
+        How many instructions at the end of `backward`, all of them gradients of weights, can be
+        fused with the update; set by the planner.
     arena, arena_per_row : int
         Size of the arena in elements, and its increase per row; set by the planner.
     """
@@ -131,6 +134,7 @@ class Program:
     forward: list[Instruction] = field(default_factory=list)
     backward: list[Instruction] = field(default_factory=list)
     update: list[Instruction] = field(default_factory=list)
+    n_fused: int = 0
     arena: int = 0
     arena_per_row: int = 0
 

@@ -46,18 +46,20 @@ def plan(program: Program, fuse_update: bool = False) -> Program:
     fuse_relu_forward(program)
     fuse_relu_backward(program)
     if fuse_update:
-        program.backward.sort(key=_is_last)  # then nothing reads the weights any more
+        move_weights_last(program)
     allocate(program)
-    place_barriers(program.forward)
-    place_barriers([each for each in program.backward if not (fuse_update and _is_last(each))])
-    if fuse_update:
-        place_barriers([each for each in program.backward if _is_last(each)])
+    first_fused = len(program.backward) - program.n_fused
+    for section in (program.forward, program.backward[:first_fused],
+                    program.backward[first_fused:]):
+        place_barriers(section)
     return program
 
 
-def _is_last(each: Instruction) -> bool:
-    """Whether an instruction comes last where updates are fused."""
-    return each.op == "dense_backward_weights"
+def move_weights_last(program: Program) -> None:
+    """Move the gradients of weights to the end, when nothing reads the weights any more."""
+    others = [each for each in program.backward if each.op != "dense_backward_weights"]
+    weights = [each for each in program.backward if each.op == "dense_backward_weights"]
+    program.backward, program.n_fused = others + weights, len(weights)
 
 
 def _readers(program: Program) -> Counter[Value]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -75,12 +74,9 @@ def _fused(program: Program, loss: Loss | None, optimizer: Optimizer | None) -> 
     if loss is None or optimizer is None or optimizer.clip_norm is not None:
         return []
     pieces = [loss, optimizer] if loss.metric is None else [loss, optimizer, loss.metric]
-    if (None in map(checks.compiled_form, pieces)
-            or any(each.op in IN_PYTHON for each in program.instructions)):
+    if None in map(checks.compiled_form, pieces):
         return []
-    last = itertools.takewhile(lambda each: each.op == "dense_backward_weights",
-                               reversed(program.backward))
-    return list(last)[::-1]
+    return program.backward[len(program.backward) - program.n_fused :]
 
 
 def _lines(instructions: Iterable[Instruction]) -> list[str]:

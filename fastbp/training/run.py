@@ -192,7 +192,7 @@ class Training:
         targets = [each.targets(loss) for each in data]  # which may refuse it
         for each, its_targets in zip(data, targets, strict=True):
             each.use(loss, its_targets)
-        self._compiled = None
+        self._compiled = None  # the next epoch shows what steps with this loss need
 
     @property
     def steps_before(self) -> int:

@@ -270,3 +270,18 @@ def test_the_rest_of_the_parameters():
     assert step_checks.rest_of([(0, 4), (4, 6)], [], [(2, 2)]) == [(0, 2, 0, False),
                                                                    (4, 6, 1, False)]
     assert step_checks.range_with([(0, 4)], 2, 3) is None
+
+
+@each("options", [{"batch_size": 999}, {"batch_size": None},
+                  {"optimizer": fb.SGD(0.1, clip_norm=1.0)},
+                  {"optimizer": type("Mine", (fb.SGD,), {})(0.1)}])
+def test_the_program_shows_what_is_fused(options):
+    def gradients_in_the_update(**options):
+        text = network().program(**{"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.SGD(0.1)}
+                                 | options)
+        backward, update = text.split("BACKWARD")[1].split("UPDATE")
+        assert backward.count("= dense_backward_weights") + update.count("a panel at a time") == 3
+        return update.count("a panel at a time")
+
+    assert gradients_in_the_update(batch_size=4) == 3
+    assert gradients_in_the_update(**{"batch_size": 4} | options) == 0
