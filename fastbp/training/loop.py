@@ -1,4 +1,4 @@
-"""The loop over epochs that `Sequential.fit` runs.
+"""The loop over epochs that `Sequential.fit` runs, and `fit_many` for each network.
 
 From top to bottom: check the arguments, then for each epoch run the steps, evaluate, record, and
 call the callbacks.
@@ -6,8 +6,9 @@ call the callbacks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,14 +21,14 @@ from .data import Dataset
 from .described import describe
 from .history import History
 from .interrupts import DeferInterrupt
-from .progress import Progress, epoch_line
+from .progress import Progress, StepProgress, epoch_line
 from .run import Training
 
 if TYPE_CHECKING:
     from ..network import Sequential
     from .settings import Settings
 
-__all__ = ["fit"]
+__all__ = ["Loop", "fit"]
 
 
 def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> History:
@@ -43,135 +44,241 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
     -------
     History
     """
-    optimizer = settings.optimizer
-    if optimizer.groups:
-        optimizer.assign(network)
-    optimizer.group_rates(0.0, network.parameters.size)
-    data = Dataset(network, X, y, settings.loss, settings.sample_weight)
-    validation = None
-    if settings.validation_data is not None:
-        X_val, y_val, *w_val = settings.validation_data
-        validation = Dataset(network, X_val, y_val, settings.loss, w_val[0] if w_val else None,
-                             prefix="validation_data ")
-    if settings.validation_fraction > 0:
-        data.n_validation(settings.validation_fraction)
-    described = {} if settings.checkpoint is None else describe(
-        data, validation, layers=network.layers, dtype=str(network.dtype), **settings.identity())
-    lock = optimizer.exclusive_use("optimizer")
-    try:
-        with Checkpoints(settings.checkpoint, settings.checkpoint_every, settings.resume,
-                         described, optimizer.initial_learning_rate) as checkpoints:
-            return _fit(network, data, validation, settings, checkpoints)
-    finally:
-        lock.release()
+    with Loop(network, X, y, settings) as loop:
+        loop.begin()
+        with loop.interrupts:
+            try:
+                while loop.is_running:
+                    loop.begin_epochs()
+                    try:
+                        with Progress(loop.run, settings.verbose) as progress:
+                            loop.run_epochs(progress)
+                    finally:
+                        loop.end_epochs()
+            finally:
+                loop.settle()
+        loop.end()
+        return loop.run.history
 
 
-def _fit(network: Sequential, data: Dataset, validation: Dataset | None, settings: Settings,
-         checkpoints: Checkpoints) -> History:
-    """`fit` with all arguments checked."""
-    loss, callbacks = settings.loss, settings.callbacks
-    metric = [] if loss.metric is None else [loss.metric.name]
-    keys = ["loss", *metric]
-    if validation is not None or settings.validation_fraction > 0:
-        keys += ["val_" + key for key in keys]
-    keys += ["learning_rate", "seconds"] + ["gradient_norms"] * settings.gradient_norms
-    names = [
-        f"{where} {type(layer).__name__}"
-        for where, layer in network.leaves if layer.n_parameters
-    ]
-    history = History(keys, names)
-    checkpoints.begin(network, settings.optimizer, callbacks, history)
-    stream = network.random_stream(settings.seed)
-    rng = shuffling(stream)
-    if settings.validation_fraction > 0:
-        data, validation = data.split(data.n_validation(settings.validation_fraction), rng)
-    run = Training(network, data, settings.optimizer, settings.epochs, settings.batch_size,
-                   history, settings.l2, validation, settings.ema)
-    run.averages.resume()
-    for callback in callbacks:
-        callback.on_train_begin(run)
-    network.use_stream(stream)
-    network.history = history
-    checkpoints.restore(run, rng, callbacks)
-    run.begin_epoch(max(0, len(history["loss"]) - 1))
-    _run_epochs(run, len(data), settings, rng, checkpoints)
-    for callback in callbacks:
-        callback.on_train_end(run)
-    return history
+class Loop:
+    """The loop over the epochs of one training, taken apart for `fit` and `fit_many`.
 
+    It is a context manager, in which no other training can use the optimizer and the folder of
+    checkpoints.  The methods are called in this order::
 
-def _run_epochs(run: Training, n_rows: int, settings: Settings, rng: np.random.Generator,
-                checkpoints: Checkpoints) -> None:
-    """Run the epochs that are left."""
-    callbacks, epoch = settings.callbacks, len(run.history["loss"])
+        begin()
+        while is_running:
+            begin_epochs(); run_epochs(); end_epochs()
+        settle(); end()
 
-    def finish(values: dict[str, list[Any]]) -> None:
-        """Record epochs that have run, and call who is to be called between them."""
-        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    After an error, `end_epochs` records the epochs that were completed, `settle` is called, and
+    `end` is not.
+
+    Parameters
+    ----------
+    network : Sequential
+    X, y : array_like
+    settings : Settings
+
+    Attributes
+    ----------
+    run : Training
+        From `begin` on.
+    interrupts : DeferInterrupt
+
+    Raises
+    ------
+    TypeError, ValueError
+        If data and settings do not fit the network.
+    """
+
+    run: Training
+
+    def __init__(self, network: Sequential, X: ArrayLike, y: ArrayLike,
+                 settings: Settings) -> None:
+        self._network, self._settings = network, settings
+        optimizer = settings.optimizer
+        if optimizer.groups:
+            optimizer.assign(network)
+        optimizer.group_rates(0.0, network.parameters.size)
+        self._data = Dataset(network, X, y, settings.loss, settings.sample_weight)
+        self._validation: Dataset | None = None
+        if settings.validation_data is not None:
+            X_val, y_val, *w_val = settings.validation_data
+            self._validation = Dataset(network, X_val, y_val, settings.loss,
+                                       w_val[0] if w_val else None, prefix="validation_data ")
+        if settings.validation_fraction > 0:
+            self._data.n_validation(settings.validation_fraction)
+        described = {} if settings.checkpoint is None else describe(
+            self._data, self._validation, layers=network.layers, dtype=str(network.dtype),
+            **settings.identity())
+        self._checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_every,
+                                        settings.resume, described,
+                                        optimizer.initial_learning_rate)
+        self.interrupts = DeferInterrupt()
+        self._next = 0  # the first epoch that has not been recorded
+        self._at_once = 1  # epochs that run next
+        self._orders: Array | None = None
+        self._ran: dict[str, list[Any]] = {"loss": []}  # of the epochs to record
+
+    def __enter__(self) -> Self:
+        self._lock = self._settings.optimizer.exclusive_use("optimizer")
+        try:
+            self._checkpoints.__enter__()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._checkpoints.__exit__(*error)
+        finally:
+            self._lock.release()
+
+    def begin(self) -> None:
+        """Restore a checkpoint if there is one, and call the callbacks' `on_train_begin`."""
+        network, settings, data = self._network, self._settings, self._data
+        callbacks, validation = settings.callbacks, self._validation
+        history = self._new_history()
+        self._checkpoints.begin(network, settings.optimizer, callbacks, history)
+        stream = network.random_stream(settings.seed)
+        self._rng = shuffling(stream)
+        if settings.validation_fraction > 0:
+            n_validation = data.n_validation(settings.validation_fraction)
+            data, validation = data.split(n_validation, self._rng)
+        self._n_rows = len(data)
+        self.run = Training(network, data, settings.optimizer, settings.epochs,
+                            settings.batch_size, history, settings.l2, validation, settings.ema)
+        self.run.averages.resume()
+        for callback in callbacks:
+            callback.on_train_begin(self.run)
+        network.use_stream(stream)
+        network.history = history
+        self._checkpoints.restore(self.run, self._rng, callbacks)
+        self._next = len(history["loss"])
+        self.run.begin_epoch(max(0, self._next - 1))
+
+    def _new_history(self) -> History:
+        settings, loss = self._settings, self._settings.loss
+        metric = [] if loss.metric is None else [loss.metric.name]
+        keys = ["loss", *metric]
+        if self._validation is not None or settings.validation_fraction > 0:
+            keys += ["val_" + key for key in keys]
+        keys += ["learning_rate", "seconds"] + ["gradient_norms"] * settings.gradient_norms
+        names = [f"{where} {type(layer).__name__}"
+                 for where, layer in self._network.leaves if layer.n_parameters]
+        return History(keys, names)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether another epoch is to be run."""
+        return self._next < self.run.epochs and not self.run.stopping
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that runs next, from 0."""
+        return self._next
+
+    def begin_epochs(self, at_most: float = math.inf) -> None:
+        """Call the callbacks' `on_epoch_begin`, and decide how many epochs run at once.
+
+        Parameters
+        ----------
+        at_most : int or infinity
+        """
+        callbacks, shuffle = self._settings.callbacks, self._settings.shuffle
+        self.run.begin_epoch(self._next)
+        for callback in callbacks:
+            callback.on_epoch_begin(self.run)
+        if callbacks:  # one may have installed a signal handler of its own
+            self.interrupts.install()
+        self._at_once = max(1, int(min(at_most, self._epochs_at_once())))
+        self._orders = None  # the last are freed before the next are drawn
+        if callable(shuffle):
+            self._orders = _orders(shuffle, self._at_once, self._n_rows, self._rng)
+
+    def run_epochs(self, progress: StepProgress) -> None:
+        """Run the epochs.  This alone may be called in another thread.
+
+        Parameters
+        ----------
+        progress : StepProgress
+        """
+        if self._orders is None:
+            self._orders = _orders(self._settings.shuffle, self._at_once, self._n_rows, self._rng)
+        try:
+            self._ran = self.run.run_epochs(self._orders, self.interrupts, progress)
+        except BaseException:
+            self._ran = self.run.complete_epochs()
+            raise
+
+    def end_epochs(self) -> None:
+        """Record the epochs that have run, and call who is to be called between them."""
+        done = len(self._ran["loss"])
+        try:
+            if done == 1:
+                self._record_and_call()
+            else:
+                self.interrupts.call(self._record_and_call)
+        finally:
+            self._next += done
+            self._ran = {"loss": []}
+        if done:
+            self.run.measure(done)
+
+    def _record_and_call(self) -> None:
+        run, callbacks = self.run, self._settings.callbacks
+        rows = [dict(zip(self._ran, row, strict=True))
+                for row in zip(*self._ran.values(), strict=True)]
         for i, row in enumerate(rows):
-            run.begin_epoch(epoch + i)
+            run.begin_epoch(self._next + i)
             try:
                 if i > 0:
                     for callback in callbacks:
                         callback.on_epoch_begin(run)
                 run.end_epoch()
                 run.history.append(**row)
-                if settings.verbose in (1, 2):
+                if self._settings.verbose in (1, 2):
                     print(epoch_line(run), flush=True)
                 for callback in callbacks:
                     callback.on_epoch_end(run)
-                checkpoints.after_epoch(run, rng, callbacks)
+                self._checkpoints.after_epoch(run, self._rng, callbacks)
             except BaseException:
-                recorded = len(run.history["loss"]) - epoch
+                recorded = len(run.history["loss"]) - self._next
                 for later in rows[recorded:]:  # the weights are those after the last one
                     run.history.append(**later)
                 raise
 
-    with DeferInterrupt() as interrupts:
-        try:
-            while epoch < run.epochs and not run.stopping:
-                run.begin_epoch(epoch)
-                for callback in callbacks:
-                    callback.on_epoch_begin(run)
-                if callbacks:  # one may have installed a signal handler of its own
-                    interrupts.install()
-                orders: Array | None = None  # the last are freed before the next are drawn
-                orders = _orders(settings.shuffle, _epochs_at_once(run, settings), n_rows, rng)
-                try:
-                    with Progress(run, settings.verbose) as progress:
-                        values = run.run_epochs(orders, interrupts, progress)
-                except BaseException:
-                    finish(run.complete_epochs())
-                    raise
-                done = len(values["loss"])
-                if done == 1:
-                    finish(values)
-                else:
-                    interrupts.call(finish, values)
-                run.measure(done)
-                epoch += done
-        finally:
-            interrupts.call(run.count_steps)
-            interrupts.call(run.averages.use_average)
+    def settle(self) -> None:
+        """Leave step counts and weights as the caller is to find them."""
+        self.interrupts.call(self.run.count_steps)
+        self.interrupts.call(self.run.averages.use_average)
 
+    def end(self) -> None:
+        """Call the callbacks' `on_train_end`."""
+        for callback in self._settings.callbacks:
+            callback.on_train_end(self.run)
 
-def _epochs_at_once(run: Training, settings: Settings) -> int:
-    """How many epochs to run before anybody else has a turn."""
-    shuffle = settings.shuffle
-    kind: Any = type(shuffle)
-    draws_ahead = checks.is_own(kind) and getattr(shuffle, "ahead", False)
-    if (settings.checkpoint is not None or settings.verbose in (1, 3)
-            or (callable(shuffle) and not draws_ahead)):
-        return 1
-    most: float = min(run.epochs - run.epoch, run.epochs_at_once())
-    for callback in settings.callbacks:
-        ahead: object = callback.epochs_ahead(run)
-        if not isinstance(ahead, int | float | np.floating | np.integer) or not ahead >= 0:
-            raise ValueError(f"{type(callback).__name__}.epochs_ahead: expected a number of "
-                             f"epochs, 0 or more, got {ahead!r}")
-        if ahead < most:
-            most = min(most, float(ahead) + 1)
-    return max(1, int(most))
+    def _epochs_at_once(self) -> float:
+        """How many epochs may run before anybody else has a turn."""
+        run, settings = self.run, self._settings
+        shuffle = settings.shuffle
+        kind: Any = type(shuffle)
+        draws_ahead = checks.is_own(kind) and getattr(shuffle, "ahead", False)
+        if (settings.checkpoint is not None or settings.verbose in (1, 3)
+                or (callable(shuffle) and not draws_ahead)):
+            return 1
+        most: float = min(run.epochs - run.epoch, run.epochs_at_once())
+        for callback in settings.callbacks:
+            ahead: object = callback.epochs_ahead(run)
+            if not isinstance(ahead, int | float | np.floating | np.integer) or not ahead >= 0:
+                raise ValueError(f"{type(callback).__name__}.epochs_ahead: expected a number of "
+                                 f"epochs, 0 or more, got {ahead!r}")
+            if ahead < most:
+                most = min(most, float(ahead) + 1)
+        return most
 
 
 def _orders(shuffle: bool | Callable[[int], ArrayLike], epochs: int, n: int,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .run import Training
 
-__all__ = ["Progress", "epoch_line"]
+__all__ = ["Progress", "StepProgress", "epoch_line"]
+
+
+class StepProgress(Protocol):
+    """What is told of the steps while they run."""
+
+    def update(self, steps: int, run: Training) -> None:
+        """Take note that a training has made some more steps."""
+
 
 
 def epoch_line(run: Training) -> str:

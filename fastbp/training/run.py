@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..optimizers import Optimizer
     from ..program import Programs
     from .interrupts import DeferInterrupt
-    from .progress import Progress
+    from .progress import StepProgress
 
 __all__ = ["Training", "new_steps"]
 
@@ -229,7 +229,7 @@ class Training:
         return min(AT_ONCE / seconds, ROWS_AT_ONCE / max(1, len(self._data)))
 
     def run_epochs(self, orders: Array, interrupts: DeferInterrupt,
-                   progress: Progress) -> dict[str, list[Any]]:
+                   progress: StepProgress) -> dict[str, list[Any]]:
         """Run all steps of the current epoch and of those after it, and the validation.
 
         Where the learning rate of a later epoch raises an error, only those before it are run.
@@ -239,7 +239,7 @@ class Training:
         orders : ndarray of int64, of shape (epochs, rows)
             The order in which each epoch takes the rows.
         interrupts : DeferInterrupt
-        progress : Progress
+        progress : StepProgress
 
         Returns
         -------
@@ -277,7 +277,7 @@ class Training:
         """Note how long an epoch takes, with the calls that come after it."""
         self._seconds = (_now() - self._start) / epochs
 
-    def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: Progress) -> int:
+    def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: StepProgress) -> int:
         """All steps of the epochs; returns how many epochs were run."""
         n_steps = self.steps_per_epoch
         rates = self._rates = self._new_rates(len(orders), n_steps)
