@@ -43,13 +43,14 @@ from . import (
 from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
+from .ensemble import Ensemble, greedy_ensemble
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
 from .losses import *
 from .network import Sequential
 from .optimizers import *
-from .training import History
+from .training import History, fit_many
 from .version import __version__
 
 if _typing.TYPE_CHECKING:
@@ -59,13 +60,16 @@ if _typing.TYPE_CHECKING:
 __all__ = [
     "Callback",
     "EarlyStopping",
+    "Ensemble",
     "History",
     "Sequential",
     "__version__",
     "callbacks",
     "datasets",
+    "fit_many",
     "get_num_threads",
     "gradcheck",
+    "greedy_ensemble",
     "initializers",
     "kernels",
     "layers",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .layers import Layer
 
-__all__ = ["FORMAT", "VERSION", "damaged", "read", "write"]
+__all__ = ["FORMAT", "VERSION", "damaged", "read", "read_ensemble", "write", "write_ensemble"]
 
 FORMAT = "fastbp"  # the metadata's key
 VERSION = 1
@@ -63,9 +63,39 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
     >>> [type(layer).__name__ for layer in layers], dtype
     (['Dense', 'ReLU', 'Dense'], 'float32')
     """
-    from safetensors.numpy import save
+    description, tensors = _contents(layers, dtype)
+    _write(path, description, tensors)
 
-    path = checked_path("path", path)
+
+def write_ensemble(path: str | PathLike[str],
+                   networks: Sequence[tuple[Sequence[Layer], np.dtype[Any]]],
+                   settings: dict[str, Any]) -> None:
+    """Write several networks to one file.
+
+    Parameters
+    ----------
+    path : str or path-like
+    networks : sequence of tuple (layers, dtype)
+    settings : dict
+        What JSON can hold.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `write`.
+    """
+    descriptions: list[dict[str, Any]] = []
+    tensors: dict[str, Any] = {}
+    for i, (layers, dtype) in enumerate(networks):
+        description, own = _contents(layers, dtype, f"networks.{i}.")
+        descriptions.append(description)
+        tensors |= own
+    _write(path, {"networks": descriptions, "settings": settings}, tensors)
+
+
+def _contents(layers: Sequence[Layer], dtype: np.dtype[Any], prefix: str = "",
+              ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A network's description, and its arrays by their names in the file."""
     leaves = built_in.leaves(layers)
     described = []
     for i, layer in enumerate(layers):
@@ -79,16 +109,22 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
                             f"same name, or define a config() of plain numbers and "
                             f"strings") from None
         described.append(description)
-    # A single entry, since safetensors varies the order of several from file to file.
-    architecture = {"version": VERSION, "dtype": str(dtype), "layers": described}
-    metadata = {FORMAT: json.dumps(architecture)}
     for _, layer in leaves:
         layer.restore_views()
     tensors = {
-        f"layers.{where}.{name}": getattr(layer, name)
+        f"{prefix}layers.{where}.{name}": getattr(layer, name)
         for where, layer in leaves
         for name in layer.array_shapes
     }
+    return {"dtype": str(dtype), "layers": described}, tensors
+
+
+def _write(path: Any, description: dict[str, Any], tensors: dict[str, Any]) -> None:
+    from safetensors.numpy import save
+
+    path = checked_path("path", path)
+    # A single entry, since safetensors varies the order of several from file to file.
+    metadata = {FORMAT: json.dumps({"version": VERSION} | description)}
     replace_file(path, save(tensors, metadata))
 
 
@@ -144,6 +180,45 @@ def read(
         ...
     FileNotFoundError: path: there is no file 'no such file'
     """
+    (found,), settings = _read(path, layer_types)
+    if settings is not None:
+        raise ValueError(f"path: {os.fspath(path)!r} holds an ensemble; read it with "
+                         f"fastbp.Ensemble.load")
+    return found
+
+
+def read_ensemble(
+    path: str | PathLike[str], layer_types: Iterable[type[Layer]] = ()
+) -> tuple[list[tuple[list[Layer], str]], dict[str, Any]]:
+    """Read the networks in a file that `write_ensemble` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+    layer_types : iterable of type, optional
+
+    Returns
+    -------
+    networks : list of tuple (layers, dtype)
+    settings : dict
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, TypeError, ValueError
+        As `read`.
+    """
+    found, settings = _read(path, layer_types)
+    if settings is None:
+        raise ValueError(f"path: {os.fspath(path)!r} holds a single network; read it with "
+                         f"fastbp.load")
+    return found, settings
+
+
+def _read(
+    path: str | PathLike[str], layer_types: Iterable[type[Layer]]
+) -> tuple[list[tuple[list[Layer], str]], dict[str, Any] | None]:
+    """The networks in a file, each as layers and dtype, and the settings of an ensemble, or None.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = checked_path("path", path)
@@ -157,14 +232,16 @@ def read(
     known = built_in.BUILT_IN | _by_name(layer_types)
     try:
         with safe_open(path, framework="numpy") as file:
-            layers, dtype = _describe(path, file.metadata() or {}, known)
+            networks, settings = _describe(path, file.metadata() or {}, known)
             expected = {
-                f"layers.{where}.{name}": (layer, name)
+                f"{'' if settings is None else f'networks.{i}.'}layers.{where}.{name}":
+                (layer, name, dtype)
+                for i, (layers, dtype) in enumerate(networks)
                 for where, layer in built_in.leaves(layers)
                 for name in layer.array_shapes
             }
             _compare_names(path, set(file.keys()), set(expected))
-            for key, (layer, name) in expected.items():
+            for key, (layer, name, dtype) in expected.items():
                 header, shape = file.get_slice(key), list(layer.array_shapes[name])
                 if header.get_shape() != shape or header.get_dtype() != CODES[dtype]:
                     raise damaged(path, f"{key} is {header.get_dtype()} of shape "
@@ -174,12 +251,12 @@ def read(
     except SafetensorError as error:
         raise ValueError(f"path: {path!r} is not a fastbp model: it is not a safetensors file, or "
                          f"a damaged one ({error})") from None
-    wild = [key for key, (layer, name) in expected.items()
+    wild = [key for key, (layer, name, _) in expected.items()
             if not np.isfinite(getattr(layer, name)).all()]
     if wild:
         warnings.warn(f"path: {path!r} holds NaN or infinity in {', '.join(wild[:5])}"
-                      f"{', ...' * (len(wild) > 5)}", RuntimeWarning, stacklevel=3)
-    return layers, dtype
+                      f"{', ...' * (len(wild) > 5)}", RuntimeWarning, stacklevel=4)
+    return networks, settings
 
 
 def _by_name(layer_types: Iterable[type[Layer]]) -> dict[str, type[Layer]]:
@@ -215,26 +292,32 @@ def damaged(path: str | PathLike[str], what: object) -> ValueError:
 
 def _describe(
     path: str, metadata: Mapping[str, str], known: Mapping[str, type[Layer]]
-) -> tuple[list[Layer], str]:
-    """The layers that the metadata describe, without parameters, and the dtype."""
+) -> tuple[list[tuple[list[Layer], str]], dict[str, Any] | None]:
+    """The networks that the metadata describe, without parameters, and an ensemble's settings."""
     if FORMAT not in metadata:
         raise ValueError(f"path: {path!r} is not a fastbp model: it is a safetensors file of "
                          f"another program")
     try:
-        architecture = json.loads(metadata[FORMAT])
-        version, dtype = architecture["version"], architecture["dtype"]
-        described = [(str(layer["type"]), dict(layer["config"]))
-                     for layer in architecture["layers"]]
+        description = json.loads(metadata[FORMAT])
+        version = description["version"]
+        settings = dict(description["settings"]) if "networks" in description else None
+        described = [
+            (network["dtype"], [(str(layer["type"]), dict(layer["config"]))
+                                for layer in network["layers"]])
+            for network in ([description] if settings is None else description["networks"])]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise damaged(path, f"its description cannot be read "
                              f"({type(error).__name__}: {error})") from None
     if version != VERSION:
         raise ValueError(f"path: {path!r} is a fastbp model of version {version!r}; this fastbp "
                          f"reads version {VERSION}")
-    if not isinstance(dtype, str) or dtype not in CODES:
-        raise damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
-    return [_made(path, str(i), name, config, known)
-            for i, (name, config) in enumerate(described)], dtype
+    networks = []
+    for dtype, layers in described:
+        if not isinstance(dtype, str) or dtype not in CODES:
+            raise damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
+        networks.append(([_made(path, str(i), name, config, known)
+                          for i, (name, config) in enumerate(layers)], dtype))
+    return networks, settings
 
 
 def _made(

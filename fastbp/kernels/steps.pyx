@@ -27,7 +27,7 @@ from fastbp.kernels.stages cimport (
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
     run_doubles, run_floats, seconds,
 )
-from fastbp.kernels.threads cimport run_team, threads_for
+from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
 from . import checks, memory, ops, step_checks
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
@@ -171,7 +171,7 @@ cdef class Steps:
         self._find_fused(weights, groups, size)
 
         self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
-        self.threads = threads_for(self.work)
+        self.threads = most_threads_for(self.work)
         self._allocate(size)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
         cdef void **at = <void **>cnp.PyArray_DATA(self.pointers)

@@ -16,5 +16,6 @@ cdef extern from "team.h" nogil:
                        Py_ssize_t *first, Py_ssize_t *stop) noexcept
 
 cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil
+cdef int most_threads_for(double work) noexcept nogil
 cdef int threads_for(double work) noexcept nogil
 cdef bint check_signals(fbp_worker *me) noexcept nogil

@@ -25,6 +25,8 @@ cdef extern from *:
     #endif
     /* The limit of this thread's current call, or 0. */
     static _Thread_local int fbp_asked = 0;
+    /* How many calls, each from a thread of its own, share this thread's limit. */
+    static _Thread_local int fbp_sharing = 1;
     /* Teams running in this process. */
     static _Atomic int fbp_running = 0;
     static int fbp_teams(void) { return fbp_running; }
@@ -35,6 +37,7 @@ cdef extern from *:
     int fbp_openmp_threads() noexcept nogil
     int fbp_processors() noexcept nogil
     int fbp_asked
+    int fbp_sharing
     int fbp_teams() noexcept nogil
     void fbp_enter() noexcept nogil
     void fbp_leave() noexcept nogil
@@ -80,14 +83,20 @@ cdef int limit() noexcept nogil:
     return min(fbp_openmp_threads(), fbp_processors())
 
 
-cdef int threads_for(double work) noexcept nogil:
-    """The number of threads for so many multiply-adds, at most a share of the processors."""
+cdef int most_threads_for(double work) noexcept nogil:
+    """The number of threads for so many multiply-adds, if nothing else runs."""
     if work_per_thread == 0:
         return limit()
     cdef double paid = work / work_per_thread
-    if paid < 2:
-        return 1
-    return <int>min(paid, max(1, min(limit(), fbp_processors() // (fbp_teams() + 1))))
+    return 1 if paid < 2 else <int>min(paid, max(1, min(limit(), fbp_processors())))
+
+
+cdef int threads_for(double work) noexcept nogil:
+    """The number of threads for so many multiply-adds, at most a share of the processors."""
+    cdef int most = most_threads_for(work)
+    if work_per_thread == 0 or most == 1:
+        return most
+    return min(most, max(1, min(limit() // fbp_sharing, fbp_processors() // (fbp_teams() + 1))))
 
 
 cdef int run_team(int threads, fbp_task task, void *work) except -1 nogil:
@@ -158,22 +167,27 @@ def set_num_threads(n_threads):
 
 
 class using:
-    """Context manager: calls from this thread use at most so many threads; None changes nothing."""
+    """Context manager: calls from this thread use at most so many threads; None changes nothing.
 
-    def __init__(self, n_threads):
+    With `shared_by`, so many calls share these threads, each from a thread of its own.
+    """
+
+    def __init__(self, n_threads, shared_by=1):
         if n_threads is not None:
             n_threads = checks.integer("n_threads", n_threads, 1, MOST)
         self.n_threads = n_threads
+        self.shared_by = checks.integer("shared_by", shared_by, 1, MOST)
 
     def __enter__(self):
-        global fbp_asked
-        self.before = fbp_asked
+        global fbp_asked, fbp_sharing
+        self.before = fbp_asked, fbp_sharing
         if self.n_threads is not None:
             fbp_asked = self.n_threads
+            fbp_sharing = self.shared_by
 
     def __exit__(self, *error):
-        global fbp_asked
-        fbp_asked = self.before
+        global fbp_asked, fbp_sharing
+        fbp_asked, fbp_sharing = self.before
 
 
 def set_work_per_thread(double multiply_adds):

@@ -4,6 +4,7 @@
 `settings`     the arguments of `fit`, checked
 `data`         rows, targets and sample weights
 `loop`         the loop over epochs
+`many`         `fit_many`: loops over many networks, on several threads
 `run`          a running training: its steps, as callbacks see it
 `turns`        callbacks from compiled steps into Python
 `history`      what is recorded
@@ -20,9 +21,11 @@ from .data import Dataset, batch_weight
 from .history import EpochSums, History
 from .lbfgs import lbfgs
 from .loop import fit
+from .many import fit_many
 from .run import Training
 from .settings import Settings
 
 __all__ = [
-    "Dataset", "EpochSums", "History", "Settings", "Training", "batch_weight", "fit", "lbfgs",
+    "Dataset", "EpochSums", "History", "Settings", "Training", "batch_weight", "fit", "fit_many",
+    "lbfgs",
 ]

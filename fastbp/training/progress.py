@@ -1,13 +1,14 @@
-"""What training prints: a progress bar over the steps of an epoch, and a line per epoch."""
+"""What training prints: progress bars, and a line per epoch."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from .run import Training
 
-__all__ = ["Progress", "StepProgress", "epoch_line"]
+__all__ = ["EpochProgress", "Progress", "StepProgress", "epoch_line"]
 
 
 class StepProgress(Protocol):
@@ -57,3 +58,48 @@ class Progress:
         if self.bar is not None and not self.bar.disable and run.sums is not None:
             self.bar.set_postfix_str(f"loss {run.sums.loss:.4f}", refresh=False)
             self.bar.update(steps)
+
+
+class EpochProgress:
+    """A context manager: a progress bar over the epochs of many networks, if `verbose` is 1 or 3,
+    and a line after each epoch, if it is 1 or 2."""
+
+    def __init__(self, trainings: list[Training], verbose: int) -> None:
+        self.trainings, self.lines = trainings, verbose in (1, 2)
+        self.bar: Any = None
+        if verbose in (1, 3):
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                return
+            self.bar = tqdm(unit="epoch", leave=False, disable=None, mininterval=0.05)
+
+    def __enter__(self) -> EpochProgress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def update(self) -> None:
+        """Show what has been done so far."""
+        done = [len(run.history["loss"]) for run in self.trainings]
+        left = [0 if run.stopping else run.epochs - n
+                for run, n in zip(self.trainings, done, strict=True)]
+        if self.lines:
+            self._write(max(done), sum(n > 0 for n in left))
+        if self.bar is not None and not self.bar.disable:
+            self.bar.total, self.bar.n = sum(done) + sum(left), sum(done)
+            self.bar.set_postfix_str(f"{sum(n > 0 for n in left)} networks")
+
+    def _write(self, epoch: int, n_left: int) -> None:
+        parts = [f"epoch {epoch}/{max(run.epochs for run in self.trainings)}",
+                 f"{n_left} of {len(self.trainings)} networks go on"]
+        for key in ("loss", "val_loss"):
+            last = {i: run.history[key][-1] for i, run in enumerate(self.trainings)
+                    if run.history.get(key)}
+            if last:
+                best = min(last, key=lambda i: (math.isnan(last[i]), last[i]))
+                parts.append(f"least {key} {last[best]:.4f} (networks[{best}])")
+        line = "  ".join(parts)
+        print(line, flush=True) if self.bar is None else self.bar.write(line)

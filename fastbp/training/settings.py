@@ -12,7 +12,7 @@ from ..kernels import checks
 from ..losses import Loss
 from ..optimizers import Optimizer
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "check_verbose"]
 
 
 @dataclass(kw_only=True)
@@ -55,8 +55,7 @@ class Settings:
         self.shuffle = _checked_shuffle(self.shuffle)
         self.gradient_norms = checks.boolean("gradient_norms", self.gradient_norms)
         self.resume = checks.boolean("resume", self.resume)
-        if not isinstance(self.verbose, int | np.integer) or not 0 <= self.verbose <= 3:
-            raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {self.verbose!r}")
+        check_verbose(self.verbose)
         if self.ema is not None:
             self.ema = checks.fraction("ema", self.ema)
             if self.optimizer.averaged is not None:
@@ -93,6 +92,12 @@ class Settings:
         if self.optimizer.groups:
             described["groups"] = [repr(group) for group in self.optimizer.groups]
         return described
+
+
+def check_verbose(verbose: object) -> None:
+    """Raise ValueError unless `verbose` is 0, 1, 2 or 3."""
+    if not isinstance(verbose, int | np.integer) or not 0 <= verbose <= 3:
+        raise ValueError(f"verbose: expected 0, 1, 2 or 3, got {verbose!r}")
 
 
 def _checked_shuffle(shuffle: Any) -> bool | Callable[[int], ArrayLike]:
