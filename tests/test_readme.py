@@ -99,7 +99,7 @@ def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
         model.fit(X, y)
         code = snippet.replace("fit(…", "fit(X, y, loss=loss, epochs=1").replace(", …]", "]")
         names = {
-            "fb": fb, "net": net, "X": X, "y": y, "loss": loss, "history": history,
+            "fb": fb, "net": net, "networks": [net, fb.mlp([64, 10])], "X": X, "y": y, "loss": loss, "history": history,
             "model": model, "X_val": X, "y_val": y, "MLPClassifier": fb.MLPClassifier,
             "MLPRegressor": fb.MLPRegressor,
         }

@@ -7,6 +7,8 @@ layers have the same kinds and sizes; an `Executor` adds a network's arrays.
 cimport cython
 cimport numpy as cnp
 
+from operator import itemgetter
+
 import numpy as np
 
 from . import ops
@@ -76,10 +78,10 @@ cdef class EncodedProgram:
                 continue
             if not 0 <= i < len(values) or values[i][0] not in kinds or values[i][1] is not None:
                 raise ValueError(f"{name}: expected an index of a value of the minibatch, got {i}")
-        kinds = [kind for kind, *_ in values]
+        kinds = list(map(itemgetter(0), values))
         if kinds.count("input") != 1 or (dz >= 0 and "output" in kinds):
             raise ValueError("values: expected one input, and no output beside the way back")
-        temporaries, outputs = ([i for i, kind in enumerate(kinds) if kind == wanted]
+        temporaries, outputs = (list(filter(lambda i: kinds[i] == wanted, range(len(kinds))))
                                 for wanted in ("temporary", "output"))
         code.n_temporaries, code.n_outputs = len(temporaries), len(outputs)
         code.temporaries, code.outputs = self._indices(temporaries), self._indices(outputs)
@@ -142,9 +144,9 @@ cdef class EncodedProgram:
         cdef Instruction *each
         cdef int i
         tables = set()  # pairs: the codes that an embedding checks, and the rows of its table
-        shapes = [(rows, columns) for _, rows, columns, *_ in values]
-        written = [i for i, (kind, *_) in enumerate(values)
-                   if kind in ("output", "gradient", "buffer", "temporary")]
+        shapes = list(map(itemgetter(1, 2), values))
+        written = {i for i, (kind, *_) in enumerate(values)
+                   if kind in ("output", "gradient", "buffer", "temporary")}
         for i, (name, reads, writes, numbers, columns, layer, relu, relu_mask,
                 barrier) in enumerate(instructions):
             op = ops.OPS.get(name)
@@ -161,9 +163,9 @@ cdef class EncodedProgram:
             if name.startswith("python") and i >= self.code.backward:
                 raise ValueError(f"{name}: expected nothing that runs in Python after a step")
             wanted = bool(writes) or name != "python_backward"
-            ops.sizes(op, [shapes[j] for j in reads],
-                      [shapes[j] for j in writes] if wanted else None)
-            if not set(writes) <= set(written):
+            ops.sizes(op, list(map(shapes.__getitem__, reads)),
+                      list(map(shapes.__getitem__, writes)) if wanted else None)
+            if not set(writes) <= written:
                 raise ValueError(f"{name}: expected values that may be written to at {i}")
             if len(numbers) != len(op.attributes) or len(numbers) > MOST_NUMBERS:
                 raise ValueError(f"{name}: expected {len(op.attributes)} attributes at {i}, got "

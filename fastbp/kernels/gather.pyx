@@ -5,6 +5,8 @@ cimport numpy as cnp
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
+import itertools
+
 import numpy as np
 
 from fastbp.kernels.dispatch cimport int64_t, real, uint64_t
@@ -69,7 +71,7 @@ cdef class Rows:
         cdef Source *place = &self.source
         place.n_rows, place.n_columns = X.shape
         place.sparse = checks.is_sparse(X)
-        borrowed = [Borrowed(name, array) for name, array in checks.memory("X", X).items()]
+        borrowed = list(itertools.starmap(Borrowed, checks.memory("X", X).items()))
         if place.sparse:
             place.starts = cnp.PyArray_DATA(X.indptr)
             place.columns = cnp.PyArray_DATA(X.indices)

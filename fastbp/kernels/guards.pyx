@@ -49,7 +49,9 @@ cdef class Borrowed:
         if self.array is None:
             raise RuntimeError("Borrowed: expected an initialized one")
         if not self.same():
-            shape = tuple([self.shape[i] for i in range(self.ndim)])
+            shape = ()
+            for i in range(self.ndim):
+                shape += (self.shape[i],)
             raise ValueError(f"{self.name}: expected the array as it was when it was checked, of "
                              f"shape {shape}, got {(<object>self.array).dtype} of shape "
                              f"{(<object>self.array).shape}; only its numbers may change while it "

@@ -72,7 +72,7 @@ def update_step(name, parameters, gradients, state, *, learning_rate, step, attr
     learning_rate = checks.number("learning_rate", learning_rate, 0)
     step = checks.integer("step", step, 1, 2**62)
     numbers = np.array([0.0, *(checks.number(key, attributes[key]) for key in op.attributes)])[1:]
-    arrays = [state[key] for key in op.state]
+    arrays = list(map(state.__getitem__, op.state))
     gradients = _state(parameters, gradients, **state)
     if parameters.size == 0:
         return

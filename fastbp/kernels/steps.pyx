@@ -184,10 +184,14 @@ cdef class Steps:
         """What is done in Python: a tuple of some of ``"gather"``, ``"layers"``, ``"loss"``,
         ``"update"`` and ``"metric"``."""
         cdef Plan *plan = &self.plan
-        return tuple([name for name, is_so in (
-            ("gather", not plan.gathers), ("layers", self.executor.in_python),
-            ("loss", plan.loss == IN_PYTHON), ("update", plan.update == IN_PYTHON),
-            ("metric", plan.metric == IN_PYTHON)) if is_so])
+        names = []
+        for name, is_so in (
+                ("gather", not plan.gathers), ("layers", self.executor.in_python),
+                ("loss", plan.loss == IN_PYTHON), ("update", plan.update == IN_PYTHON),
+                ("metric", plan.metric == IN_PYTHON)):
+            if is_so:
+                names.append(name)
+        return tuple(names)
 
     cdef void *_pointer(self, array) except NULL:
         """A pointer to an array's elements; the array is kept alive."""
