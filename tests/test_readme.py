@@ -100,8 +100,8 @@ def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
         code = snippet.replace("fit(…", "fit(X, y, loss=loss, epochs=1").replace(", …]", "]")
         names = {
             "fb": fb, "net": net, "networks": [net, fb.mlp([64, 10])], "X": X, "y": y,
-            "loss": loss, "history": history, "model": model, "X_val": X, "y_val": y, "MLPClassifier": fb.MLPClassifier,
-            "MLPRegressor": fb.MLPRegressor,
+            "loss": loss, "history": history, "model": model, "X_val": X, "y_val": y,
+            "MLPClassifier": fb.MLPClassifier, "MLPRegressor": fb.MLPRegressor,
         }
         exec(f"made = {code}", names)
         if isinstance(names["made"], BaseEstimator):
