@@ -166,7 +166,8 @@ missing value (None) in its place, or list the column in `categories`
             if np.isnan(self._numbers()).all():
                 return np.full(len(self.cells), "NaT", "M8[us]")
         known: list[Any] = []
-        for row, cell in enumerate(self.cells):
+        cells = self.cells.tolist() if isinstance(self.cells, np.ndarray) else self.cells
+        for row, cell in enumerate(cells):
             if is_missing(cell):
                 known.append(None)
             elif isinstance(cell, datetime.datetime):

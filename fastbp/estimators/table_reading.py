@@ -160,7 +160,9 @@ def _as_table(X: Any) -> Array:
         raise TypeError("Sparse data was passed for X, but dense data is required. Use "
                         "X.toarray() to convert it to a dense array.")
     if isinstance(X, np.ma.MaskedArray):
-        X = np.ma.filled(X.astype(object), None)
+        masked = np.ma.getmaskarray(X)
+        X = np.array(X.data, dtype=object)
+        X[masked] = None
     try:
         table = np.asarray(X)
     except ValueError:  # rows of different lengths, or cells that are lists

@@ -103,8 +103,8 @@ class TargetScaler:
     --------
     >>> scaler = TargetScaler([10.0, 30.0])
     >>> scaler.transform([10.0, 40.0])
-    array([[-1. ],
-           [ 2. ]], dtype=float32)
+    array([[-1.],
+           [ 2.]], dtype=float32)
     >>> scaler.inverse([[-1.0], [2.0]])
     array([10., 40.])
     """
