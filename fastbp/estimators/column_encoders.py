@@ -288,17 +288,21 @@ class CategoryEncoder(ColumnEncoder, Part):
             levels = sorted(counts)
         levels = [level for level in levels if counts[level] >= least]
         first = 0 if one_hot else 1
-        self.table: dict[Any, int] = {}
-        for number, level in enumerate(levels, first):
-            self.table[level] = number
-            if isinstance(values[level], bool | int | float):  # found without a level_text
-                self.table[values[level]] = number
+        self.table: dict[Any, int] = {level: i for i, level in enumerate(levels, first)}
+        for level, i in list(self.table.items()):
+            if isinstance(values[level], bool | int | float):
+                self.table[values[level]] = i  # found without its text
+        # Booleans are 0 and 1, but go by their names.
+        names = [str(values[level]) if isinstance(values[level], bool | np.bool_) else level
+                 for level in levels]
+        for i, name in enumerate(names, first):
+            self.table.setdefault(name, i)
         has_missing = n_missing >= least
         self.missing = first + len(levels) if has_missing else -1
         self.n_codes = first + len(levels) + has_missing
         self.note = f" ({counted(len(counts), 'level')}"
         if one_hot:
-            self.binary = [f"_{level}" for level in levels] + [MISSING] * has_missing
+            self.binary = [f"_{name}" for name in names] + [MISSING] * has_missing
         elif self.n_codes == 1:
             return IDENTIFIERS
         else:

@@ -335,7 +335,7 @@ def is_missing(cell: Any) -> bool:
 
 
 def level_text(cell: Any, column: Column, row: int = 0) -> str:
-    """What a category is called: 1, 1.0 and "1" are the same one.
+    """What identifies a category: 1, 1.0, True and "1" are the same one.
 
     Parameters
     ----------
@@ -358,11 +358,11 @@ def level_text(cell: Any, column: Column, row: int = 0) -> str:
     --------
     >>> column = Column("column 0", [])
     >>> [level_text(cell, column) for cell in ("a", True, 3, 3.0, 0.5)]
-    ['a', 'True', '3', '3', '0.5']
+    ['a', '1', '3', '3', '0.5']
     """
-    if isinstance(cell, bool | np.bool_ | str):
+    if isinstance(cell, str):
         return str(cell)
-    if isinstance(cell, numbers.Integral):
+    if isinstance(cell, numbers.Integral | np.bool_):
         return str(int(cell))
     if isinstance(cell, numbers.Real | Decimal):
         number = float(cell)

@@ -95,14 +95,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
     -----
     There are ``max(min(n // 30, 1000), 10)`` quantiles, and no more than n, of n numbers that are
     not missing.  They are those of the numbers plus normally distributed noise, whose standard
-    deviation is 1e-5, or 1e-5 of the column's standard deviation where that is less, so that it
-    does not matter in which unit tiny numbers are; and at least enough to change them in float64.
+    deviation is 1e-5, or 1e-5 of the column's standard deviation if that is less, which keeps tiny
+    numbers apart; and at least a few units in the last place of each number, which keeps huge ones
+    from being equal.
 
     A date becomes up to four columns of numbers, those that vary in training: days since the first
     date, month (1 to 12), day of the week (Monday is 0), and hour.  Dates with a time zone are in
     its local time.
 
-    Levels are compared as text: 1, 1.0 and "1" are one level.
+    Levels are compared as text: 1, 1.0, True and "1" are one level.
 
     Data frames are matched by the names of columns, in any order.
 

@@ -133,7 +133,7 @@ def _pandas_column(name: str, series: Any) -> Column:
         return Column(name, series.dt.to_timestamp().to_numpy())
     if not isinstance(dtype, np.dtype):
         if dtype.kind == "M":
-            if getattr(series.dt, "tz", None) is not None:
+            if getattr(getattr(dtype, "pyarrow_dtype", dtype), "tz", None) is not None:
                 series = series.dt.tz_localize(None)
             missing = np.datetime64("NaT")
             return Column(name, series.to_numpy(dtype="M8[us]", na_value=missing))

@@ -193,6 +193,11 @@ def test_levels_are_compared_as_text():
     names = encoder.get_feature_names_out()[Z.argmax(axis=1)]
     assert names.tolist() == ["x0_1", "x0_2", "x0_3", "x0_0.5", "x0_0.5", "x0_1"]
     assert (Z.sum(axis=1) == 1).all()
+    booleans = fitted([[True], [False], [True]], categories=[0])
+    assert booleans.get_feature_names_out().tolist() == ["x0_False", "x0_True"]
+    for true in (True, 1, "1", "True", Decimal(1), np.True_):
+        assert booleans.transform(np.array([[true], ["?"]], dtype=object)).tolist() == [
+            [0, 1], [0, 0]]
     numbers = fitted(np.array([[1], [2], [10]]), categories=[0])
     assert numbers.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_10"]
     assert numbers.transform(np.array([["10"], ["1"]])).tolist() == [[0, 0, 1], [1, 0, 0]]
