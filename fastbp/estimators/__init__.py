@@ -1,7 +1,7 @@
 """MLPClassifier and MLPRegressor: drop-in replacements for scikit-learn's, trained by fastbp.
 
 The same parameters and `random_state` give the same model as scikit-learn's classes of these
-names.
+names.  `TableEncoder` makes a network's input of tables with text, dates and missing values.
 
 ================== ==================================================================
 `classifier`       MLPClassifier
@@ -11,6 +11,11 @@ names.
 `weights`          weights as scikit-learn draws them, and the network they belong to
 `parameters`       what the parameters may be
 `arguments`        the arguments of fit, and their names in messages
+`table_encoder`    TableEncoder
+`column_encoders`  how each kind of column becomes columns of a network's input
+`table_reading`    arrays, lists and data frames as columns
+`table_columns`    a column: its kind, numbers, dates and categories
+`targets`          classes as whole numbers, and standardized targets
 `sklearn_private`  the parts of scikit-learn that are used although they are private there
 ================== ==================================================================
 
@@ -28,12 +33,13 @@ True
 try:
     from .classifier import MLPClassifier
     from .regressor import MLPRegressor
+    from .table_encoder import TableEncoder
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
     raise ImportError(
-        "MLPClassifier and MLPRegressor need scikit-learn 1.7 or newer: "
+        "MLPClassifier, MLPRegressor and TableEncoder need scikit-learn 1.7 or newer: "
         'pip install "fastbp[sklearn]"'
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TableEncoder"]
