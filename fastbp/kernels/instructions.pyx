@@ -253,7 +253,7 @@ cdef void carry_out_periodic(const Frame *frame, const Instruction *each, fbp_wo
         fbp_periodic_backward(tier, m, k, d, first, stop, X, Y, U, S, T, Z,
                               <real *>at[writes[1]], <real *>at[writes[2]],
                               <real *>at[writes[3]])
-    else:
+    elif each.op == FBP_OP_periodic_backward_input:
         fbp_partition(me, m, 1, &first, &stop)
         fbp_periodic_backward_input(tier, stop - first, k, d, X + first * n, Y + first * k, U, S,
                                     T, Z + first * k)
@@ -285,7 +285,7 @@ cdef void carry_out_piecewise(const Frame *frame, const Instruction *each, fbp_w
         fbp_partition(me, k, 1, &first, &stop)
         fbp_piecewise_backward(tier, m, k, d, starts, first, stop, X, Y,
                                <const real *>at[reads[2]], Z)
-    else:
+    elif each.op == FBP_OP_piecewise_backward_input:
         k, d = values[reads[1]].columns, values[reads[3]].columns
         n = k * d
         fbp_partition(me, m, 1, &first, &stop)

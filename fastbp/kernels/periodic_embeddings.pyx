@@ -122,8 +122,12 @@ def periodic_features(X, frequencies, phases, gamma, beta, *, out=None):
 
     Parameters
     ----------
-    X, frequencies, phases, gamma, beta, out
+    X : array_like of shape (batch, features), float32 or float64
+    frequencies, phases : array_like of shape (features, n - 1), same dtype
+    gamma, beta : array_like of shape (features, n), same dtype
         As for `periodic`.
+    out : ndarray of shape (batch, features·n), optional
+        Where to write Z; C-contiguous, and must not overlap an input.
 
     Returns
     -------

@@ -194,7 +194,7 @@ class PiecewiseLinearEmbedding(Layer):
     ...                      fb.Dense(24, 1)], seed=0)
     >>> history = net.fit(X, abs(X[:, :1]), loss=fb.MeanSquaredError(), optimizer=fb.Adam(0.01),
     ...                   epochs=20, seed=0)
-    >>> history["loss"][-1] < 0.01
+    >>> history["loss"][-1] < 0.05
     True
     """
 

@@ -174,26 +174,23 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* of the columns of Z from `first` to `stop` */                                           \
         void (*periodic_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t first,          \
                                   ptrdiff_t stop, const real *dZ, const real *X,                   \
-                                  const real *frequencies, const real *phases,                     \
-                                  const real *gamma, real *dgamma, real *dbeta,                    \
-                                  real *dfrequencies, real *dphases);                              \
+                                  const real *frequencies, const real *phases, const real *gamma,  \
+                                  real *dgamma, real *dbeta, real *dfrequencies, real *dphases);   \
         void (*periodic_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *dZ,     \
                                         const real *X, const real *frequencies,                    \
                                         const real *phases, const real *gamma, real *dX);          \
-        void (*piecewise_nodes)(ptrdiff_t k, ptrdiff_t d, const int64_t *starts,                   \
-                                const real *W, const real *b, real *nodes);                        \
+        void (*piecewise_nodes)(ptrdiff_t k, ptrdiff_t d, const int64_t *starts, const real *W,    \
+                                const real *b, real *nodes);                                       \
         void (*piecewise)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,            \
                           const real *X, const real *edges, const real *W, const real *nodes,      \
                           real *Z, real *bins, real *fractions);                                   \
         /* of the features from `first` to `stop` */                                               \
-        void (*piecewise_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d,                          \
-                                   const int64_t *starts, ptrdiff_t first, ptrdiff_t stop,         \
-                                   const real *dZ, const real *bins, const real *fractions,        \
-                                   real *dW);                                                      \
+        void (*piecewise_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,   \
+                                   ptrdiff_t first, ptrdiff_t stop, const real *dZ,                \
+                                   const real *bins, const real *fractions, real *dW);             \
         void (*piecewise_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d,                    \
-                                         const int64_t *starts, const real *dZ,                    \
-                                         const real *bins, const real *edges, const real *W,       \
-                                         real *dX);                                                \
+                                         const int64_t *starts, const real *dZ, const real *bins,  \
+                                         const real *edges, const real *W, real *dX);              \
         /* gradients += strength * parameters */                                                   \
         void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);     \
         /* One step, the first being 1; attributes and state arrays in the order of ops.def. */    \
@@ -259,8 +256,7 @@ typedef struct {
     FBP_OF(tier, codes)->embedding(m, n, codes, __VA_ARGS__)
 #define fbp_embedding_backward(tier, m, n, stride, codes, ...) \
     FBP_OF(tier, codes)->embedding_backward(m, n, stride, codes, __VA_ARGS__)
-#define fbp_periodic(tier, m, k, d, X, ...) \
-    FBP_OF(tier, X)->periodic(m, k, d, X, __VA_ARGS__)
+#define fbp_periodic(tier, m, k, d, X, ...) FBP_OF(tier, X)->periodic(m, k, d, X, __VA_ARGS__)
 #define fbp_periodic_backward(tier, m, k, d, first, stop, dZ, ...) \
     FBP_OF(tier, dZ)->periodic_backward(m, k, d, first, stop, dZ, __VA_ARGS__)
 #define fbp_periodic_backward_input(tier, m, k, d, dZ, ...) \

@@ -1,6 +1,7 @@
 /* Periodic embeddings of numbers: each feature x becomes d columns,
  *
- *   Z = gamma * N + beta,  N = x, cos(2 pi t_1), ..., cos(2 pi t_{d-1}),  t_j = frequency_j x + phase_j.
+ *   Z = gamma * N + beta,  N = x, cos(2 pi t_1), ..., cos(2 pi t_{d-1}),  t_j = frequency_j x +
+ * phase_j.
  *
  * The columns of all features lie side by side, and vectors run along them, across the borders of
  * features: d is often less than a vector holds.  Sums over rows are those of normalization.h:
@@ -9,11 +10,11 @@
 
 /* A vector of columns: which features they are of, and what holds for all rows. */
 typedef struct {
-    ptrdiff_t feature;     /* of the first lane */
-    int features;          /* how many there are */
-    ivec from[FBP_LANES];  /* the lanes of the u-th feature and those after it */
-    ivec is_x;             /* the first columns of features */
-    vec frequency, phase;  /* 0 in those */
+    ptrdiff_t feature;    /* of the first lane */
+    int features;         /* how many there are */
+    ivec from[FBP_LANES]; /* the lanes of the u-th feature and those after it */
+    ivec is_x;            /* the first columns of features */
+    vec frequency, phase; /* 0 in those */
 } periodic_columns;
 
 /* The vector from column c on, of which `left` columns are used. */
@@ -32,7 +33,8 @@ static void load_columns(ptrdiff_t c, ptrdiff_t left, ptrdiff_t d, const real *f
         is_x[l] = -(integer)(j == 0);
         frequency[l] = inside ? omega[j - 1] : 0;
         phase[l] = inside ? phi[j - 1] : 0;
-        if (++j == d && l + 1 < left && l + 1 < FBP_LANES) { /* lanes past the end stay with this one */
+        if (++j == d && l + 1 < left &&
+            l + 1 < FBP_LANES) { /* lanes past the end stay with this one */
             j = 0, u++;
             omega += d - 1, phi += d - 1;
         }
@@ -71,9 +73,8 @@ INLINE void periodic_rows(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, ptrdiff_t left,
 }
 
 /* N may be NULL. */
-static void periodic(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *X,
-                     const real *frequencies, const real *phases, const real *gamma,
-                     const real *beta, real *Z, real *N)
+static void periodic(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *X, const real *frequencies,
+                     const real *phases, const real *gamma, const real *beta, real *Z, real *N)
 {
     const ptrdiff_t n = k * d;
     for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
@@ -103,8 +104,8 @@ typedef struct {
 } periodic_sums;
 
 INLINE periodic_sums periodic_sums_of(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, ptrdiff_t left,
-                                      const periodic_columns *columns, int features,
-                                      const real *dZ, const real *X)
+                                      const periodic_columns *columns, int features, const real *dZ,
+                                      const real *X)
 {
     const vec frequency = columns->frequency, phase = columns->phase, zero = v_splat(0);
     const ivec is_x = columns->is_x;

@@ -29,33 +29,54 @@ static void piecewise_nodes(ptrdiff_t k, ptrdiff_t d, const int64_t *starts, con
 static inline ptrdiff_t count_at_most(ptrdiff_t n, const real *numbers, real x)
 {
     const real *from = numbers;
-    while (n > 1) { /* no branch depends on x */
+    while (n > 1) {
         const ptrdiff_t half = n / 2;
-        from += from[half - 1] <= x ? half : 0;
+        from += half * (from[half - 1] <= x); /* no branch depends on x */
         n -= half;
     }
     return from - numbers + (n > 0 && *from <= x);
+}
+
+/* The bin of each x, of a feature with n inner edges.  Comparing all edges with a vector of rows is
+ * faster than a search for each row, unless there are very many. */
+static inline void find_bins(ptrdiff_t n, const real *inner, const real *x, integer *bin)
+{
+    if (FBP_LANES > 1 && n <= 8 * FBP_LANES) {
+        ivec count = v_isplat(0);
+        const vec numbers = v_load(x);
+        for (ptrdiff_t t = 0; t < n; t++) count = count - v_le(v_splat(inner[t]), numbers);
+        memcpy(bin, &count, sizeof count);
+    } else {
+        for (int l = 0; l < FBP_LANES; l++) bin[l] = (integer)count_at_most(n, inner, x[l]);
+    }
 }
 
 static void piecewise(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts, const real *X,
                       const real *edges, const real *W, const real *nodes, real *Z, real *bins,
                       real *fractions)
 {
-    for (ptrdiff_t i = 0; i < m; i++) {
+    for (ptrdiff_t first = 0; first < m; first += FBP_LANES) {
+        const ptrdiff_t rows = m - first < FBP_LANES ? m - first : FBP_LANES;
         for (ptrdiff_t f = 0; f < k; f++) {
-            const real *edge = edges + starts[f] + f;
-            const real x = X[i * k + f];
-            const ptrdiff_t t = count_at_most(starts[f + 1] - starts[f] - 1, edge + 1, x);
-            const vec e = v_zero_below(v_splat((x - edge[t]) / (edge[t + 1] - edge[t])),
-                                       FBP_MIN_NORMAL);
-            const real *w = W + (starts[f] + t) * d, *node = nodes + (starts[f] + t) * d;
-            real *z = Z + (i * k + f) * d;
-            bins[i * k + f] = (real)t;
-            v_store_part(fractions + i * k + f, 1, e);
-            for (ptrdiff_t j = 0; j < d; j += FBP_LANES) {
-                const vec slope = v_load_part(w + j, d - j, 0);
-                const vec y = v_fma(e, slope, v_load_part(node + j, d - j, 0));
-                v_store_part(z + j, d - j, v_zero_below(y, FBP_MIN_NORMAL));
+            const real *edge = edges + starts[f] + f, *x = X + first * k + f;
+            real number[FBP_LANES], left[FBP_LANES], right[FBP_LANES], fraction[FBP_LANES];
+            integer bin[FBP_LANES];
+            for (ptrdiff_t l = 0; l < FBP_LANES; l++) number[l] = x[(l < rows ? l : 0) * k];
+            find_bins(starts[f + 1] - starts[f] - 1, edge + 1, number, bin);
+            for (int l = 0; l < FBP_LANES; l++) left[l] = edge[bin[l]], right[l] = edge[bin[l] + 1];
+            const vec low = v_load(left), width = v_load(right) - low;
+            v_store(fraction, v_zero_below((v_load(number) - low) / width, FBP_MIN_NORMAL));
+            for (ptrdiff_t l = 0; l < rows; l++) {
+                const ptrdiff_t at = (first + l) * k + f, row = starts[f] + bin[l];
+                const real *w = W + row * d, *node = nodes + row * d;
+                const vec e = v_splat(fraction[l]);
+                bins[at] = (real)bin[l];
+                fractions[at] = fraction[l];
+                for (ptrdiff_t j = 0; j < d; j += FBP_LANES) {
+                    const vec slope = v_load_part(w + j, d - j, 0);
+                    const vec z = v_fma(e, slope, v_load_part(node + j, d - j, 0));
+                    v_store_part(Z + at * d + j, d - j, v_zero_below(z, FBP_MIN_NORMAL));
+                }
             }
         }
     }
@@ -94,9 +115,9 @@ INLINE void add_bins(ptrdiff_t n_bins, const int16_t *first, const int16_t *next
 
 /* The gradients of the rows of W that are feature f's.
  *
- * dW_t is the sum of e dZ over the rows in bin t, a chain of fused multiply-adds, and of dZ over the
- * rows in the bins above: each bin's are added up in a chain, and the bins from the last down.  All
- * of that is done in blocks of FBP_K_BLOCK rows, which are added in order. */
+ * dW_t is the sum of e dZ over the rows in bin t, a chain of fused multiply-adds, and of dZ over
+ * the rows in the bins above: each bin's are added up in a chain, and the bins from the last down.
+ * All of that is done in blocks of FBP_K_BLOCK rows, which are added in order. */
 static void piecewise_backward_feature(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t n_bins,
                                        const real *dZ, const real *bins, const real *fractions,
                                        real *dW)

@@ -5,8 +5,8 @@
  * branches: where a function needs several formulas it evaluates all of them and selects.
  *
  * What holds for all of them:
- *   - the error is below 2 ULP wherever the true result is a normal number (of v_sin_turns below
- *     2 ULP of 1); the maxima measured, float / double, stand above each function
+ *   - the error is below 2 ULP wherever the true result is a normal number (but for the last two
+ *     functions); the maxima measured, float / double, stand above each function
  *   - exp and sigmoid give 0 instead of a result below FBP_MIN_NORMAL; the others give a subnormal
  *     result only for an argument about as small
  *   - NaN gives NaN; infinities, overflow and poles give what C's functions give
@@ -106,13 +106,19 @@ static const real erfc_poly[] = {
     0x1.bc435e2cefbc8p-33,  -0x1.56564ede2ac63p-38,
 };
 static const real sin_poly[] = {
-    0x1.921fb54442d18p2,  -0x1.4abbce625be39p5, 0x1.466bc67759fcap6,
-    -0x1.32d2cce5e6546p6, 0x1.5078346aa719fp5,  -0x1.e307419cd9ba5p3,
+    0x1.921fb54442d18p2,  -0x1.4abbce625be39p5,  0x1.466bc67759fcap6,
+    -0x1.32d2cce5e6546p6, 0x1.5078346aa719fp5,   -0x1.e307419cd9ba5p3,
     0x1.e8f020c9c7e5bp1,  -0x1.6f04b22f4ceeap-1, 0x1.8f8d070c38947p-4,
 };
 static const real cos_poly[] = {
-    0x1p0,                -0x1.de9e64df22ebbp1, 0x1.472be12240994p2,  -0x1.d4fcd82e4056ap1,
-    0x1.9f05c9937fc52p0,  -0x1.f3092332dd826p-2, 0x1.b22dc11064c3dp-4, -0x1.155ba1707a1e6p-6,
+    0x1p0,
+    -0x1.de9e64df22ebbp1,
+    0x1.472be12240994p2,
+    -0x1.d4fcd82e4056ap1,
+    0x1.9f05c9937fc52p0,
+    -0x1.f3092332dd826p-2,
+    0x1.b22dc11064c3dp-4,
+    -0x1.155ba1707a1e6p-6,
 };
 #endif
 
@@ -328,8 +334,9 @@ static inline vec v_erf(vec x)
 }
 
 /* Angles in turns: the functions below are of 2 pi t.  r is what is left of |t| after whole turns,
- * from -1/2 to 1/2 and without error: adding WHOLE rounds to a whole number, and from WHOLE on every
- * number is one, infinity too, so that no finite product overflows to NaN.  s is 1/4 - |r|. */
+ * from -1/2 to 1/2 and without error: adding WHOLE rounds to a whole number, and from WHOLE on
+ * every number is one, infinity too, so that no finite product overflows to NaN.  s is 1/4 - |r|.
+ */
 #define WHOLE ((real)((integer)1 << FBP_MANTISSA_BITS))
 typedef struct {
     vec r, s, s2;
@@ -344,13 +351,13 @@ static inline turns v_turns(vec t)
 }
 
 /* cos(2 pi t) = sin(2 pi s), which is s sin_poly(s^2).
- * Max error 1.54 / 1.55 ULP.
+ * Max error 2.32 / 2.27 ULP, 1.38e-7 / 2.52e-16.
  */
 static inline vec v_cos_turns(turns a) { return a.s * POLY(a.s2, sin_poly); }
 
 /* sin(2 pi t) is cos(2 pi s), with the signs of t and r: (1 - 16 s^2) cos_poly(s^2), exactly 0
  * where t is a whole number or one half more.
- * Max error 1.54 / 1.55 ULP of 1.
+ * Max error 1.28e-7 / 2.53e-16.
  */
 static inline vec v_sin_turns(turns a, vec t)
 {
