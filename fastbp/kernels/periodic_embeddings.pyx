@@ -196,7 +196,8 @@ def periodic_backward(dZ, X, frequencies, phases, gamma):
     Examples
     --------
     >>> from fastbp import kernels
-    >>> gradients = kernels.periodic_backward([[1.0, 1.0]], [[0.25]], [[1.0]], [[0.0]], [[3.0, 1.0]])
+    >>> gradients = kernels.periodic_backward([[1.0, 1.0]], [[0.25]], [[1.0]], [[0.0]],
+    ...                                       [[3.0, 1.0]])
     >>> [each.round(4).tolist() for each in gradients]
     [[[0.25, 0.0]], [[1.0, 1.0]], [[-1.5708]], [[-6.2832]]]
     """

@@ -63,10 +63,9 @@ class PeriodicEmbedding(Layer):
     -----
     ``dfrequencies`` and ``dphases`` exist only where these are trained.
 
-    Decoupled weight decay is meant for gamma and the frequencies, and not for beta and the phases:
-    ``fb.AdamW(1e-3, groups=[fb.Group("beta", weight_decay=0), fb.Group("phases",
-    weight_decay=0)])``.  `l2` of `fit`, which is for two-dimensional parameters, leaves out the same
-    two.
+    Weight decay is meant for gamma and the frequencies, and not for beta and the phases: give the
+    optimizer ``groups=[fb.Group("beta", weight_decay=0), fb.Group("phases", weight_decay=0)]``.
+    `l2` of `fit`, which is for two-dimensional parameters, leaves out the same two.
 
     References
     ----------
@@ -194,13 +193,14 @@ class PiecewiseLinearEmbedding(Layer):
     ...                      fb.Dense(24, 1)], seed=0)
     >>> history = net.fit(X, abs(X[:, :1]), loss=fb.MeanSquaredError(), optimizer=fb.Adam(0.01),
     ...                   epochs=20, seed=0)
-    >>> history["loss"][-1] < 0.05
+    >>> history["loss"][-1] < 0.1  # a linear layer alone: 0.36
     True
     """
 
     n_in: int
     n_out: int
     n_bins: tuple[int, ...]
+    _given: Array  # the constructor's edges
     W: ArrayAttribute
     dW: ArrayAttribute
     b: ArrayAttribute
@@ -278,12 +278,12 @@ class PiecewiseLinearEmbedding(Layer):
                 f"{sum(self.n_bins)} bins>, n_per_feature={self.n_per_feature})")
 
 
-def _checked_edges(edges: object) -> list[Array]:
+def _checked_edges(edges: Any) -> list[Array]:
     """The edges of each feature as an array of float64."""
-    if isinstance(edges, str | bytes) or not np.iterable(edges) or len(edges) == 0:  # type: ignore[arg-type]
+    if isinstance(edges, str | bytes) or not np.iterable(edges):
         raise TypeError(f"edges: expected a sequence with the edges of each feature, got {edges!r}")
-    given = []
-    for f, each in enumerate(edges):  # type: ignore[arg-type, var-annotated]
+    given: list[Array] = []
+    for f, each in enumerate(edges):
         array = checks.real_numbers(f"edges[{f}]", each).astype(np.float64)
         if array.ndim != 1 or array.size < 2:
             raise ValueError(f"edges[{f}]: expected at least two numbers in one dimension, got "
@@ -294,6 +294,8 @@ def _checked_edges(edges: object) -> list[Array]:
             raise ValueError(f"edges[{f}]: expected numbers that ascend, got {array[i]} before "
                              f"{array[i + 1]}; pass np.unique of them")
         given.append(array)
+    if not given:
+        raise ValueError("edges: expected the edges of at least one feature, got none")
     return given
 
 

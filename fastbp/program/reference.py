@@ -66,10 +66,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
         W, b.reshape(-1, W.shape[1]), np.diff(columns)),
     "piecewise": lambda X, edges, W, b, nodes, columns: kernels.piecewise(
         X, edges, W, nodes, np.diff(columns)),
-    "piecewise_backward": lambda *reads, columns: kernels.piecewise_backward(
-        *reads, np.diff(columns)),
-    "piecewise_backward_input": lambda *reads, columns: kernels.piecewise_backward_input(
-        *reads, np.diff(columns)),
+    "piecewise_backward": lambda dZ, bins, fractions, columns: kernels.piecewise_backward(
+        dZ, bins, fractions, np.diff(columns)),
+    "piecewise_backward_input": lambda dZ, bins, edges, W, columns:
+        kernels.piecewise_backward_input(dZ, bins, edges, W, np.diff(columns)),
     "take_columns": lambda X, columns: X.take(columns, axis=1),
     "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},

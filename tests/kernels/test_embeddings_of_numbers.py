@@ -129,7 +129,7 @@ class TestPeriodic:
     @EVERY_SHAPE
     def test_closed_form(self, dtype, same_bits, shape, seed):
         m, k, d = shape
-        X, frequencies, phases, gamma, beta = arrays = waves(shape, dtype, seed)
+        X, frequencies, phases, gamma, _ = arrays = waves(shape, dtype, seed)
         x, omega, phi, g, b = (array.astype(np.float64) for array in arrays)
         t = omega * x[:, :, None] + phi
         N = np.concatenate([x[:, :, None], np.cos(2 * np.pi * t)], axis=2)
@@ -155,8 +155,7 @@ class TestPeriodic:
         X, frequencies, phases, gamma, _ = arrays = waves((m, 3, d), dtype)
         dZ = np.ldexp(1.0, np.random.default_rng(0).integers(-3, 4, (m, 3 * d))).astype(dtype)
         _, N = kernels.periodic_features(*arrays)
-        dgamma, dbeta, dfrequencies, dphases = kernels.periodic_backward(
-            dZ, X, frequencies, phases, gamma)
+        dgamma, dbeta, *_ = kernels.periodic_backward(dZ, X, frequencies, phases, gamma)
         # Products with powers of 2 are exact, so that fused multiply-adds are sums.
         same_bits(dgamma, blocks_sum(dZ * N).reshape(3, d))
         same_bits(dbeta, blocks_sum(dZ).reshape(3, d))
@@ -224,8 +223,8 @@ class TestPiecewise:
         rng = np.random.default_rng(seed)
         edges = edges_of(rng, n_bins, np.dtype(dtype))
         X = normal(seed, m, len(n_bins), dtype=dtype) * 3
-        for f, each in enumerate(edges):
-            X[:: 3 + f, f] = rng.choice(each, len(X[:: 3 + f]))  # on edges
+        for f, some in enumerate(edges):
+            X[:: 3 + f, f] = rng.choice(some, len(X[:: 3 + f]))  # on edges
         W, b = (normal(seed + i, n, d, dtype=dtype) for i, n in ((1, sum(n_bins)),
                                                                  (2, len(n_bins))))
         return X, edges, W, b
@@ -243,17 +242,17 @@ class TestPiecewise:
         dX = kernels.piecewise_backward_input(dZ, bins, flat, W, n_bins)
         starts = np.cumsum([0, *n_bins])
         for f, n in enumerate(n_bins):
-            x, each = X[:, f].astype(np.float64), edges[f].astype(np.float64)
-            e, rows = encoding(x, each), slice(starts[f], starts[f + 1])
+            x, own = X[:, f].astype(np.float64), edges[f].astype(np.float64)
+            e, rows = encoding(x, own), slice(starts[f], starts[f + 1])
             part = slice(f * d, (f + 1) * d)
             close(Z[:, part], b[f] + e @ W[rows].astype(np.float64), dtype, 300)
             dz = dZ[:, part].astype(np.float64)
             close(dW[rows] / dtype.type(m), e.T @ dz / m, dtype, 300)
-            assert (bins[:, f] == np.searchsorted(each[1:-1], x, "right")).all()
+            assert (bins[:, f] == np.searchsorted(own[1:-1], x, "right")).all()
             assert ((fractions[:, f] >= 0) | (bins[:, f] == 0)).all()
             assert ((fractions[:, f] <= 1) | (bins[:, f] == n - 1)).all()
             at = bins[:, f].astype(int)
-            close(dX[:, f], (dz * W[rows][at]).sum(axis=1) / np.diff(each)[at], dtype, 300)
+            close(dX[:, f], (dz * W[rows][at]).sum(axis=1) / np.diff(own)[at], dtype, 300)
 
     def test_is_the_chain_over_all_bins(self, dtype, same_bits):
         case = 300, 5, [7, 1, 3]
@@ -279,14 +278,14 @@ class TestPiecewise:
         total = None
         for start in range(0, m, 256):
             rows = slice(start, start + 256)
-            inside, each = (np.zeros((n, 3), dtype) for _ in range(2))
+            inside, sums = (np.zeros((n, 3), dtype) for _ in range(2))
             for t, e, dz in zip(bins[rows, 0], fractions[rows, 0], dZ[rows, :3], strict=True):
                 inside[t] += e * dz
-                each[t] += dz
+                sums[t] += dz
             above = np.zeros(3, dtype)
             for t in range(n - 1, -1, -1):
                 inside[t] += above
-                above = above + each[t]
+                above = above + sums[t]
             total = inside if total is None else total + inside
         same_bits(got[:n], total)
         same_bits(got[n:], blocks_sum(fractions[:, 1:] * dZ[:, 3:])[None])
