@@ -96,6 +96,8 @@ def main():
             kernel("columns"),
             kernel("elementwise"),
             kernel("embeddings"),
+            kernel("periodic_embeddings"),
+            kernel("piecewise_embeddings"),
             kernel("optimizers"),
             kernel("metrics"),
             kernel("gather"),

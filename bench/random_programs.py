@@ -207,6 +207,27 @@ class Layers:
         return fb.Columns(parts, n_in=width)
 
 
+def embedded_numbers(draw, n):
+    """An embedding of n numbers, by itself or among other layers, that returns n columns again."""
+    size = draw.choice([2, 3, 8, 17])
+    if draw.random() < 0.5:
+        embedding = fb.PeriodicEmbedding(n, size, draw.choice([0.1, 1.0]),
+                                         trainable=draw.random() < 0.5,
+                                         random_phases=draw.random() < 0.5)
+    else:
+        edges = [sorted(draw.sample(range(-9, 10), draw.choice([2, 3, 6]))) for _ in range(n)]
+        embedding = fb.PiecewiseLinearEmbedding(edges, size)
+    layers = [embedding, fb.Dense(n * size, n)]
+    kind = draw.choice(["first", "second", "columns", "residual"])
+    if kind == "second":  # where its gradient with respect to the input is needed
+        layers = [fb.Dense(n, n), *layers]
+    elif kind == "columns":
+        layers = [fb.Columns([(slice(0, n), layers)])]
+    elif kind == "residual":
+        layers = [fb.Residual(layers)]
+    return layers
+
+
 LOSSES = {
     "labels": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(0.1), rng.integers(0, n, rows)),
     "shares": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(), rng.dirichlet(np.ones(n), rows)),
@@ -280,11 +301,20 @@ class Case:
                     f"{self.loss}, {self.optimizer()}\n  {self.options}")
 
     def _layers(self):
-        return Layers(random.Random(f"layers {self.seed}"), self._own, self._dropout).network()
+        layers, codes = Layers(random.Random(f"layers {self.seed}"), self._own,
+                               self._dropout).network()
+        draw, n_in = random.Random(f"numbers {self.seed}"), fb.layers.chain(layers)[0]
+        if not codes and n_in is not None and draw.random() < 0.6:
+            layers = embedded_numbers(draw, n_in) + layers
+        return layers, codes
 
     def network(self, dtype=None):
         """A new network."""
-        return fb.Sequential(self._layers()[0], dtype or self.dtype, seed=self.seed)
+        net = fb.Sequential(self._layers()[0], dtype or self.dtype, seed=self.seed)
+        for _, layer in net.leaves:
+            if isinstance(layer, fb.PeriodicEmbedding):
+                layer.gamma = 0.7  # which is 0 initially, and would hide the rest
+        return net
 
     def optimizer(self):
         """A new optimizer."""

@@ -1,4 +1,4 @@
-"""Same bits: three networks trained in every possible way, and their hashes.
+"""Same bits: four networks trained in every possible way, and their hashes.
 
     python bench/reproducibility.py
 
@@ -67,7 +67,29 @@ def deep(dtype):
     }
 
 
-NETWORKS = {"classification": classification, "regression": regression, "deep": deep}
+def numbers_embedded(dtype):
+    """Columns as cosines, trained and frozen, and as piecewise linear curves, and Lion."""
+    X = numbers(350, 6, 4)
+    y = np.stack([abs(X[:, 0]) - X[:, 1], X[:, 2] * X[:, 4]], axis=1)
+    edges = [[-1, -0.5, 0.125, 0.25, 1], [-0.75, 0.75]]
+    net = fb.Sequential([
+        fb.Columns([(slice(0, 2), fb.PeriodicEmbedding(2, 9, 0.5)),
+                    (slice(2, 4), fb.PeriodicEmbedding(2, 16, 2, trainable=False,
+                                                       random_phases=True)),
+                    (slice(4, 6), fb.PiecewiseLinearEmbedding(edges, 7))]),
+        fb.Dense(64, 24), fb.ReLU(), fb.Dense(24, 2), fb.PeriodicEmbedding(2, 3), fb.Dense(6, 2),
+    ], dtype, seed=4)
+    for _, layer in net.leaves:
+        if isinstance(layer, fb.PeriodicEmbedding):
+            layer.gamma = 0.5
+    return net, X, {
+        "y": y, "loss": fb.MeanSquaredError(), "optimizer": fb.Lion(1e-3), "epochs": 3,
+        "batch_size": 300,
+    }
+
+
+NETWORKS = {"classification": classification, "regression": regression, "deep": deep,
+            "embeddings": numbers_embedded}
 
 
 def fingerprint(name, dtype, compiled=True, chunk=None):

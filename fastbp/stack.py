@@ -116,7 +116,7 @@ class Stack(layers.LayerSequence, Exclusive):
         leaves = tuple(layers.leaves(sequence))
         fresh = [layer for _, layer in leaves if not (layer.bound or layer.initialized)]
         for _, layer in leaves:
-            if isinstance(layer, layers.Embedding):
+            if isinstance(layer, layers.Embedding | layers.PiecewiseLinearEmbedding):
                 layer.check_dtype(self.dtype)
         self._check_size(leaves, fresh)
         new = {id(layer) for layer in fresh}

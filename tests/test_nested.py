@@ -124,6 +124,8 @@ def test_what_is_loaded_is_what_was_saved(trained, tmp_path):
 
 @pytest.mark.parametrize("make", [
     lambda: fb.LayerNorm(3, 0.1), lambda: fb.RMSNorm(3, 0.1), lambda: fb.BatchNorm(3, 0.5, 0.1),
+    lambda: fb.PeriodicEmbedding(3, 4, 0.5), lambda: fb.PiecewiseLinearEmbedding([[0, 1, 5]], 3),
+    lambda: fb.PeriodicEmbedding(3, 4, trainable=False, random_phases=True),
     lambda: fb.PReLU(3, 0.7), lambda: fb.Embedding(5, 3), lambda: fb.Residual([fb.PReLU(3, 0.7)]),
     lambda: fb.Columns([(0, []), ([1, 1], fb.Residual([fb.RMSNorm(2)]))], 4),
 ])

@@ -12,6 +12,8 @@ copied), and ``out=`` writes the result into an existing array.
 ``columns``              scales, shifts and slopes, one element per column
 ``elementwise``          sums, inverse square roots and running averages
 ``embeddings``           rows of a table and their gradient
+``periodic_embeddings``  numbers as cosines of their multiples
+``piecewise_embeddings`` numbers as points on piecewise linear curves
 ``optimizers``           updates of the parameters, penalties and norms
 ``metrics``              sums that metrics are computed from
 ``encoded``              a program in the form that compiled code reads
@@ -37,6 +39,7 @@ from .columns import (
     prelu_backward,
     prelu_slope_gradient,
     scale_columns,
+    scale_shift_backward,
 )
 from .dense import (
     dense_backward_bias,
@@ -55,6 +58,18 @@ from .normalization import (
     normalize_rows_backward,
 )
 from .optimizers import adam_step, norm, penalize, sgd_step
+from .periodic_embeddings import (
+    periodic,
+    periodic_backward,
+    periodic_backward_input,
+    periodic_features,
+)
+from .piecewise_embeddings import (
+    piecewise,
+    piecewise_backward,
+    piecewise_backward_input,
+    piecewise_nodes,
+)
 
 __all__ = [
     "adam_step",
@@ -74,11 +89,20 @@ __all__ = [
     "normalize_rows",
     "normalize_rows_backward",
     "penalize",
+    "periodic",
+    "periodic_backward",
+    "periodic_backward_input",
+    "periodic_features",
+    "piecewise",
+    "piecewise_backward",
+    "piecewise_backward_input",
+    "piecewise_nodes",
     "prelu",
     "prelu_backward",
     "prelu_slope_gradient",
     "running_average",
     "scale_columns",
+    "scale_shift_backward",
     "sgd_step",
 ]
 __all__ += activations.__all__ + losses.__all__

@@ -5,8 +5,11 @@ gradients of these parameters.
 """
 
 from fastbp.kernels.dispatch cimport (
-    fbp_column_dots, fbp_prelu, fbp_prelu_backward, fbp_prelu_slope, fbp_scale, real, tier,
+    fbp_column_dots, fbp_prelu, fbp_prelu_backward, fbp_prelu_slope, fbp_scale,
+    fbp_scale_shift_backward, real, tier,
 )
+
+import numpy as np
 
 from . import checks
 
@@ -24,6 +27,14 @@ cdef int dots(const real[:, ::1] A, const real[:, ::1] B, real[::1] sums) except
     cdef const real *B_data = <const real *>NULL if B is None else &B[0, 0]
     with nogil:
         fbp_column_dots(tier, A.shape[0], A.shape[1], A.shape[1], &A[0, 0], B_data, &sums[0])
+    return 0
+
+
+cdef int dots_and_sums(const real[:, ::1] dY, const real[:, ::1] X, real[::1] dgamma,
+                       real[::1] dbeta) except -1:
+    with nogil:
+        fbp_scale_shift_backward(tier, X.shape[0], X.shape[1], X.shape[1], &dY[0, 0], &X[0, 0],
+                                 &dgamma[0], &dbeta[0])
     return 0
 
 
@@ -136,6 +147,47 @@ def column_dots(A, B=None, *, out=None):
     else:
         dots[double](A, B, sums)
     return sums
+
+
+def scale_shift_backward(dY, X):
+    """Gradients of `scale_columns` with respect to gamma and beta, in one pass.
+
+    They are ``column_dots(dY, X)`` and ``column_dots(dY)``, bit for bit.
+
+    Parameters
+    ----------
+    dY : array_like of shape (batch, n), float32 or float64
+        Gradient of the loss with respect to Y.
+    X : array_like of shape (batch, n), same dtype
+
+    Returns
+    -------
+    dgamma, dbeta : ndarray of shape (n,)
+        Results below 2**-100 (float32) or 2**-960 (float64) in magnitude become 0.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or they are mixed.
+    ValueError
+        If dimensions or shapes do not match.
+
+    Examples
+    --------
+    >>> from fastbp import kernels
+    >>> dgamma, dbeta = kernels.scale_shift_backward([[1.0, 2.0], [3.0, 4.0]],
+    ...                                              [[1.0, 1.0], [2.0, 0.0]])
+    >>> dgamma.tolist(), dbeta.tolist()
+    ([7.0, 2.0], [4.0, 6.0])
+    """
+    dY = checks.floats("dY", dY, 2)
+    X = checks.like("X", X, "dY", dY)
+    dgamma, dbeta = np.empty(X.shape[1], X.dtype), np.empty(X.shape[1], X.dtype)
+    if X.dtype == "f4":
+        dots_and_sums[float](dY, X, dgamma, dbeta)
+    else:
+        dots_and_sums[double](dY, X, dgamma, dbeta)
+    return dgamma, dbeta
 
 
 def prelu(X, slope, *, out=None):

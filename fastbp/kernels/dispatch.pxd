@@ -90,6 +90,9 @@ cdef extern from "simd/dispatch.h" nogil:
                    const void *gamma, const void *beta, void *Y, bint gradient) noexcept
     void fbp_column_dots(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
                          const void *A, const void *B, void *out) noexcept
+    void fbp_scale_shift_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                                  Py_ssize_t stride, const void *dY, const void *X, void *dgamma,
+                                  void *dbeta) noexcept
     void fbp_prelu(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
                    const void *slope, void *Y) noexcept
     void fbp_prelu_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *dY,
@@ -103,6 +106,32 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_embedding_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                                 Py_ssize_t stride, const void *codes, Py_ssize_t codes_stride,
                                 const void *dZ, Py_ssize_t n_categories, void *dtable) noexcept
+    void fbp_periodic(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
+                      const void *X, const void *frequencies, const void *phases,
+                      const void *gamma, const void *beta, void *Z, void *N) noexcept
+    void fbp_periodic_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
+                               Py_ssize_t first, Py_ssize_t stop, const void *dZ, const void *X,
+                               const void *frequencies, const void *phases, const void *gamma,
+                               void *dgamma, void *dbeta, void *dfrequencies,
+                               void *dphases) noexcept
+    void fbp_periodic_backward_input(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k,
+                                     Py_ssize_t d, const void *dZ, const void *X,
+                                     const void *frequencies, const void *phases,
+                                     const void *gamma, void *dX) noexcept
+    void fbp_piecewise_nodes(const fbp_tier *tier, Py_ssize_t k, Py_ssize_t d,
+                             const int64_t *starts, const void *W, const void *b,
+                             void *nodes) noexcept
+    void fbp_piecewise(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
+                       const int64_t *starts, const void *X, const void *edges, const void *W,
+                       const void *nodes, void *Z, void *bins, void *fractions) noexcept
+    void fbp_piecewise_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
+                                const int64_t *starts, Py_ssize_t first, Py_ssize_t stop,
+                                const void *dZ, const void *bins, const void *fractions,
+                                void *dW) noexcept
+    void fbp_piecewise_backward_input(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k,
+                                      Py_ssize_t d, const int64_t *starts, const void *dZ,
+                                      const void *bins, const void *edges, const void *W,
+                                      void *dX) noexcept
     void fbp_penalize(const fbp_tier *tier, Py_ssize_t n, const void *parameters,
                       void *gradients, double strength) noexcept
     void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,

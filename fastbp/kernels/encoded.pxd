@@ -18,7 +18,7 @@ cdef struct Instruction:
     const int *reads              # indices of values
     const int *writes             # the first is -1 where the result is not used
     double numbers[MOST_NUMBERS]  # its attributes, in the order of ops.def
-    const int64_t *columns        # of an operation that selects columns
+    const int64_t *columns        # to select, or where the bins of each feature begin
     bint relu                     # see fbp_gemm
     int relu_mask                 # a value, or -1
     bint barrier

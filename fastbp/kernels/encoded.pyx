@@ -4,6 +4,8 @@ Everything that the executor relies on without checking is checked here, once fo
 layers have the same kinds and sizes; an `Executor` adds a network's arrays.
 """
 
+import itertools
+
 cimport cython
 cimport numpy as cnp
 
@@ -19,6 +21,7 @@ cnp.import_array()
 cdef extern from "simd/dispatch.h":
     enum:
         FBP_OP_dense, FBP_OP_dense_backward_weights, FBP_OP_dense_backward_input
+        FBP_OP_periodic_backward, FBP_OP_piecewise_backward
 
 KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
          "buffer": BUFFER, "temporary": TEMPORARY}
@@ -29,6 +32,12 @@ MOST = 2**40
 # Rough cost of an element-wise function in multiply-adds, half of it for its gradient.
 cdef enum:
     WORK_OF_A_MAP = 16
+
+
+def _are_starts(starts, k, n_bins):
+    """Whether these say where the bins of each of k features begin, and where the last's end."""
+    return (starts is not None and len(starts) == k + 1 and starts[0] == 0
+            and starts[k] == n_bins and all(a < b for a, b in itertools.pairwise(starts)))
 
 
 @cython.final
@@ -194,6 +203,17 @@ cdef class EncodedProgram:
                     raise ValueError(f"{name}: expected {shapes[narrow][1]} columns of "
                                      f"{shapes[wide][1]} at {i}, got {columns}")
                 each.columns = <const int64_t *>self._pointer(np.array(columns, np.int64))
+            elif name.startswith("piecewise"):
+                named = dict(zip([operand.name for operand in (*op.reads, *op.writes)],
+                                 [shapes[j] for j in (*reads, *writes)], strict=True))
+                n_bins, d = named["dW" if name == "piecewise_backward" else "W"]
+                k = named["b"][1] // d if name == "piecewise_nodes" else named["bins"][1]
+                if not _are_starts(columns, k, n_bins) or (
+                        name == "piecewise_nodes" and named["b"][1] != k * d):
+                    raise ValueError(f"{name}: expected `columns` at {i} that say where the bins "
+                                     f"of each of {k} features begin, and where the {n_bins} "
+                                     f"end, got {columns}")
+                each.columns = <const int64_t *>self._pointer(np.array(columns, np.int64))
             each.relu, each.barrier = relu, barrier
             each.relu_mask = -1 if relu_mask is None else relu_mask
             each.layer = -1 if layer is None else layer
@@ -221,6 +241,8 @@ cdef class EncodedProgram:
         elif each.writes[0] >= 0 and values[each.writes[0]].rows == 0:
             n = WORK_OF_A_MAP * values[each.writes[0]].columns
             code.work_per_row_of_a_step -= n // 2
+        elif each.op == FBP_OP_periodic_backward or each.op == FBP_OP_piecewise_backward:
+            n = WORK_OF_A_MAP * values[each.reads[0]].columns // 2
         code.work_per_row_of_a_step += n
         if i < code.forward:
             code.work_per_row += n

@@ -14,8 +14,10 @@ from fastbp.kernels.dispatch cimport (
     FBP_OPS, FBP_UNARIES, fbp_add, fbp_column_dots, fbp_column_moments, fbp_dropout, fbp_embedding,
     fbp_embedding_backward, fbp_inverse_sqrt, fbp_normalize_columns,
     fbp_normalize_columns_backward, fbp_normalize_rows, fbp_normalize_rows_backward, fbp_prelu,
-    fbp_prelu_backward, fbp_prelu_slope, fbp_running_average, fbp_scale, fbp_softmax, fbp_unary,
-    fbp_unary_backward, int64_t, real, tier,
+    fbp_periodic, fbp_periodic_backward, fbp_periodic_backward_input, fbp_piecewise,
+    fbp_piecewise_backward, fbp_piecewise_backward_input, fbp_piecewise_nodes, fbp_prelu_backward,
+    fbp_prelu_slope, fbp_running_average, fbp_scale, fbp_scale_shift_backward, fbp_softmax,
+    fbp_unary, fbp_unary_backward, int64_t, real, tier,
 )
 from fastbp.kernels.encoded cimport Code, Instruction, Place
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker
@@ -29,7 +31,11 @@ cdef extern from "simd/dispatch.h":
         FBP_OP_inverse_sqrt, FBP_OP_normalize_columns, FBP_OP_normalize_columns_backward
         FBP_OP_running_mean, FBP_OP_running_variance
         FBP_OP_prelu, FBP_OP_prelu_backward, FBP_OP_prelu_slope
-        FBP_OP_embedding, FBP_OP_embedding_backward
+        FBP_OP_embedding, FBP_OP_embedding_backward, FBP_OP_scale_shift_backward
+        FBP_OP_periodic, FBP_OP_periodic_features, FBP_OP_periodic_backward
+        FBP_OP_periodic_backward_input
+        FBP_OP_piecewise_nodes, FBP_OP_piecewise, FBP_OP_piecewise_backward
+        FBP_OP_piecewise_backward_input
         FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
         FBP_OP_python, FBP_OP_python_backward
 
@@ -153,6 +159,17 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
         fbp_partition(me, n, GRAIN, &first, &stop)
         fbp_inverse_sqrt(tier, stop - first, X + first, Z + first, each.numbers[0])
         return
+    if op == FBP_OP_scale_shift_backward:
+        fbp_partition(me, k, COLUMN_GRAIN, &first, &stop)
+        fbp_scale_shift_backward(tier, m, stop - first, k, X + first, Y + first, Z + first,
+                                 V + first)
+        return
+    if FBP_OP_periodic <= op and op <= FBP_OP_periodic_backward_input:
+        carry_out_periodic(frame, each, me, X, Y, Z)
+        return
+    if FBP_OP_piecewise_nodes <= op and op <= FBP_OP_piecewise_backward_input:
+        carry_out_piecewise(frame, each, me, X, Y, Z)
+        return
     if op == FBP_OP_running_mean or op == FBP_OP_running_variance:
         average(frame, each, me, X, Z, n)
         return
@@ -207,6 +224,74 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
         put_columns(m, k, n, X + first * k, each.columns, Z)
     elif op == FBP_OP_join:
         join(frame, each, first, stop, Z, n)
+
+
+cdef void carry_out_periodic(const Frame *frame, const Instruction *each, fbp_worker *me,
+                             const real *X, const real *Y, real *Z) noexcept nogil:
+    """The part of `carry_out` for periodic embeddings: threads divide rows, or columns of Z."""
+    cdef void **at = frame.at
+    cdef const int *reads = each.reads
+    cdef const int *writes = each.writes
+    cdef const Place *values = frame.code.values
+    cdef const real *U = <const real *>at[reads[2]]
+    cdef const real *S = <const real *>at[reads[3]]
+    cdef const real *T = <const real *>at[reads[4]]
+    cdef real *N = NULL
+    cdef Py_ssize_t m = frame.rows, first, stop, k, d, n
+    if each.op == FBP_OP_periodic or each.op == FBP_OP_periodic_features:
+        k, d = values[reads[3]].rows, values[reads[3]].columns
+        n = k * d
+        fbp_partition(me, m, 1, &first, &stop)
+        if each.op == FBP_OP_periodic_features:
+            N = <real *>at[writes[1]] + first * n
+        fbp_periodic(tier, stop - first, k, d, X + first * k, Y, U, S, T, Z + first * n, N)
+        return
+    k, d = values[reads[4]].rows, values[reads[4]].columns
+    n = k * d
+    if each.op == FBP_OP_periodic_backward:
+        fbp_partition(me, n, COLUMN_GRAIN, &first, &stop)
+        fbp_periodic_backward(tier, m, k, d, first, stop, X, Y, U, S, T, Z,
+                              <real *>at[writes[1]], <real *>at[writes[2]],
+                              <real *>at[writes[3]])
+    elif each.op == FBP_OP_periodic_backward_input:
+        fbp_partition(me, m, 1, &first, &stop)
+        fbp_periodic_backward_input(tier, stop - first, k, d, X + first * n, Y + first * k, U, S,
+                                    T, Z + first * k)
+
+
+cdef void carry_out_piecewise(const Frame *frame, const Instruction *each, fbp_worker *me,
+                              const real *X, const real *Y, real *Z) noexcept nogil:
+    """The part of `carry_out` for piecewise linear embeddings: threads divide rows, or features."""
+    cdef void **at = frame.at
+    cdef const int *reads = each.reads
+    cdef const int *writes = each.writes
+    cdef const Place *values = frame.code.values
+    cdef const int64_t *starts = each.columns
+    cdef Py_ssize_t m = frame.rows, first, stop, k, d, n
+    if each.op == FBP_OP_piecewise_nodes:
+        d = values[reads[0]].columns
+        k = values[reads[1]].columns // d
+        fbp_partition(me, k, 1, &first, &stop)
+        fbp_piecewise_nodes(tier, stop - first, d, starts + first, X, Y + first * d, Z)
+    elif each.op == FBP_OP_piecewise:
+        k, d = values[reads[0]].columns, values[reads[2]].columns
+        n = k * d
+        fbp_partition(me, m, 1, &first, &stop)
+        fbp_piecewise(tier, stop - first, k, d, starts, X + first * k, Y,
+                      <const real *>at[reads[2]], <const real *>at[reads[4]], Z + first * n,
+                      <real *>at[writes[1]] + first * k, <real *>at[writes[2]] + first * k)
+    elif each.op == FBP_OP_piecewise_backward:
+        k, d = values[reads[1]].columns, values[writes[0]].columns
+        fbp_partition(me, k, 1, &first, &stop)
+        fbp_piecewise_backward(tier, m, k, d, starts, first, stop, X, Y,
+                               <const real *>at[reads[2]], Z)
+    elif each.op == FBP_OP_piecewise_backward_input:
+        k, d = values[reads[1]].columns, values[reads[3]].columns
+        n = k * d
+        fbp_partition(me, m, 1, &first, &stop)
+        fbp_piecewise_backward_input(tier, stop - first, k, d, starts, X + first * n,
+                                     Y + first * k, <const real *>at[reads[2]],
+                                     <const real *>at[reads[3]], Z + first * k)
 
 
 cdef void average(const Frame *frame, const Instruction *each, fbp_worker *me, const real *X,

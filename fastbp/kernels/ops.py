@@ -8,7 +8,7 @@ import ast
 import re
 import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,13 @@ OPS = {
 }
 
 
+# Sizes that depend on others, where an operation has all of these letters.
+_DEPENDENT: tuple[tuple[str, str, Callable[..., int]], ...] = (
+    ("n", "kd", lambda k, d: k * d), ("q", "kp", lambda k, p: k * p), ("d", "p", lambda p: p + 1),
+    ("e", "sk", lambda s, k: s + k),
+)
+
+
 def sizes(op: Op, reads: Sequence[tuple[int | None, int]],
           writes: Sequence[tuple[int | None, int]] | None = None,
           known: Mapping[str, int] | None = None) -> dict[str, int | None]:
@@ -208,6 +215,10 @@ def sizes(op: Op, reads: Sequence[tuple[int | None, int]],
                 raise ValueError(f"{op.name}: expected {operand.name} of shape "
                                  f"{(found.get(operand.rows), found.get(operand.columns))}, got "
                                  f"{(rows, columns)}")
+    for size, of, formula in _DEPENDENT:
+        if {size, *of} <= found.keys() and found[size] != formula(*(found[each] for each in of)):
+            raise ValueError(f"{op.name}: expected sizes where {size} = "
+                             f"{formula(*(found[each] for each in of))}, got {found}")
     return found
 
 

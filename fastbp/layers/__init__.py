@@ -8,6 +8,7 @@
 `columnwise`       `PReLU`, and the base class of layers with a parameter for each column
 `normalization`    `LayerNorm`, `RMSNorm` and `BatchNorm`
 `embedding`        `Embedding`
+`numerical`        `PeriodicEmbedding` and `PiecewiseLinearEmbedding`, with `quantile_edges`
 `containers`       `Residual` and `Columns`, which consist of other layers
 `sequences`        sequences of layers, as networks and containers have them: nesting, checks, sizes
 =================  =================================================================================
@@ -22,7 +23,16 @@ Examples
 
 from typing import TYPE_CHECKING
 
-from . import activations, base, columnwise, containers, dense, embedding, normalization
+from . import (
+    activations,
+    base,
+    columnwise,
+    containers,
+    dense,
+    embedding,
+    normalization,
+    numerical,
+)
 from .activations import *
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .activations import Activation as Activation
@@ -33,13 +43,15 @@ from .containers import *
 from .dense import *
 from .embedding import *
 from .normalization import *
+from .numerical import *
 from .sequences import Container as Container
 from .sequences import LayerSequence as LayerSequence
 from .sequences import chain as chain
 from .sequences import checked_layers as checked_layers
 from .sequences import leaves as leaves
 
-_MODULES = activations, base, columnwise, containers, dense, embedding, normalization
+_MODULES = (activations, base, columnwise, containers, dense, embedding, normalization,
+            numerical)
 
 if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
     __all__ = [name for module in _MODULES for name in module.__all__]
@@ -47,5 +59,5 @@ if not TYPE_CHECKING:  # type checkers take what is imported with a star as expo
 # The layers that a file may hold, by the names of their classes.
 BUILT_IN: dict[str, type[Layer]] = {
     name: getattr(module, name) for module in _MODULES if module is not base
-    for name in module.__all__
+    for name in module.__all__ if isinstance(getattr(module, name), type)
 }

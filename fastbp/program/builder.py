@@ -46,7 +46,7 @@ class Builder:
         self._count, self.where = 0, ""
 
     def op(self, name: str, *reads: Value, layer: Layer | None = None,
-           sizes: Mapping[str, int] | None = None, out: Value | None = None,
+           sizes: Mapping[str, int] | None = None, out: Value | tuple[Value, ...] | None = None,
            columns: Iterable[int] | None = None, **attributes: float) -> Any:
         """Add an instruction.
 
@@ -59,10 +59,11 @@ class Builder:
             As `Instruction.layer`.
         sizes : dict of str to int, optional
             Sizes that cannot be derived from `reads`, by their letters in ops.def.
-        out : Value, optional
-            Where the first result is written, instead of to a new value.
+        out : Value or tuple of Value, optional
+            Where the first results are written, instead of to new values.
         columns : tuple of int, optional
-            For operations that select columns.
+            For operations that select columns; for those of piecewise linear embeddings, where the
+            bins of each feature begin, and where the last's end.
         **attributes : float
             In the order of ops.def.
 
@@ -82,10 +83,12 @@ class Builder:
         if name.startswith("dropout") and layer is None:
             raise ValueError(f"{name}: expected the layer whose key and step it takes, got None; "
                              f"pass layer=self")
-        if out is not None and not (out.kind == "gradient" or (
-                out.kind == "buffer" and self.instructions is self.update)):
-            raise ValueError(f"{name}: expected no `out` but a buffer's in `after_step`, got "
-                             f"{out.name}")
+        outs = () if out is None else out if isinstance(out, tuple) else (out,)
+        for each in outs:
+            if each.kind != "gradient" and not (
+                    each.kind == "buffer" and self.instructions is self.update):
+                raise ValueError(f"{name}: expected no `out` but a buffer's in `after_step`, got "
+                                 f"{each.name}")
         if tuple(attributes) != op.attributes:
             raise ValueError(f"{name}: expected the attributes {', '.join(op.attributes)}, got "
                              f"{', '.join(attributes)}")
@@ -94,8 +97,8 @@ class Builder:
         needs_gradient = any(value.needs_gradient for value in reads)
         writes = []
         for i, operand in enumerate(op.writes):
-            if i == 0 and out is not None:
-                writes.append(out)
+            if i < len(outs):
+                writes.append(outs[i])
                 continue
             self._count += 1
             n = found[operand.columns]

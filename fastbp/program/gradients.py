@@ -44,8 +44,16 @@ class Backward:
         self._gradients[value] = (gradient if before is None
                                   else self.op("add", before, gradient, gradient=1.0))
 
-    def write(self, parameter: Value, name: str, *reads: Value, **options: Any) -> None:
-        """Add an instruction that writes the gradient with respect to a parameter."""
+    def write(self, parameters: Value | tuple[Value, ...], name: str, *reads: Value,
+              **options: Any) -> None:
+        """Add an instruction that writes the gradients with respect to one or more parameters."""
+        if isinstance(parameters, Value):
+            parameters = parameters,
+        for each in parameters:
+            self._will_be_written(each, name)
+        self.op(name, *reads, out=tuple(map(self._builder.gradient, parameters)), **options)
+
+    def _will_be_written(self, parameter: Value, name: str) -> None:
         if parameter.kind != "parameter":
             raise NotImplementedError(
                 f"layer {self._builder.where}: expected a parameter where {parameter.name}, "
@@ -55,7 +63,6 @@ class Backward:
         if parameter.owner in self._written:
             raise NotImplementedError(f"{parameter.name}: a parameter that two instructions read")
         self._written.add(parameter.owner)
-        self.op(name, *reads, out=self._builder.gradient(parameter), **options)
 
 
 def add_backward(builder: Builder, program: Program) -> None:
@@ -80,6 +87,8 @@ def add_backward(builder: Builder, program: Program) -> None:
                                       f"writes has a gradient")
         if each.op == "normalize_columns":
             _check_own_moments(program, each)
+        if each.op == "piecewise":
+            _check_own_nodes(program, each)
         if dZ is not None and any(value.needs_gradient for value in (*each.reads, *each.writes)):
             if each.op not in RULES:
                 raise NotImplementedError(f"layer {each.where}: {each.op} has no gradient; it is "
@@ -89,7 +98,17 @@ def add_backward(builder: Builder, program: Program) -> None:
 
 
 # Operations that write more than one value; their rules handle the gradient of the first alone.
-SEVERAL = "normalize_rows", "column_moments"
+SEVERAL = "normalize_rows", "column_moments", "periodic_features", "piecewise"
+
+
+def _check_own_nodes(program: Program, each: Instruction) -> None:
+    """Raise unless a piecewise linear embedding's nodes are those of its own W and b."""
+    _, _, W, b, nodes = each.reads
+    if not any(earlier.op == "piecewise_nodes" and earlier.writes[0] is nodes
+               and [value.owner for value in earlier.reads] == [W.owner, b.owner]
+               for earlier in program.forward):
+        raise NotImplementedError(f"layer {each.where}: piecewise has a gradient where its nodes "
+                                  f"are those of {W.name} and {b.name}")
 
 
 def _check_own_moments(program: Program, each: Instruction) -> None:
@@ -193,6 +212,29 @@ def _embedding(back: Backward, each: Instruction, dZ: Value) -> None:
     back.write(table, "embedding_backward", codes, dZ, sizes={"c": table.rows})
 
 
+def _periodic(back: Backward, each: Instruction, dZ: Value) -> None:
+    """Frozen frequencies and phases are buffers; then the forward pass keeps the cosines."""
+    X, frequencies, phases, gamma, beta = each.reads
+    if each.op == "periodic_features":
+        back.write((gamma, beta), "scale_shift_backward", dZ, each.writes[1])
+    else:
+        back.write((gamma, beta, frequencies, phases), "periodic_backward", dZ, X, frequencies,
+                   phases, gamma)
+    if X.needs_gradient:
+        back.add(X, back.op("periodic_backward_input", dZ, X, frequencies, phases, gamma))
+
+
+def _piecewise(back: Backward, each: Instruction, dZ: Value) -> None:
+    X, edges, W, b, _ = each.reads
+    _, bins, fractions = each.writes
+    columns = each.attributes["columns"]
+    back.write(W, "piecewise_backward", dZ, bins, fractions, columns=columns,
+               sizes={"s": W.rows, "d": W.columns})
+    back.write(b, "dense_backward_bias", dZ)
+    if X.needs_gradient:
+        back.add(X, back.op("piecewise_backward_input", dZ, bins, edges, W, columns=columns))
+
+
 def _take_columns(back: Backward, each: Instruction, dY: Value) -> None:
     X, = each.reads
     if X.needs_gradient:
@@ -220,6 +262,7 @@ RULES: dict[str, Callable[[Backward, Instruction, Value], None]] = {
     "dense": _dense, "dropout": _dropout, "python": _python, "add": _add, "scale": _scale,
     "scale_shift": _scale, "normalize_rows": _normalize_rows,
     "normalize_columns": _normalize_columns, "prelu": _prelu, "embedding": _embedding,
-    "take_columns": _take_columns, "join": _join,
+    "take_columns": _take_columns, "join": _join, "periodic": _periodic,
+    "periodic_features": _periodic, "piecewise": _piecewise,
     **dict.fromkeys(ops.ACTIVATIONS, _activation),
 }

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["Interpreter", "Steps", "call_backward", "call_forward", "new_steps"]
 
 
+def _by_feature(X: Floats, frequencies: Floats, phases: Floats, gamma: Floats,
+                *beta: Floats) -> list[Floats]:
+    """The phases and beta, which a layer has as vectors, with a row for each feature."""
+    return [X, frequencies, phases.reshape(frequencies.shape), gamma,
+            *(each.reshape(gamma.shape) for each in beta)]
+
+
 # The kernel of each operation that needs nothing but its operands and attributes.
 KERNELS: dict[str, Callable[..., Any]] = {
     "dense": kernels.dense_forward,
@@ -49,6 +56,20 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "prelu_backward": kernels.prelu_backward,
     "prelu_slope": kernels.prelu_slope_gradient,
     "embedding": lambda codes, table: kernels.embedding(codes[:, 0], table),
+    "scale_shift_backward": kernels.scale_shift_backward,
+    "periodic": lambda *reads: kernels.periodic(*_by_feature(*reads)),
+    "periodic_features": lambda *reads: kernels.periodic_features(*_by_feature(*reads)),
+    "periodic_backward": lambda dZ, *reads: kernels.periodic_backward(dZ, *_by_feature(*reads)),
+    "periodic_backward_input": lambda dZ, *reads: kernels.periodic_backward_input(
+        dZ, *_by_feature(*reads)),
+    "piecewise_nodes": lambda W, b, columns: kernels.piecewise_nodes(
+        W, b.reshape(-1, W.shape[1]), np.diff(columns)),
+    "piecewise": lambda X, edges, W, b, nodes, columns: kernels.piecewise(
+        X, edges, W, nodes, np.diff(columns)),
+    "piecewise_backward": lambda dZ, bins, fractions, columns: kernels.piecewise_backward(
+        dZ, bins, fractions, np.diff(columns)),
+    "piecewise_backward_input": lambda dZ, bins, edges, W, columns:
+        kernels.piecewise_backward_input(dZ, bins, edges, W, np.diff(columns)),
     "take_columns": lambda X, columns: X.take(columns, axis=1),
     "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},
@@ -212,7 +233,8 @@ class Interpreter:
         if value.owner is not None:
             layer, name = value.owner
             layer.restore_views()
-            getattr(layer, "d" + name)[...] = result
+            gradient = getattr(layer, "d" + name)
+            gradient[...] = result.reshape(gradient.shape)
         else:
             self.values[value] = result
 

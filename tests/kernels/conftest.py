@@ -27,6 +27,9 @@ def same_bits():
 
 
 CATEGORIES = 7
+# Embeddings of numbers: how many bins each of 3 features has, and their edges.
+N_BINS = 1, 3, 1
+EDGES = 0, 1, -1, 0, 0.5, 2, -0.25, 0.25
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Call:
     """One way to call a kernel.
 
     Sizes are letters: ``arrays={"X": "mk"}`` says that X has m rows and k columns.  A digit is
-    itself.
+    itself, d is n + 1, and v and w are 3 n and 3 d.
     """
 
     kernel: str
@@ -48,6 +51,8 @@ class Call:
 
     @staticmethod
     def shape(letters, **sizes):
+        n = sizes["n"]
+        sizes |= {"d": n + 1, "v": 3 * n, "w": 3 * (n + 1)}
         return tuple(sizes[letter] if letter in sizes else int(letter) for letter in letters)
 
     def make(self, dtype, m=3, k=4, n=5, seed=0, exponents=(-1, 2)):
@@ -67,6 +72,10 @@ class Call:
                     continue
             if name == "codes":
                 values = rng.integers(CATEGORIES, size=shape)
+            if name == "edges":
+                values = np.array(EDGES)
+            if name == "bins":
+                values = rng.integers(N_BINS, size=shape)
             if name in ("v", "sample_weight"):
                 values = abs(values)
             arrays[name] = values.astype(dtype)
@@ -133,6 +142,30 @@ def _add_normalization(table):
     }
 
 
+def _add_embeddings_of_numbers(table):
+    """What periodic_embeddings.pyx and piecewise_embeddings.pyx have, for 3 features."""
+    waves = {"frequencies": "3n", "phases": "3n"}
+    table["scale_shift_backward"] = Call("scale_shift_backward", {"dY": "mn", "X": "mn"},
+                                         gradient=True)
+    for name in ("periodic", "periodic_features"):
+        table[name] = Call(name, {"X": "m3", **waves, "gamma": "3d", "beta": "3d"}, "mw")
+    for name, out in (("periodic_backward", ""), ("periodic_backward_input", "m3")):
+        table[name] = Call(name, {"dZ": "mw", "X": "m3", **waves, "gamma": "3d"}, out,
+                           gradient=True)
+    bins = {"options": {"n_bins": N_BINS}}
+    table |= {
+        "piecewise_nodes": Call("piecewise_nodes", {"W": "5n", "b": "3n"}, "5n", **bins),
+        "piecewise": Call("piecewise", {"X": "m3", "edges": "8", "W": "5n", "nodes": "5n"}, "mv",
+                          **bins),
+        "piecewise_backward": Call(
+            "piecewise_backward", {"dZ": "mv", "bins": "m3", "fractions": "m3"}, "5n",
+            gradient=True, **bins),
+        "piecewise_backward_input": Call(
+            "piecewise_backward_input", {"dZ": "mv", "bins": "m3", "edges": "8", "W": "5n"}, "m3",
+            gradient=True, **bins),
+    }
+
+
 def _table():
     table = Table({
         "dense_forward": Call("dense_forward", {"X": "mk", "W": "kn", "b": "n"}, "mn"),
@@ -168,6 +201,7 @@ def _table():
             options={"label_smoothing": smoothing}, not_empty="mn",
         )
     _add_normalization(table)
+    _add_embeddings_of_numbers(table)
     flat = {"parameters": "n", "gradients": "n"}
     table["sgd_step plain"] = Call(
         "sgd_step", flat, changed=("parameters",),

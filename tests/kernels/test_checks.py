@@ -60,7 +60,8 @@ WITH_OUT = [name for name in kernels.__all__
             if "out" in inspect.signature(getattr(kernels, name)).parameters]
 # Those whose result has the shape of an input, which it may take the place of.
 MAPS = [name for name in WITH_OUT
-        if not name.startswith(("dense", "embedding", "column", "prelu_slope"))]
+        if not name.startswith(("dense", "embedding", "column", "prelu_slope", "periodic",
+                                "piecewise"))]
 FLOATS = (np.dtype("f4"), np.dtype("f8"))
 
 
@@ -144,7 +145,7 @@ class TestKernelsRefuse:
                 continue  # then the second one is named
             if kind == "nothing" and argument in ("sample_weight", "velocity", "B", "beta"):
                 continue  # they are optional
-            if argument == "codes":
+            if argument in ("codes", "bins"):
                 continue  # of any type of numbers: test_embeddings.py
             if kind == "longdouble" and np.dtype(np.longdouble) in FLOATS:
                 continue
@@ -158,7 +159,7 @@ class TestKernelsRefuse:
         call = calls[name]
         for argument, letters in call.arrays.items():
             arrays = call.make(np.dtype(np.float64))
-            if argument == "codes":
+            if argument in ("codes", "bins"):
                 continue
             arrays[argument] = np.ones(arrays[argument].shape, int).tolist()
             with pytest.raises(TypeError, match=rf"^{argument}: expected"):

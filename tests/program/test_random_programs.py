@@ -24,7 +24,8 @@ def test_what_is_drawn(random_programs):
     networks = [case.network() for case in cases]
     leaves = {type(layer) for net in networks for _, layer in net.leaves}
     assert leaves >= {random_programs.Own, fb.Dense, fb.Dropout, fb.LayerNorm, fb.RMSNorm,
-                      fb.BatchNorm, fb.PReLU, fb.Embedding, *fb.layers.ACTIVATIONS.values()}
+                      fb.BatchNorm, fb.PReLU, fb.Embedding, fb.PeriodicEmbedding,
+                      fb.PiecewiseLinearEmbedding, *fb.layers.ACTIVATIONS.values()}
     assert max(where.count(".") for net in networks for where, _ in net.leaves) >= 4
     assert len({type(case.loss) for case in cases}) == 7
     assert len({type(case.optimizer()) for case in cases}) == 5

@@ -61,6 +61,21 @@ class Torch:
                                 array("beta"), training, layer.momentum, layer.epsilon)
         if name == "PReLU":
             return F.prelu(x, array("slope"))
+        if name == "PeriodicEmbedding":
+            k, d = layer.parameter_shapes["gamma"]
+            t = array("frequencies") * x[:, :, None] + array("phases").reshape(k, d - 1)
+            z = torch.cat([x[:, :, None], torch.cos(2 * torch.pi * t)], dim=2)
+            return (array("gamma") * z).flatten(1) + array("beta")
+        if name == "PiecewiseLinearEmbedding":
+            W, parts, start = array("W"), [], 0
+            for f, edges in enumerate(layer.config()["edges"]):
+                low, high = torch.tensor(edges[:-1]), torch.tensor(edges[1:])
+                e = (x[:, f : f + 1] - low) / (high - low)
+                below = torch.where(torch.arange(len(low)) > 0, 0.0, -torch.inf)
+                above = torch.where(torch.arange(len(low)) < len(low) - 1, 1.0, torch.inf)
+                parts.append(torch.clamp(e, below, above) @ W[start : start + len(low)])
+                start += len(low)
+            return torch.cat(parts, dim=1) + array("b")
         if name == "Embedding":
             return F.embedding(x[:, 0].detach().long(), array("table"))
         if name == "Residual":
@@ -80,7 +95,7 @@ def compare(net, X, seed=0):
     """Both in training and in prediction; each training moves the running statistics."""
     rng = np.random.default_rng(seed)
     for _, layer in net.leaves:  # what starts at 0 or 1 would hide mistakes
-        for name in ("b", "beta", "gamma", "slope", "mean"):
+        for name in ("b", "beta", "gamma", "slope", "mean", "phases"):
             if name in layer.array_shapes:
                 setattr(layer, name, getattr(layer, name) + rng.normal(size=layer.array_shapes[
                     name]) / 4)
@@ -119,6 +134,9 @@ def compare(net, X, seed=0):
     lambda: fb.BatchNorm(5),
     lambda: fb.BatchNorm(5, 0.6, 0.5),
     lambda: fb.PReLU(5),
+    lambda: fb.PeriodicEmbedding(5, 3),
+    lambda: fb.PeriodicEmbedding(5, 17, 0.3, trainable=False, random_phases=True),
+    lambda: fb.PiecewiseLinearEmbedding([[-1, 0, 2], [0, 1], [-2, -1, 0, 1], [3, 4], [-1, 1]], 4),
     lambda: fb.Residual([fb.Dense(5, 3), fb.Tanh(), fb.Dense(3, 5)]),
     lambda: fb.Residual([fb.LayerNorm(5), fb.Residual([fb.Dense(5, 5)]), fb.BatchNorm(5)]),
     lambda: fb.Columns([(slice(1, 4), [fb.LayerNorm(3), fb.Dense(3, 2)]), ([4, 0, 4], []),

@@ -148,6 +148,9 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* the column sums of A * B, or of A where B is NULL */                                    \
         void (*column_dots)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *A,             \
                             const real *B, real *out);                                             \
+        /* those of dY * X, and those of dY */                                                     \
+        void (*scale_shift_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,   \
+                                     const real *X, real *dgamma, real *dbeta);                    \
         /* Y = X where X > 0, slope * X by columns elsewhere; dX may be dY */                      \
         void (*prelu)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *slope, real *Y);        \
         void (*prelu_backward)(ptrdiff_t m, ptrdiff_t n, const real *dY, const real *X,            \
@@ -164,6 +167,30 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*embedding_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *codes,  \
                                    ptrdiff_t codes_stride, const real *dZ, ptrdiff_t n_categories, \
                                    real *dtable);                                                  \
+        /* Z (m, k * d) from X (m, k): periodic.h, piecewise.h; N may be NULL */                   \
+        void (*periodic)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *X,                     \
+                         const real *frequencies, const real *phases, const real *gamma,           \
+                         const real *beta, real *Z, real *N);                                      \
+        /* of the columns of Z from `first` to `stop` */                                           \
+        void (*periodic_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t first,          \
+                                  ptrdiff_t stop, const real *dZ, const real *X,                   \
+                                  const real *frequencies, const real *phases, const real *gamma,  \
+                                  real *dgamma, real *dbeta, real *dfrequencies, real *dphases);   \
+        void (*periodic_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *dZ,     \
+                                        const real *X, const real *frequencies,                    \
+                                        const real *phases, const real *gamma, real *dX);          \
+        void (*piecewise_nodes)(ptrdiff_t k, ptrdiff_t d, const int64_t *starts, const real *W,    \
+                                const real *b, real *nodes);                                       \
+        void (*piecewise)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,            \
+                          const real *X, const real *edges, const real *W, const real *nodes,      \
+                          real *Z, real *bins, real *fractions);                                   \
+        /* of the features from `first` to `stop` */                                               \
+        void (*piecewise_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,   \
+                                   ptrdiff_t first, ptrdiff_t stop, const real *dZ,                \
+                                   const real *bins, const real *fractions, real *dW);             \
+        void (*piecewise_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d,                    \
+                                         const int64_t *starts, const real *dZ, const real *bins,  \
+                                         const real *edges, const real *W, real *dX);              \
         /* gradients += strength * parameters */                                                   \
         void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);     \
         /* One step, the first being 1; attributes and state arrays in the order of ops.def. */    \
@@ -216,6 +243,8 @@ typedef struct {
 #define fbp_scale(tier, m, n, X, ...) FBP_OF(tier, X)->scale(m, n, X, __VA_ARGS__)
 #define fbp_column_dots(tier, m, n, stride, A, ...) \
     FBP_OF(tier, A)->column_dots(m, n, stride, A, __VA_ARGS__)
+#define fbp_scale_shift_backward(tier, m, n, stride, dY, ...) \
+    FBP_OF(tier, dY)->scale_shift_backward(m, n, stride, dY, __VA_ARGS__)
 #define fbp_prelu(tier, m, n, X, ...) FBP_OF(tier, X)->prelu(m, n, X, __VA_ARGS__)
 #define fbp_prelu_backward(tier, m, n, dY, ...) \
     FBP_OF(tier, dY)->prelu_backward(m, n, dY, __VA_ARGS__)
@@ -227,6 +256,19 @@ typedef struct {
     FBP_OF(tier, codes)->embedding(m, n, codes, __VA_ARGS__)
 #define fbp_embedding_backward(tier, m, n, stride, codes, ...) \
     FBP_OF(tier, codes)->embedding_backward(m, n, stride, codes, __VA_ARGS__)
+#define fbp_periodic(tier, m, k, d, X, ...) FBP_OF(tier, X)->periodic(m, k, d, X, __VA_ARGS__)
+#define fbp_periodic_backward(tier, m, k, d, first, stop, dZ, ...) \
+    FBP_OF(tier, dZ)->periodic_backward(m, k, d, first, stop, dZ, __VA_ARGS__)
+#define fbp_periodic_backward_input(tier, m, k, d, dZ, ...) \
+    FBP_OF(tier, dZ)->periodic_backward_input(m, k, d, dZ, __VA_ARGS__)
+#define fbp_piecewise_nodes(tier, k, d, starts, W, ...) \
+    FBP_OF(tier, W)->piecewise_nodes(k, d, starts, W, __VA_ARGS__)
+#define fbp_piecewise(tier, m, k, d, starts, X, ...) \
+    FBP_OF(tier, X)->piecewise(m, k, d, starts, X, __VA_ARGS__)
+#define fbp_piecewise_backward(tier, m, k, d, starts, first, stop, dZ, ...) \
+    FBP_OF(tier, dZ)->piecewise_backward(m, k, d, starts, first, stop, dZ, __VA_ARGS__)
+#define fbp_piecewise_backward_input(tier, m, k, d, starts, dZ, ...) \
+    FBP_OF(tier, dZ)->piecewise_backward_input(m, k, d, starts, dZ, __VA_ARGS__)
 #define fbp_penalize(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \

@@ -299,6 +299,29 @@ static void column_dots(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *
     }
 }
 
+/* The column sums of dY X and of dY, as those of column_dots, in one pass */
+static void scale_shift_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,
+                                 const real *X, real *dgamma, real *dbeta)
+{
+    for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+        const ptrdiff_t left = n - j;
+        vec dots = v_splat(0), sums = v_splat(0);
+        for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
+            const ptrdiff_t stop = m - first < FBP_K_BLOCK ? m : first + FBP_K_BLOCK;
+            vec dot = v_splat(0), sum = v_splat(0);
+            for (ptrdiff_t i = first; i < stop; i++) {
+                const vec d = v_load_part(dY + i * stride + j, left, 0);
+                dot = v_fma(d, v_load_part(X + i * stride + j, left, 0), dot);
+                sum = sum + d;
+            }
+            dots = first == 0 ? dot : dots + dot;
+            sums = first == 0 ? sum : sums + sum;
+        }
+        v_store_part(dgamma + j, left, v_zero_below(dots, FBP_MIN_GRADIENT));
+        v_store_part(dbeta + j, left, v_zero_below(sums, FBP_MIN_GRADIENT));
+    }
+}
+
 /* As leaky_relu in elementwise.h, with a separate slope for each column. */
 static void prelu(ptrdiff_t m, ptrdiff_t n, const real *X, const real *slope, real *Y)
 {

@@ -25,6 +25,8 @@
 #include "losses.h"
 #include "normalization.h"
 #include "embedding.h"
+#include "periodic.h"
+#include "piecewise.h"
 #include "optimizers.h"
 #include "peak.h"
 
@@ -64,12 +66,20 @@ const table FBP_TABLE = {
     .normalize_columns_backward = normalize_columns_backward,
     .scale = scale_columns,
     .column_dots = column_dots,
+    .scale_shift_backward = scale_shift_backward,
     .prelu = prelu,
     .prelu_backward = prelu_backward,
     .prelu_slope = prelu_slope,
     .running_average = running_average,
     .embedding = embedding,
     .embedding_backward = embedding_backward,
+    .periodic = periodic,
+    .periodic_backward = periodic_backward,
+    .periodic_backward_input = periodic_backward_input,
+    .piecewise_nodes = piecewise_nodes,
+    .piecewise = piecewise,
+    .piecewise_backward = piecewise_backward,
+    .piecewise_backward_input = piecewise_backward_input,
     .penalize = penalize,
     .update =
         {

@@ -1,12 +1,12 @@
-/* exp, expm1, log, log1p, tanh, sigmoid and erf of a vector.
+/* exp, expm1, log, log1p, tanh, sigmoid, erf, and cos and sin of 2 pi t, of a vector.
  *
  * Written with the operations of vectors.h only, each rounded once and none of them left to
  * the compiler to contract, so a number has the same bits in a lane of any tier.  There are no
  * branches: where a function needs several formulas it evaluates all of them and selects.
  *
  * What holds for all of them:
- *   - the error is below 2 ULP wherever the true result is a normal number; the maxima
- *     measured, float / double, stand above each function
+ *   - the error is below 2 ULP wherever the true result is a normal number (but for the last two
+ *     functions); the maxima measured, float / double, stand above each function
  *   - exp and sigmoid give 0 instead of a result below FBP_MIN_NORMAL; the others give a subnormal
  *     result only for an argument about as small
  *   - NaN gives NaN; infinities, overflow and poles give what C's functions give
@@ -23,6 +23,8 @@
  *   tanh_den   (tanh(a)/a - 1) / a^2, in a^2              0 <= a <= 0.63      degrees 1, 1 / 2, 3
  *   erf_poly   erf(a)/a - 1, in a^2                       0 <= a <= 1         degree 6 / 11
  *   erfc_poly  log(1 - erf(a)), in a                      1 <= a <= ERF_ONE   degree 6 / 17
+ *   sin_poly   sin(2 pi s) / s, in s^2                    |s| <= 1/4          degree 4 / 8
+ *   cos_poly   cos(2 pi s) / (1 - 16 s^2), in s^2         |s| <= 1/4          degree 4 / 7
  */
 #if FBP_BITS == 32
 typedef uint32_t unsigned_integer;
@@ -47,6 +49,12 @@ static const real erf_poly[] = {
 static const real erfc_poly[] = {
     -0x1.72ecd8p-12f, -0x1.2085bp0f,   -0x1.46c58ep-1f, -0x1.a60a22p-4f,
     0x1.65411cp-6f,   -0x1.8149f8p-9f, 0x1.8526bap-13f,
+};
+static const real sin_poly[] = {
+    0x1.921fb6p2f, -0x1.4abbd8p5f, 0x1.466b28p6f, -0x1.328054p6f, 0x1.407faap5f,
+};
+static const real cos_poly[] = {
+    0x1p0f, -0x1.de9e6p1f, 0x1.472a7cp2f, -0x1.d47ab8p1f, 0x1.8c0ca8p0f,
 };
 #else
 typedef uint64_t unsigned_integer;
@@ -96,6 +104,21 @@ static const real erfc_poly[] = {
     -0x1.1e62f19a42ee2p-13, -0x1.478283deb1a9bp-16, 0x1.7a07210e0aaefp-16,  -0x1.1fd978e6a262fp-17,
     0x1.1bd65ccfdafb5p-19,  -0x1.8ccf06909ae6cp-22, 0x1.8a8da49e51371p-25,  -0x1.0b4fdedfdb7c3p-28,
     0x1.bc435e2cefbc8p-33,  -0x1.56564ede2ac63p-38,
+};
+static const real sin_poly[] = {
+    0x1.921fb54442d18p2,  -0x1.4abbce625be39p5,  0x1.466bc67759fcap6,
+    -0x1.32d2cce5e6546p6, 0x1.5078346aa719fp5,   -0x1.e307419cd9ba5p3,
+    0x1.e8f020c9c7e5bp1,  -0x1.6f04b22f4ceeap-1, 0x1.8f8d070c38947p-4,
+};
+static const real cos_poly[] = {
+    0x1p0,
+    -0x1.de9e64df22ebbp1,
+    0x1.472be12240994p2,
+    -0x1.d4fcd82e4056ap1,
+    0x1.9f05c9937fc52p0,
+    -0x1.f3092332dd826p-2,
+    0x1.b22dc11064c3dp-4,
+    -0x1.155ba1707a1e6p-6,
 };
 #endif
 
@@ -310,6 +333,38 @@ static inline vec v_erf(vec x)
     return v_with_sign(v_select(v_lt(a, one), small, large), x);
 }
 
+/* Angles in turns: the functions below are of 2 pi t.  r is what is left of |t| after whole turns,
+ * from -1/2 to 1/2 and without error: adding WHOLE rounds to a whole number, and from WHOLE on
+ * every number is one, infinity too, so that no finite product overflows to NaN.  s is 1/4 - |r|.
+ */
+#define WHOLE ((real)((integer)1 << FBP_MANTISSA_BITS))
+typedef struct {
+    vec r, s, s2;
+} turns;
+
+static inline turns v_turns(vec t)
+{
+    const vec a = v_min(v_splat(WHOLE), v_abs(t));
+    const vec r = a - ((a + v_splat(WHOLE)) - v_splat(WHOLE));
+    const vec s = v_splat((real)0.25) - v_abs(r);
+    return (turns){r, s, s * s};
+}
+
+/* cos(2 pi t) = sin(2 pi s), which is s sin_poly(s^2).
+ * Max error 2.32 / 2.27 ULP, 1.38e-7 / 2.52e-16.
+ */
+static inline vec v_cos_turns(turns a) { return a.s * POLY(a.s2, sin_poly); }
+
+/* sin(2 pi t) is cos(2 pi s), with the signs of t and r: (1 - 16 s^2) cos_poly(s^2), exactly 0
+ * where t is a whole number or one half more.
+ * Max error 1.28e-7 / 2.53e-16.
+ */
+static inline vec v_sin_turns(turns a, vec t)
+{
+    const vec c = v_fma(v_splat(-16), a.s2, v_splat(1)) * POLY(a.s2, cos_poly);
+    return v_from_bits(v_bits(c) ^ ((v_bits(t) ^ v_bits(a.r)) & v_isplat(SIGN_BIT)));
+}
+
 #undef SQRT_HALF_BITS
 #undef LOG2_E
 #undef LN2_HIGH
@@ -320,4 +375,5 @@ static inline vec v_erf(vec x)
 #undef ERF_ONE
 #undef POLY
 #undef ROUNDER
+#undef WHOLE
 #undef EXP_REDUCE

@@ -61,6 +61,7 @@ static inline vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
 static inline vec v_sqrt(vec a) { return sqrt(a); }
 #endif
 static inline vec v_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec v_min(vec a, vec b) { return a < b ? a : b; }
 
 #else
 
@@ -93,23 +94,28 @@ static inline vec v_select(ivec mask, vec a, vec b)
 #else
 #define X86(op) _mm_##op
 #endif
-/* v_max is used for magnitudes only: processors differ in which of two NaNs or zeros it returns. */
+/* v_max is used for magnitudes only: processors differ in which of two NaNs or zeros it returns.
+ * v_min likewise, and its first operand is no NaN; if the second is one, so is the result. */
 #if defined(__aarch64__) && FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec v_sqrt(vec a) { return vsqrtq_f32(a); }
 static inline vec v_max(vec a, vec b) { return vmaxq_f32(a, b); }
+static inline vec v_min(vec a, vec b) { return vminq_f32(a, b); }
 #elif defined(__aarch64__)
 static inline vec v_fma(vec a, vec b, vec c) { return vfmaq_f64(c, a, b); }
 static inline vec v_sqrt(vec a) { return vsqrtq_f64(a); }
 static inline vec v_max(vec a, vec b) { return vmaxq_f64(a, b); }
+static inline vec v_min(vec a, vec b) { return vminq_f64(a, b); }
 #elif FBP_BITS == 32
 static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_ps)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_ps)(a); }
 static inline vec v_max(vec a, vec b) { return X86(max_ps)(a, b); }
+static inline vec v_min(vec a, vec b) { return X86(min_ps)(a, b); }
 #else
 static inline vec v_fma(vec a, vec b, vec c) { return X86(fmadd_pd)(a, b, c); }
 static inline vec v_sqrt(vec a) { return X86(sqrt_pd)(a); }
 static inline vec v_max(vec a, vec b) { return X86(max_pd)(a, b); }
+static inline vec v_min(vec a, vec b) { return X86(min_pd)(a, b); }
 #endif
 
 /* The first n lanes, as a mask for loads and stores where the processor has them. */
