@@ -12,6 +12,7 @@ import os
 import pickle
 import statistics
 import sys
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -135,9 +136,9 @@ def call(peer, X):
     X = peer.prepare(X)
 
     def predict():
-        start = common.time.perf_counter()
+        start = time.perf_counter()
         peer.predict(X)
-        return common.time.perf_counter() - start
+        return time.perf_counter() - start
 
     return predict
 
