@@ -99,5 +99,5 @@ def docs(session):
 def bench(session):
     """Every benchmark, briefly."""
     session.install(".[bench]")
-    for name in ("training", "inference", "kernels", "scaling", "memory", "estimators"):
+    for name in ("training", "inference", "kernels", "scaling", "memory", "estimators", "tables"):
         session.run("python", f"bench/{name}.py", "--quick", *session.posargs)

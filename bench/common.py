@@ -22,18 +22,21 @@ STARTED = "FASTBP_BENCH_STARTED"  # set where the above is done
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "jax", "onnxruntime")
 
-def parser(description, peers=()):
-    """The arguments of all benchmarks."""
+def parser(description, peers=(), *, threads="1", dtypes=("float32", "float64")):
+    """The arguments of all benchmarks; `threads` is the default of `--threads`."""
     result = argparse.ArgumentParser(description=description.partition("\n")[0])
     add = result.add_argument
     add("--quick", action="store_true", help="fewer and shorter rounds: half a minute or so")
     add("--rounds", type=int, metavar="N",
         help="how often each contender's turn comes (default: 15; quick: 3)")
-    add("--threads", default="1", metavar="N",
-        help='for everyone; "all": one for each core (default: 1)')
+    add("--threads", default=threads, metavar="N",
+        help=f'for everyone; "all": one for each core (default: {threads})')
     add("--core", type=int, metavar="N", help="the first core to use (default: the first there is)")
-    add("--dtype", choices=("float32", "float64"), default="float32",
-        help="of all data and weights (default: float32)")
+    if len(dtypes) > 1:
+        add("--dtype", choices=dtypes, default=dtypes[0],
+            help=f"of all data and weights (default: {dtypes[0]})")
+    else:
+        result.set_defaults(dtype=dtypes[0])
     add("--output", type=Path, default="bench-output", metavar="FOLDER",
         help="where JSON and charts go (default: bench-output)")
     add("--markdown", action="store_true", help="print tables in Markdown")
@@ -102,10 +105,10 @@ def rate(length, dtype):
     return flops / (time.perf_counter() - start) / 1e9
 
 
-def machine(arguments):
+def machine(arguments, packages=PACKAGES):
     """The machine and versions of a measurement."""
     versions = {"Python": platform.python_version(), "fastbp": fb.__version__}
-    for package in PACKAGES:
+    for package in packages:
         if importlib.util.find_spec(package.replace("scikit-learn", "sklearn")) is not None:
             versions[package] = importlib.metadata.version(package)
     return {
@@ -229,16 +232,18 @@ def time_text(seconds):
     return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
 
 
-def save(arguments, name, results, figure=None):
+def save(arguments, name, results, figure=None, *, json_path=None, picture=None):
     """Write NAME.json, and NAME.png where matplotlib is there to draw it.
 
     Parameters
     ----------
     figure : callable
         Makes the figure from `matplotlib.pyplot`.
+    json_path, picture : Path, optional
+        Other files than those.
     """
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f"{name}.json"
+    path = json_path or arguments.output / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"wrote {path}", end="")
     if figure is not None:
@@ -250,7 +255,8 @@ def save(arguments, name, results, figure=None):
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
 
-        path = path.with_suffix(".png")
+        path = picture or path.with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure(plt).savefig(path, dpi=150, bbox_inches="tight")
         print(f" and {path}", end="")
     print()

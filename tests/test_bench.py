@@ -45,6 +45,7 @@ def numbers(results):
     ("memory", ["--rows", "20000"]),
     ("estimators", []),
     ("concurrency", []),
+    ("tables", ["--only", "diamonds,wine,diabetes", "--methods", "lightgbm,hist,mlp"]),
 ])
 def test_a_benchmark(tmp_path, script, arguments):
     printed, results = run(script, tmp_path, *arguments)
