@@ -97,6 +97,7 @@ def main():
             kernel("elementwise"),
             kernel("embeddings"),
             kernel("optimizers"),
+            kernel("muon"),
             kernel("metrics"),
             kernel("gather"),
             kernel("encoded"),

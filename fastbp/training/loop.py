@@ -44,7 +44,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
     History
     """
     optimizer = settings.optimizer
-    if optimizer.groups:
+    if optimizer.uses_layers:
         optimizer.assign(network)
     optimizer.group_rates(0.0, network.parameters.size)
     data = Dataset(network, X, y, settings.loss, settings.sample_weight)
