@@ -20,7 +20,7 @@ def script():
     return module
 
 
-@pytest.mark.parametrize("name", ["classification", "regression", "deep"])
+@pytest.mark.parametrize("name", ["classification", "regression", "deep", "matrices"])
 def test_every_way_to_train_gives_the_stored_hash(script, name):
     stored = json.loads(script.STORED.read_text())
     found = script.check([name])
@@ -42,4 +42,4 @@ def test_a_hash_is_of_what_a_training_leaves(script):
         seen.add(script.fingerprint("classification", "float32"))
     finally:
         script.numbers = numbers
-    assert len(seen) == 8
+    assert len(seen) == 2 * 4 + 2

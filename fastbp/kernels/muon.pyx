@@ -144,7 +144,7 @@ cdef bint step_of_matrix(const MatrixStep *t, fbp_worker *me, real *workspace) n
     cdef real *W = <real *>t.W
     cdef fbp_gemm product
     cdef double total = 0, scale
-    cdef int k
+    cdef int _step
     average_gradients(t, me, <real *>t.G, <real *>t.B, Y)
     if not fbp_barrier(me):
         return False
@@ -162,7 +162,7 @@ cdef bint step_of_matrix(const MatrixStep *t, fbp_worker *me, real *workspace) n
             fbp_scale_to_unit(tier, wide, Y + i * wide, X + i * row, scale)
     if not fbp_barrier(me):
         return False
-    for k in range(t.steps):
+    for _step in range(t.steps):
         symmetric_product(wide, high, row, X, <const real *>NULL, A, me, workspace)
         if not fbp_barrier(me):
             return False

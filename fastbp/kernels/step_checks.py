@@ -90,6 +90,9 @@ def check_shapes(groups: Sequence[Range], shapes: Sequence[tuple[int, int] | Non
     >>> from fastbp.kernels.step_checks import check_shapes
     >>> check_shapes([(0, 6), (6, 3)], [(2, 3), None], "muon")
     """
+    if len(shapes) != len(groups):
+        raise ValueError(f"shapes: expected a shape or None for each of {len(groups)} groups, got "
+                         f"{len(shapes)}")
     sizes = [math.prod(shape) if shape else size
              for shape, (_, size) in zip(shapes, groups, strict=True)]
     if sizes != [size for _, size in groups]:

@@ -141,7 +141,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     @property
     def uses_layers(self) -> bool:
-        """Whether it depends on the layer how a parameter is updated, so that `assign` is needed."""
+        """Whether the update of a parameter depends on its layer, so that `assign` is needed."""
         return bool(self._groups)
 
     def find_matrices(self, network: Sequential) -> set[tuple[Layer, str]]:
@@ -177,7 +177,7 @@ class Optimizer(checks.Validated, Exclusive):
                 part = Part(start, math.prod(shape), group)
                 start += part.size
                 if (layer, name) in matrices:
-                    part = part._replace(shape=shape)
+                    part = part._replace(shape=(shape[0], shape[1]))
                 elif parts and parts[-1].group is group and parts[-1].shape is None:
                     before = parts.pop()
                     part = Part(before.start, before.size + part.size, group)

@@ -62,7 +62,8 @@ def checked_selection(name: str, value: Any) -> Selection:
     """
     if not (isinstance(value, str) or callable(value)):
         raise TypeError(f"{name}: expected a name, a class of layers or a function, got {value!r}")
-    return value
+    selection: Selection = value
+    return selection
 
 
 def selects(selection: Selection, layer: Layer, name: str) -> bool:

@@ -129,7 +129,7 @@ class Muon(Optimizer):
 
     @property
     def uses_layers(self) -> bool:
-        """Whether it depends on the layer how a parameter is updated."""
+        """Whether the update of a parameter depends on its layer: it does."""
         return True
 
     def find_matrices(self, network: Sequential) -> set[tuple[Layer, str]]:
