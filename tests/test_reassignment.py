@@ -395,12 +395,11 @@ for name in ("parameters", "gradients"):
                for key in ("parameters", "gradients")},
             **dict(X=X, y=y, sample_weight=None, n_rows=300, batch_size=32, loss=None,
                    metric=None, update="sgd", state=[], weights=[], layers=[], groups=[(0, 106)],
-                   shapes=[None],
-                   average=None, turns=None))
+                   shapes=[None], average=None, turns=None))
 refused(ValueError, "a program for training", steps.Steps,
         make_executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
         y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [],
-        [], None, None)
+        [], [], None, None)
 refused(ValueError, "X: expected", make, X=X[:, :7].copy())
 refused(ValueError, "X: expected", make, X=X[:299])
 refused(ValueError, "batch_size", make, batch_size=0)
