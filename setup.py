@@ -99,6 +99,7 @@ def main():
             kernel("periodic_embeddings"),
             kernel("piecewise_embeddings"),
             kernel("optimizers"),
+            kernel("muon"),
             kernel("metrics"),
             kernel("gather"),
             kernel("encoded"),

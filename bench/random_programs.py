@@ -245,11 +245,14 @@ def an_optimizer(draw):
     decay, clip = draw.choice([0.0, 0.01]), draw.choice([None, None, 0.1, 1.0])
     rate = draw.choice([0.01, fb.schedules.Cosine(0.02, 3, 1), fb.schedules.Step(0.01, 1)])
     options = {"weight_decay": decay, "clip_norm": clip}
-    kind = draw.choice(["sgd", "momentum", "nesterov", "adam", "adamw", "lion", "own"])
+    kind = draw.choice(["sgd", "momentum", "nesterov", "adam", "adamw", "lion", "muon", "own"])
     if kind in ("sgd", "momentum", "nesterov"):
         return fb.SGD(rate, {"sgd": 0.0}.get(kind, 0.9), kind == "nesterov", **options)
     if kind == "adam":
         return fb.Adam(rate, epsilon=1e-3, epsilon_hat=draw.random() < 0.5, **options)
+    if kind == "muon":
+        matrices = draw.choice([None, lambda layer, name: True])  # all of two dimensions
+        return fb.Muon(rate, nesterov=draw.random() < 0.5, matrices=matrices, **options)
     return {"adamw": fb.AdamW, "lion": fb.Lion, "own": OwnOptimizer}[kind](rate, **options)
 
 

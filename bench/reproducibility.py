@@ -88,8 +88,25 @@ def numbers_embedded(dtype):
     }
 
 
+def matrices(dtype):
+    """Muon, for matrices that are high, wide and square, of several blocks, and one with one row.
+
+    A column of zeros and a schedule for the other parameters, without biases' decay.
+    """
+    X = numbers(300, 41, 4)
+    X[:, 7] = 0
+    y = X[:, :1] * X[:, 1:3]
+    net = fb.mlp([41, 33, 100, 100, 1, 20, 2], "tanh", dtype=dtype, seed=4)
+    return net, X, {
+        "y": y, "loss": fb.MeanSquaredError(), "epochs": 3, "batch_size": 40, "ema": 0.9,
+        "optimizer": fb.Muon(0.02, weight_decay=0.1, clip_norm=1.0,
+                             adam_learning_rate=fb.schedules.Cosine(0.01, 3, 1),
+                             groups=[fb.Group("b", weight_decay=0)]),
+    }
+
+
 NETWORKS = {"classification": classification, "regression": regression, "deep": deep,
-            "embeddings": numbers_embedded}
+            "embeddings": numbers_embedded, "matrices": matrices}
 
 
 def fingerprint(name, dtype, compiled=True, chunk=None):

@@ -472,7 +472,10 @@ class Sequential(Stack):
         if self.n_in is None:
             raise ValueError("layers: expected one that says how many columns the input has")
         planned = self.programs.planned(self.n_in, loss is not None, batch_size)
-        return program.step_text(planned, batch_size, loss, optimizer)
+        found = set() if optimizer is None else optimizer.find_matrices(self)
+        matrices = [f"{where}.{name}" for where, layer in self.leaves
+                    for name in layer.parameter_shapes if (layer, name) in found]
+        return program.step_text(planned, batch_size, loss, optimizer, matrices)
 
     def __repr__(self) -> str:
         inner = "".join(f"    {layer!r},\n" for layer in self.layers)

@@ -384,7 +384,7 @@ def make(X=X, y=y, metric=None, loss=("softmax_cross_entropy", 0.0, np.inf), bat
     return steps.Steps(make_executor(**described_program), **parts | dict(
         X=X, y=y, sample_weight=None, n_rows=n_rows, batch_size=batch_size, loss=loss,
         metric=metric, update="sgd", state=[], weights=list(weights), layers=list(layers),
-        groups=[(0, 212)], average=None, turns=Turns()) | changes)
+        groups=[(0, 212)], shapes=[None], average=None, turns=Turns()) | changes)
 make()
 refused(ValueError, "those that the executor has", make, parameters=np.zeros(212, "f4"))
 of_program = described()
@@ -395,11 +395,11 @@ for name in ("parameters", "gradients"):
                for key in ("parameters", "gradients")},
             **dict(X=X, y=y, sample_weight=None, n_rows=300, batch_size=32, loss=None,
                    metric=None, update="sgd", state=[], weights=[], layers=[], groups=[(0, 106)],
-                   average=None, turns=None))
+                   shapes=[None], average=None, turns=None))
 refused(ValueError, "a program for training", steps.Steps,
         make_executor(**(d := described(training=False))), d["parameters"], d["gradients"], X,
         y, None, 300, 32, ("softmax_cross_entropy", 0.0, np.inf), None, "sgd", [], [], [],
-        [], None, None)
+        [], [], None, None)
 refused(ValueError, "X: expected", make, X=X[:, :7].copy())
 refused(ValueError, "X: expected", make, X=X[:299])
 refused(ValueError, "batch_size", make, batch_size=0)
@@ -428,8 +428,12 @@ for shape in ((0, 3), (1, 2)):
     refused(ValueError, "epoch_stats: expected", run_steps, make(), epoch_stats=shape)
 refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((1, 2)))
 refused(ValueError, "attributes: expected 1", run_steps, make(), attributes=np.zeros((2, 1)))
-refused(ValueError, "rates: expected 2", run_steps, make(groups=[(0, 100), (100, 112)]))
-refused(ValueError, "groups: expected", make, groups=[(0, 100), (50, 112)])
+refused(ValueError, "rates: expected 2", run_steps,
+        make(groups=[(0, 100), (100, 112)], shapes=[None, None]))
+refused(ValueError, "groups: expected", make, groups=[(0, 100), (50, 112)], shapes=[None, None])
+refused(ValueError, "shapes: expected None", make, shapes=[(4, 53)])
+refused(ValueError, "shapes: expected those of the groups", make, shapes=[(3, 53)])
+refused(ValueError, "shapes: expected a shape or None for each of 1 groups", make, shapes=[])
 refused(ValueError, "state", make, average=np.zeros(211, "f4"))
 refused(ValueError, "random: expected", run_steps, make(), random=np.empty((1, 0), np.uint64))
 squares = make(y=targets, loss=("mean_squared_error", 0.0, np.inf), metric="r2")
@@ -473,7 +477,7 @@ refused(RuntimeError, "already initialized", borrowed.__init__, "X", X[:3])
 rows = gather.Rows(X, np.dtype("f4"))
 refused(RuntimeError, "already initialized", rows.__init__, X[:3], np.dtype("f4"))
 def change(training):
-    refused(RuntimeError, "already initialized", training.compiled.__init__, made, *[None] * 16)
+    refused(RuntimeError, "already initialized", training.compiled.__init__, made, *[None] * 17)
 fit(change)
 same_as_layers(net)
 """)

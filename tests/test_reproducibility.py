@@ -20,7 +20,8 @@ def script():
     return module
 
 
-@pytest.mark.parametrize("name", ["classification", "regression", "deep", "embeddings"])
+@pytest.mark.parametrize(
+    "name", ["classification", "regression", "deep", "embeddings", "matrices"])
 def test_every_way_to_train_gives_the_stored_hash(script, name):
     stored = json.loads(script.STORED.read_text())
     found = script.check([name])
@@ -42,4 +43,4 @@ def test_a_hash_is_of_what_a_training_leaves(script):
         seen.add(script.fingerprint("classification", "float32"))
     finally:
         script.numbers = numbers
-    assert len(seen) == 10
+    assert len(seen) == 2 * 5 + 2

@@ -15,6 +15,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``periodic_embeddings``  numbers as cosines of their multiples
 ``piecewise_embeddings`` numbers as points on piecewise linear curves
 ``optimizers``           updates of the parameters, penalties and norms
+``muon``                 updates of matrices, made orthogonal
 ``metrics``              sums that metrics are computed from
 ``encoded``              a program in the form that compiled code reads
 ``instructions``         the execution of a program's instructions
@@ -50,6 +51,7 @@ from .dense import (
 from .elementwise import add, inverse_sqrt, running_average
 from .embeddings import embedding, embedding_backward
 from .losses import *
+from .muon import muon_step, orthogonalize
 from .normalization import (
     column_moments,
     normalize_columns,
@@ -83,11 +85,13 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "inverse_sqrt",
+    "muon_step",
     "norm",
     "normalize_columns",
     "normalize_columns_backward",
     "normalize_rows",
     "normalize_rows_backward",
+    "orthogonalize",
     "penalize",
     "periodic",
     "periodic_backward",

@@ -137,6 +137,14 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,
                     const void *gradients, void *state, double learning_rate, int64_t step,
                     const double *attributes) noexcept
+    void fbp_muon_direction(const fbp_tier *tier, Py_ssize_t n, const void *G, void *B, void *U,
+                            double momentum, bint nesterov) noexcept
+    void fbp_scale_to_unit(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,
+                           double scale) noexcept
+    void fbp_newton_schulz(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                           Py_ssize_t diagonal, const void *X, void *Y) noexcept
+    void fbp_transpose(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
+                       Py_ssize_t x_row, void *Y, Py_ssize_t y_row) noexcept
     double fbp_sum_of_squares(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
     double fbp_largest(const fbp_tier *tier, Py_ssize_t n, const void *X) noexcept
 

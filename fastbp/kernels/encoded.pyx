@@ -9,7 +9,7 @@ import itertools
 cimport cython
 cimport numpy as cnp
 
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
@@ -204,8 +204,8 @@ cdef class EncodedProgram:
                                      f"{shapes[wide][1]} at {i}, got {columns}")
                 each.columns = <const int64_t *>self._pointer(np.array(columns, np.int64))
             elif name.startswith("piecewise"):
-                named = dict(zip([operand.name for operand in (*op.reads, *op.writes)],
-                                 [shapes[j] for j in (*reads, *writes)], strict=True))
+                named = dict(zip(map(attrgetter("name"), (*op.reads, *op.writes)),
+                                 map(shapes.__getitem__, (*reads, *writes)), strict=True))
                 n_bins, d = named["dW" if name == "piecewise_backward" else "W"]
                 k = named["b"][1] // d if name == "piecewise_nodes" else named["bins"][1]
                 if not _are_starts(columns, k, n_bins) or (

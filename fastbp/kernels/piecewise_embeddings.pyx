@@ -60,7 +60,7 @@ def _starts(n_bins):
     if isinstance(n_bins, str) or not np.iterable(n_bins):
         raise TypeError(f"n_bins: expected a sequence of whole numbers, one for each feature, got "
                         f"{n_bins!r}")
-    counts = [checks.integer("n_bins", count, 1) for count in n_bins]
+    counts = list(map(lambda count: checks.integer("n_bins", count, 1), n_bins))
     return np.cumsum([0, *counts], dtype=np.int64), len(counts), sum(counts)
 
 

@@ -35,6 +35,7 @@ cdef enum:
 # A range of the flat arrays.
 cdef struct Part:
     Py_ssize_t start, size
+    Py_ssize_t columns          # of a matrix that is updated as a whole, else 0
 
 
 # A layer's weights whose gradient is computed a panel of rows at a time, in the update.
@@ -88,6 +89,8 @@ cdef struct Plan:
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
     double *squares        # sums of blocks of weights
+    void *matrix           # for the update of one matrix at a time: see muon.pxd
+    double *matrix_squares
     double *bounds         # 2 n_fused + 1 for each thread
     void *panels           # panel_size elements for each thread
     Py_ssize_t panel_size

@@ -138,9 +138,9 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 if fused:
                     update_fused(run, me, m, rates, run.steps_before + (step - run.first) + 1,
                                  parameters, gradients, workspace)
-                else:
-                    update(run, me, rates, size, run.steps_before + (step - run.first) + 1,
-                           parameters, gradients)
+                elif not update(run, me, rates, size, run.steps_before + (step - run.first) + 1,
+                                parameters, gradients, workspace):
+                    return
                 if leads:
                     run.updates += 1
                 # `record` overwrites dZ, from which other threads may still compute gradients.

@@ -1,6 +1,7 @@
 """What `fastbp.kernels.steps.Steps` is given, checked and put in order."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from . import ops
 from .guards import apart
 from .types import Array, Floats
 
-__all__ = ["check_fit", "range_with", "rest_of"]
+__all__ = ["check_fit", "check_shapes", "range_with", "rest_of"]
 
 # A start and a size.
 Range: TypeAlias = tuple[int, int]
@@ -68,6 +69,36 @@ def check_fit(dtype: np.dtype[Any], parameters: Floats, gradients: Floats,
     n_state = n_more + (0 if update in (None, "python") else len(ops.UPDATES[str(update)].state))
     if len(state) != n_state:
         raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")
+
+
+def check_shapes(groups: Sequence[Range], shapes: Sequence[tuple[int, int] | None],
+                 update: str | None) -> None:
+    """Raise unless each group that is said to be a matrix is one, and the update takes matrices.
+
+    Parameters
+    ----------
+    groups, shapes, update
+        As for `Steps`.
+
+    Raises
+    ------
+    ValueError
+        If they do not match.
+
+    Examples
+    --------
+    >>> from fastbp.kernels.step_checks import check_shapes
+    >>> check_shapes([(0, 6), (6, 3)], [(2, 3), None], "muon")
+    """
+    if len(shapes) != len(groups):
+        raise ValueError(f"shapes: expected a shape or None for each of {len(groups)} groups, got "
+                         f"{len(shapes)}")
+    sizes = [math.prod(shape) if shape else size
+             for shape, (_, size) in zip(shapes, groups, strict=True)]
+    if sizes != [size for _, size in groups]:
+        raise ValueError(f"shapes: expected those of the groups {groups}, got {shapes}")
+    if any(shapes) and update != "muon":
+        raise ValueError(f"shapes: expected None for each group with {update}, got {shapes}")
 
 
 def range_with(ranges: Sequence[Range], start: int, size: int) -> int | None:

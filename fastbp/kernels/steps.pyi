@@ -32,6 +32,7 @@ class Steps:
         weights: list[tuple[int, int]],
         layers: list[tuple[int, int]],
         groups: list[tuple[int, int]],
+        shapes: list[tuple[int, int] | None],
         average: Array | None,
         turns: Any,
     ) -> None: ...

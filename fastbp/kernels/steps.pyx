@@ -29,7 +29,7 @@ from fastbp.kernels.stages cimport (
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
-from . import checks, memory, ops, step_checks
+from . import checks, memory, muon, ops, step_checks
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
 from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
@@ -79,6 +79,8 @@ cdef class Steps:
     groups : list of tuple of int
         Start and size of each group of parameters with its own learning rate and attributes;
         together they are all parameters.
+    shapes : list of tuple of int, or None
+        For each group the shape of a matrix that is updated as a whole, or None.
     average : ndarray of shape (n,) or None
         The exponential moving average of the parameters, changed with each step.
     turns : object
@@ -109,8 +111,8 @@ cdef class Steps:
     cdef readonly int threads          # the most that a run may have
 
     def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
-                 n_rows, batch_size, loss, metric, update, state, weights, layers, groups, average,
-                 turns):
+                 n_rows, batch_size, loss, metric, update, state, weights, layers, groups, shapes,
+                 average, turns):
         if self.arrays is not None:
             raise RuntimeError("Steps: already initialized; make another")
         self.arrays, self.borrowed = [], []
@@ -165,14 +167,17 @@ cdef class Steps:
             plan.state[i] = self._borrow(f"state[{i}]", array)
         plan.weights, plan.n_weights = self._parts("weights", weights), len(weights)
         plan.layers, plan.n_layers = self._parts("layers", layers), len(layers)
-        plan.groups, plan.n_groups = self._parts("groups", groups), len(groups)
+        step_checks.check_shapes(groups, shapes, update)
+        plan.groups, plan.n_groups = self._parts("groups", groups, shapes), len(groups)
         if average is not None:
             plan.average = self._borrow("average", average)
-        self._find_fused(weights, groups, size)
-
+        if not any(shapes):  # the update of a matrix needs its whole gradient
+            self._find_fused(weights, groups, size)
         self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
+        squares, scratch, work = muon.needs(list(filter(None, shapes)), size)
+        self.work += work
         self.threads = most_threads_for(self.work)
-        self._allocate(size)
+        self._allocate(size, squares, scratch)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
         cdef void **at = <void **>cnp.PyArray_DATA(self.pointers)
         resolve(&executor.code, at, <char *>plan.arena, plan.batch_size, size)
@@ -203,8 +208,9 @@ cdef class Steps:
         self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
 
-    cdef int _allocate(self, Py_ssize_t size) except -1:
-        """Allocate the workspace; `size` is that of an element, in bytes."""
+    cdef int _allocate(self, Py_ssize_t size, squares, scratch) except -1:
+        """Allocate the workspace; `size` is that of an element, in bytes, and the others are as
+        `muon.needs` returns them."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size
@@ -220,6 +226,8 @@ cdef class Steps:
             self.threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
             self.threads * plan.panel_size * size,
             self.threads * FBP_WORKSPACE * size,
+            squares * sizeof(double),
+            scratch * size,
             (code.arena + code.arena_per_row * rows) * size,
         ])
         cdef char *start = <char *>self._pointer(block)
@@ -233,12 +241,14 @@ cdef class Steps:
         plan.bounds = <double *>(start + <Py_ssize_t>starts[7])
         plan.panels = start + <Py_ssize_t>starts[8]
         plan.for_products = start + <Py_ssize_t>starts[9]
-        plan.arena = start + <Py_ssize_t>starts[10]
+        plan.matrix_squares = <double *>(start + <Py_ssize_t>starts[10])
+        plan.matrix = start + <Py_ssize_t>starts[11]
+        plan.arena = start + <Py_ssize_t>starts[12]
         return 0
 
-    cdef const Part *_parts(self, name, parts) except NULL:
-        """Ranges of the flat arrays, checked to be in order."""
-        cdef Part *found = <Part *>self._pointer(np.zeros(2 * len(parts) + 1, np.intp))
+    cdef const Part *_parts(self, name, parts, shapes=()) except NULL:
+        """Ranges of the flat arrays, checked to be in order; some may be matrices."""
+        cdef Part *found = <Part *>self._pointer(np.zeros(3 * len(parts) + 1, np.intp))
         cdef Py_ssize_t stop = 0
         for i, (start, size) in enumerate(parts):
             if not stop <= start <= start + size <= self.plan.n_parameters:
@@ -246,6 +256,8 @@ cdef class Steps:
                                  f"in their order, got {parts}")
             found[i].start, found[i].size = start, size
             stop = start + size
+        for i, shape in enumerate(shapes):
+            found[i].columns = shape[1] if shape else 0
         return found
 
     cdef int _find_fused(self, weights, groups, Py_ssize_t size) except -1:

@@ -9,8 +9,8 @@ cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
 cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil
 cdef bint bound_of(Run *run, fbp_worker *me, Py_ssize_t m, const real *parameters,
                    const real *gradients, double *size) noexcept nogil
-cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
-                 real *parameters, real *gradients) noexcept nogil
+cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, long step,
+                 real *parameters, real *gradients, real *workspace) noexcept nogil
 cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const double *rates,
                        long step, real *parameters, const real *gradients,
                        real *workspace) noexcept nogil

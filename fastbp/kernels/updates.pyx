@@ -13,6 +13,7 @@ from fastbp.kernels.dispatch cimport (
 from fastbp.kernels.encoded cimport Code
 from fastbp.kernels.instructions cimport GRAIN
 from fastbp.kernels.losses cimport loss_scale
+from fastbp.kernels.muon cimport MatrixStep, matrix_step, step_of_matrix
 from fastbp.kernels.optimizers cimport (
     SQUARES_BLOCK, fbp_penalize, fbp_sum_of_squares, fbp_update, penalize_block,
     sum_of_squares_of,
@@ -136,13 +137,33 @@ cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) n
     return True
 
 
-cdef void update(const Run *run, const fbp_worker *me, const double *rates, double norm, long step,
-                 real *parameters, real *gradients) noexcept nogil:
+cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, long step,
+                 real *parameters, real *gradients, real *workspace) noexcept nogil:
     """Clip the gradients and make one step of the optimizer, group by group."""
+    cdef const double *attributes = run.attributes
     cdef int i
     for i in range(run.plan.n_groups):
-        update_group(run, me, run.plan.groups[i], rates[i],
-                     run.attributes + i * run.n_attributes, norm, step, parameters, gradients)
+        if run.plan.groups[i].columns == 0:
+            update_group(run, me, run.plan.groups[i], rates[i], attributes, norm, step,
+                         parameters, gradients)
+        elif not update_matrix(run, me, run.plan.groups[i], rates[i], attributes, norm,
+                               parameters, gradients, workspace):
+            return False
+        attributes += run.n_attributes
+    return True
+
+
+cdef bint update_matrix(const Run *run, fbp_worker *me, Part group, double rate,
+                        const double *attributes, double norm, real *parameters, real *gradients,
+                        real *workspace) noexcept nogil:
+    cdef MatrixStep step = matrix_step(group.size // group.columns, group.columns, rate,
+                                       attributes)
+    step.W, step.G = parameters + group.start, gradients + group.start
+    step.B = <real *>run.plan.state[0] + group.start
+    step.scratch, step.squares = run.plan.matrix, run.plan.matrix_squares
+    if run.clip_norm > 0 and norm > run.clip_norm:
+        step.clip = run.clip_norm / norm
+    return step_of_matrix(&step, me, workspace)
 
 
 cdef void update_group(const Run *run, const fbp_worker *me, Part group, double rate,

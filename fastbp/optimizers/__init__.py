@@ -2,6 +2,7 @@
 
 ===========  ====================================================
 `builtin`    `SGD`, `Adam` and the other optimizers
+`muon`       `Muon`, which treats matrices as such
 `base`       `Optimizer`, their base class
 `groups`     `Group`: parameters with their own settings
 `rates`      learning rates, which are numbers or schedules
@@ -25,10 +26,11 @@ True
 
 from typing import TYPE_CHECKING
 
-from . import base, builtin, groups
+from . import base, builtin, groups, muon
 from .base import *
 from .builtin import *
 from .groups import *
+from .muon import *
 
 if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
-    __all__ = [name for module in (base, builtin, groups) for name in module.__all__]
+    __all__ = [name for module in (base, builtin, groups, muon) for name in module.__all__]

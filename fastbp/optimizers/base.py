@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,16 +14,14 @@ from .. import kernels
 from ..kernels import checks, memory, ops
 from ..kernels.types import Doubles, Floats
 from ..locks import Exclusive
-from .groups import Group
+from .groups import Group, Part
 from .rates import Rate, checked_rate, rate_at
 
 if TYPE_CHECKING:
+    from ..layers import Layer
     from ..network import Sequential
 
 __all__ = ["Optimizer"]
-
-# Where some parameters start, how many they are, and their group; None is the optimizer itself.
-Part: TypeAlias = tuple[int, int, Group | None]
 
 
 def _clip(name: str, value: Any) -> float | None:
@@ -141,6 +139,15 @@ class Optimizer(checks.Validated, Exclusive):
     def groups(self, groups: Sequence[Group]) -> None:
         self._groups, self._parts = groups, None
 
+    @property
+    def uses_layers(self) -> bool:
+        """Whether the update of a parameter depends on its layer, so that `assign` is needed."""
+        return bool(self._groups)
+
+    def find_matrices(self, network: Sequential) -> set[tuple[Layer, str]]:
+        """The parameters, by layer and name, that are updated as a whole: none but Muon's."""
+        return set()
+
     def assign(self, network: Sequential) -> None:
         """Determine which of a network's parameters belong to which group.
 
@@ -162,25 +169,27 @@ class Optimizer(checks.Validated, Exclusive):
         >>> optimizer.step(net.parameters, net.gradients)
         """
         parts: list[Part] = []
-        start = 0
+        start, matrices = 0, self.find_matrices(network)
         for _, layer in network.leaves:
             for name, shape in layer.parameter_shapes.items():
                 group = next((group for group in self._groups if group.includes(layer, name)),
                              None)
-                size = math.prod(shape)
-                if parts and parts[-1][2] is group:
-                    start, before, _ = parts.pop()
-                    size += before
-                parts.append((start, size, group))
-                start += size
+                part = Part(start, math.prod(shape), group)
+                start += part.size
+                if (layer, name) in matrices:
+                    part = part._replace(shape=(shape[0], shape[1]))
+                elif parts and parts[-1].group is group and parts[-1].shape is None:
+                    before = parts.pop()
+                    part = Part(before.start, before.size + part.size, group)
+                parts.append(part)
         for group in self._groups:
-            if not any(part[2] is group for part in parts):
+            if not any(part.group is group for part in parts):
                 raise ValueError(f"groups: expected each to include some parameters, got "
                                  f"{group!r}, which includes none of this network's")
         self._parts = parts
 
     def group_parts(self, n: int) -> list[Part]:
-        """The parts of the parameters, in order, that belong to one group each.
+        """The parts of the parameters, in order, that are updated alike.
 
         Parameters
         ----------
@@ -189,20 +198,27 @@ class Optimizer(checks.Validated, Exclusive):
 
         Returns
         -------
-        list of tuple (int, int, Group or None)
-            Where each part starts, how many parameters it has, and its group, if any.
+        list of Part
 
         Raises
         ------
         RuntimeError
-            If there are groups, and `assign` was not called for so many parameters.
+            If `uses_layers`, and `assign` was not called for so many parameters.
         """
-        if not self._groups:
-            return [(0, n, None)]
-        if self._parts is None or sum(size for _, size, _ in self._parts) != n:
-            raise RuntimeError("groups: which parameters belong to which group is not known; "
-                               "call optimizer.assign(network) first")
+        if not self.uses_layers:
+            return [Part(0, n)]
+        if self._parts is None or sum(part.size for part in self._parts) != n:
+            unknown = ("groups: which parameters belong to which group" if self._groups
+                       else f"{type(self).__name__}: which parameters are matrices")
+            raise RuntimeError(f"{unknown} is not known; call optimizer.assign(network) first")
         return self._parts
+
+    def part_settings(self, part: Part) -> dict[str, Any]:
+        """The learning rate and weight decay of a part, where they are not the optimizer's."""
+        group = part.group
+        own = {} if group is None else {"learning_rate": group.learning_rate,
+                                        "weight_decay": group.weight_decay}
+        return {name: value for name, value in own.items() if value is not None}
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -226,28 +242,30 @@ class Optimizer(checks.Validated, Exclusive):
         -------
         ndarray of shape (parts, attributes)
         """
-        return np.array([self._attributes(group) for _, _, group in self.group_parts(n)])
+        return np.array([self._attributes(part) for part in self.group_parts(n)])
 
-    def _attributes(self, group: Group | None) -> Doubles:
+    def _attributes(self, part: Part) -> Doubles:
         if self.name is None:
             return np.empty(0)
-        own = {} if group is None or group.weight_decay is None else {
-            "weight_decay": group.weight_decay}
+        own = self.part_settings(part)
         return np.array([own[key] if key in own else getattr(self, key)
                          for key in ops.UPDATES[self.name].attributes], float)
 
     @property
     def largest_decay(self) -> float:
         """The largest weight decay of any group."""
-        if not self._groups:
-            return self.weight_decay
         return max([self.weight_decay, *(group.weight_decay or 0.0 for group in self._groups)])
+
+    @property
+    def learning_rates(self) -> list[Rate]:
+        """The learning rates of all parameters."""
+        own = [group.learning_rate for group in self._groups]
+        return [self.learning_rate, *(rate for rate in own if rate is not None)]
 
     @property
     def rates_follow_from_time(self) -> bool:
         """Whether all learning rates are numbers or fastbp's schedules, not users' functions."""
-        rates = [self.learning_rate, *(group.learning_rate for group in self._groups)]
-        kinds: list[type] = [type(rate) for rate in rates if callable(rate)]
+        kinds: list[type] = [type(rate) for rate in self.learning_rates if callable(rate)]
         return all(map(checks.is_own, kinds))
 
     def group_rates(self, epoch: float, n: int) -> list[float]:
@@ -265,8 +283,9 @@ class Optimizer(checks.Validated, Exclusive):
         list of float
         """
         rate = self.rate(epoch)
-        return [rate if group is None or group.learning_rate is None
-                else rate_at(group.learning_rate, epoch) for _, _, group in self.group_parts(n)]
+        settings = [self.part_settings(part) for part in self.group_parts(n)]
+        return [rate_at(own["learning_rate"], epoch) if "learning_rate" in own else rate
+                for own in settings]
 
     def rate(self, epoch: float) -> float:
         """The learning rate at a time.
@@ -338,13 +357,13 @@ class Optimizer(checks.Validated, Exclusive):
                 gradients = np.multiply(gradients, scale, out=out)
         parts = self.group_parts(parameters.size)
         self.steps += 1
-        if len(parts) == 1 and parts[0][2] is None:
+        if not self.uses_layers:
             self.update(parameters, gradients, float(rates[0]))
             return
-        for (start, size, group), rate in zip(parts, rates, strict=True):
-            part = slice(start, start + size)
-            self._update(parameters[part], gradients[part], float(rate),
-                         {key: array[part] for key, array in self.state.items()}, group)
+        for part, rate in zip(parts, rates, strict=True):
+            at = slice(part.start, part.start + part.size)
+            self.update_part(parameters[at], gradients[at], float(rate),
+                             {key: array[at] for key, array in self.state.items()}, part)
 
     def is_for(self, parameters: Floats) -> bool:
         """Whether there is a complete state, made for this very array."""
@@ -436,10 +455,12 @@ class Optimizer(checks.Validated, Exclusive):
             raise NotImplementedError(
                 f"{type(self).__name__} needs update(parameters, gradients, learning_rate)"
             )
-        self._update(parameters, gradients, learning_rate, self.state, None)
+        self.update_part(parameters, gradients, learning_rate, self.state,
+                         Part(0, parameters.size))
 
-    def _update(self, parameters: Floats, gradients: Floats, learning_rate: float,
-                state: dict[str, Floats], group: Group | None) -> None:
+    def update_part(self, parameters: Floats, gradients: Floats, learning_rate: float,
+                    state: dict[str, Floats], part: Part) -> None:
+        """Change the parameters of one part in place; all arrays are those of the part."""
         if self.name is None:
             raise NotImplementedError(f"{type(self).__name__}: groups need one of fastbp's own "
                                       f"optimizers")
@@ -447,7 +468,7 @@ class Optimizer(checks.Validated, Exclusive):
         kernels.optimizers.update_step(
             op.name, parameters, gradients, {key: state[key] for key in op.state},
             learning_rate=learning_rate, step=self.steps,
-            attributes=dict(zip(op.attributes, self._attributes(group), strict=True)),
+            attributes=dict(zip(op.attributes, self._attributes(part), strict=True)),
         )
 
     def trained(self) -> Floats:

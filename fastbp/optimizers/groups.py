@@ -1,9 +1,9 @@
-"""Parameters with their own learning rate or weight decay."""
+"""Which parameters are updated how: selections, groups and parts of the flat arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..kernels import checks
 from .rates import Rate, checked_rate
@@ -13,8 +13,85 @@ if TYPE_CHECKING:
 
 __all__ = ["Group"]
 
-# Which parameters are in a group: a name, a class of layers, or a function of layer and name.
+# Which parameters: a name, a class of layers, or a function of layer and name.
 Selection: TypeAlias = "str | type[Layer] | Callable[[Layer, str], bool]"
+
+
+class Part(NamedTuple):
+    """Parameters that are updated alike.
+
+    Attributes
+    ----------
+    start, size : int
+        Where they are in the flat array.
+    group : Group or None
+        None for those that are in no group.
+    shape : tuple of int or None
+        That of a matrix that is updated as a whole.
+    """
+
+    start: int
+    size: int
+    group: Group | None = None
+    shape: tuple[int, int] | None = None
+
+
+def checked_selection(name: str, value: Any) -> Selection:
+    """Check that `value` says which parameters.
+
+    Parameters
+    ----------
+    name : str
+        The name of the argument, for messages.
+    value : str, type or callable
+
+    Returns
+    -------
+    str, type or callable
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> from fastbp.optimizers.groups import checked_selection
+    >>> checked_selection("parameters", "b")
+    'b'
+    """
+    if not (isinstance(value, str) or callable(value)):
+        raise TypeError(f"{name}: expected a name, a class of layers or a function, got {value!r}")
+    selection: Selection = value
+    return selection
+
+
+def selects(selection: Selection, layer: Layer, name: str) -> bool:
+    """Whether a parameter is one of a selection.
+
+    Parameters
+    ----------
+    selection : str, type or callable
+    layer : Layer
+    name : str
+        The parameter's name in the layer.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> from fastbp.optimizers.groups import selects
+    >>> selects(fb.Dense, fb.Dense(2, 3), "W")
+    True
+    """
+    if isinstance(selection, str):
+        return name == selection
+    if isinstance(selection, type):
+        return isinstance(layer, selection)
+    return bool(selection(layer, name))
 
 
 def _own_rate(name: str, value: Any) -> Rate | None:
@@ -57,10 +134,7 @@ class Group(checks.Validated):
 
     def __init__(self, parameters: Selection, learning_rate: Rate | None = None,
                  weight_decay: float | None = None) -> None:
-        if not (isinstance(parameters, str) or callable(parameters)):
-            raise TypeError(f"parameters: expected a name, a class of layers or a function, got "
-                            f"{parameters!r}")
-        self.parameters = parameters
+        self.parameters = checked_selection("parameters", parameters)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
 
@@ -83,11 +157,7 @@ class Group(checks.Validated):
         >>> fb.Group("b").includes(fb.Dense(2, 3), "W")
         False
         """
-        if isinstance(self.parameters, str):
-            return name == self.parameters
-        if isinstance(self.parameters, type):
-            return isinstance(layer, self.parameters)
-        return bool(self.parameters(layer, name))
+        return selects(self.parameters, layer, name)
 
     def __repr__(self) -> str:
         own = {name: value for name, value in vars(self).items() if value is not None}

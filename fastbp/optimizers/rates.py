@@ -40,7 +40,7 @@ def checked_rate(name: str, value: Any) -> Rate:
     return rate
 
 
-def rate_at(learning_rate: Rate, epoch: float) -> float:
+def rate_at(learning_rate: Rate, epoch: float, name: str = "learning_rate") -> float:
     """The learning rate at a time.
 
     Parameters
@@ -48,6 +48,8 @@ def rate_at(learning_rate: Rate, epoch: float) -> float:
     learning_rate : float or callable
     epoch : float
         The time in epochs.
+    name : str, default "learning_rate"
+        The name of the setting, for messages.
 
     Returns
     -------
@@ -67,4 +69,4 @@ def rate_at(learning_rate: Rate, epoch: float) -> float:
     if not callable(learning_rate):
         return learning_rate
     epoch = checks.not_negative("epoch", epoch)
-    return checks.number(f"learning_rate at epoch {epoch:g}", learning_rate(epoch), 0)
+    return checks.number(f"{name} at epoch {epoch:g}", learning_rate(epoch), 0)

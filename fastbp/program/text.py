@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ..kernels import checks
@@ -18,7 +18,7 @@ IN_PYTHON = "python", "python_backward"
 
 
 def step_text(program: Program, batch_size: int | None = None, loss: Loss | None = None,
-              optimizer: Optimizer | None = None) -> str:
+              optimizer: Optimizer | None = None, matrices: Collection[str] = ()) -> str:
     """A program section by section, one instruction per line.
 
     Parameters
@@ -29,13 +29,15 @@ def step_text(program: Program, batch_size: int | None = None, loss: Loss | None
     loss : Loss, optional
         None for a program for prediction.
     optimizer : Optimizer, optional
+    matrices : collection of str, optional
+        The names of parameters that the optimizer updates as a whole.
 
     Returns
     -------
     str
     """
     sections = {"FORWARD": _lines(program.forward)}
-    fused = _fused(program, loss, optimizer)
+    fused = [] if matrices else _fused(program, loss, optimizer)
     if loss is not None:
         assert program.dz is not None
         compiled = checks.compiled_form(loss) is not None
@@ -53,6 +55,7 @@ def step_text(program: Program, batch_size: int | None = None, loss: Loss | None
                               else "largest of the gradients"]
         sections["UPDATE"] = [
             *(f"{each}, a panel at a time" for each in fused),
+            *(f"{each}: a step that is made orthogonal" for each in matrices),
             _mark(f"parameters, {', '.join(optimizer.state_names) or 'no state'} = {optimizer!r}",
                   in_python),
             *_lines(program.update)]

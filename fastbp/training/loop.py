@@ -99,7 +99,7 @@ class Loop:
                  settings: Settings) -> None:
         self._network, self._settings = network, settings
         optimizer = settings.optimizer
-        if optimizer.groups:
+        if optimizer.uses_layers:
             optimizer.assign(network)
         optimizer.group_rates(0.0, network.parameters.size)
         self._data = Dataset(network, X, y, settings.loss, settings.sample_weight)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..losses import Loss
     from ..network import Sequential
     from ..optimizers import Optimizer
+    from ..optimizers.groups import Part
     from ..program import Programs
     from .interrupts import DeferInterrupt
     from .progress import StepProgress
@@ -300,7 +301,7 @@ class Training:
         """What the history records of the first of the epochs that `_run_steps` has run."""
         assert self._sums is not None
         n_steps, optimizer = self.steps_per_epoch, self.optimizer
-        if optimizer.groups:
+        if optimizer.uses_layers:
             rates = [optimizer.rate(self._first_epoch + i + (n_steps - 1) / n_steps)
                      for i in range(epochs)]
         else:
@@ -312,9 +313,10 @@ class Training:
     def _new_rates(self, epochs: int, n: int) -> Doubles:
         """The learning rates of each of the epochs' steps, one for each group of parameters."""
         optimizer = self.optimizer
-        if not callable(optimizer.learning_rate) and not optimizer.groups:
-            return np.full((epochs * n, 1), optimizer.learning_rate)
         size = self._network.parameters.size
+        if not any(map(callable, optimizer.learning_rates)):
+            constant = optimizer.group_rates(0.0, size)
+            return np.full((epochs * n, len(constant)), constant)
         rates: list[Any] = []
         for epoch in range(self._epoch, self._epoch + epochs):
             try:
@@ -332,7 +334,7 @@ class Training:
         metric: str | None = None
         average: Floats | None = None  # that the compiled steps keep
         state: list[Floats] = []
-        groups: list[Any] = []
+        groups: list[Part] = []
         loss = checks.compiled_form(data.loss)
         programs = network.programs
         if optimizer is not None:
@@ -362,7 +364,9 @@ class Training:
             y=None if loss is None else data.y, sample_weight=data.sample_weight,
             n_rows=data.X.shape[0], batch_size=batch_size, loss=loss,
             metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
-            groups=[part[:2] for part in groups], average=average, turns=self._turns,
+            groups=[part[:2] for part in groups],
+            shapes=[None if update == "python" else part.shape for part in groups],
+            average=average, turns=self._turns,
         )
         self._random = program.random
         self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0

@@ -222,6 +222,12 @@ def _table():
             "adam_step", flat | {"m": "n", "v": "n"}, changed=("parameters", "m", "v"),
             options={"step": 3, "weight_decay": 0.01, "decoupled": decoupled},
         )
+    table["orthogonalize"] = Call("orthogonalize", {"G": "mn"}, "mn")
+    for name, nesterov in (("muon_step", True), ("muon_step plain", False)):
+        table[name] = Call(
+            "muon_step", {"W": "mn", "G": "mn", "m": "mn"}, changed=("W", "m"),
+            options={"learning_rate": 0.1, "weight_decay": 0.01, "nesterov": nesterov},
+        )
     return table
 
 

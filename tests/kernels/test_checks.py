@@ -61,7 +61,7 @@ WITH_OUT = [name for name in kernels.__all__
 # Those whose result has the shape of an input, which it may take the place of.
 MAPS = [name for name in WITH_OUT
         if not name.startswith(("dense", "embedding", "column", "prelu_slope", "periodic",
-                                "piecewise"))]
+                                "piecewise", "orthogonalize"))]
 FLOATS = (np.dtype("f4"), np.dtype("f8"))
 
 
@@ -164,7 +164,7 @@ class TestKernelsRefuse:
             arrays[argument] = np.ones(arrays[argument].shape, int).tolist()
             with pytest.raises(TypeError, match=rf"^{argument}: expected"):
                 call.run(arrays)
-            if len(letters) == 2:
+            if len(letters) == 2 and argument not in call.changed:
                 arrays[argument] = [[1.0, 2.0], [3.0]]
                 with pytest.raises(ValueError, match=rf"\b{argument}\b"):
                     call.run(arrays)

@@ -28,7 +28,7 @@ def test_what_is_drawn(random_programs):
                       fb.PiecewiseLinearEmbedding, *fb.layers.ACTIVATIONS.values()}
     assert max(where.count(".") for net in networks for where, _ in net.leaves) >= 4
     assert len({type(case.loss) for case in cases}) == 7
-    assert len({type(case.optimizer()) for case in cases}) == 5
+    assert len({type(case.optimizer()) for case in cases}) == 6
 
 
 def test_a_difference_is_noticed(random_programs, monkeypatch):

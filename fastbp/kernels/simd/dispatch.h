@@ -197,6 +197,14 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*update[FBP_UPDATES])(ptrdiff_t n, real *parameters, const real *gradients,          \
                                     real *const *state, double learning_rate, int64_t step,        \
                                     const double *attributes);                                     \
+        /* The steps of Muon for matrices: muon.h. */                                              \
+        void (*muon_direction)(ptrdiff_t n, const real *G, real *B, real *U, double momentum,      \
+                               int nesterov);                                                      \
+        void (*scale_to_unit)(ptrdiff_t n, const real *X, real *Y, double scale);                  \
+        void (*newton_schulz)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t diagonal,      \
+                              const real *X, real *Y);                                             \
+        void (*transpose)(ptrdiff_t m, ptrdiff_t n, const real *X, ptrdiff_t x_row, real *Y,       \
+                          ptrdiff_t y_row);                                                        \
         double (*sum_of_squares)(ptrdiff_t n, const real *X);                                      \
         double (*largest)(ptrdiff_t n, const real *X); /* of |X|; NaN if there is one */           \
         /* floating-point operations made in some chains of this length: peak.h */                 \
@@ -273,6 +281,11 @@ typedef struct {
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \
     FBP_OF(tier, parameters)->update[which](n, parameters, __VA_ARGS__)
+#define fbp_muon_direction(tier, n, G, ...) FBP_OF(tier, G)->muon_direction(n, G, __VA_ARGS__)
+#define fbp_scale_to_unit(tier, n, X, Y, scale) FBP_OF(tier, X)->scale_to_unit(n, X, Y, scale)
+#define fbp_newton_schulz(tier, m, n, stride, diagonal, X, Y) \
+    FBP_OF(tier, X)->newton_schulz(m, n, stride, diagonal, X, Y)
+#define fbp_transpose(tier, m, n, X, ...) FBP_OF(tier, X)->transpose(m, n, X, __VA_ARGS__)
 #define fbp_sum_of_squares(tier, n, X) FBP_OF(tier, X)->sum_of_squares(n, X)
 #define fbp_largest(tier, n, X) FBP_OF(tier, X)->largest(n, X)
 

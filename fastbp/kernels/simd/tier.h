@@ -28,6 +28,7 @@
 #include "periodic.h"
 #include "piecewise.h"
 #include "optimizers.h"
+#include "muon.h"
 #include "peak.h"
 
 #if FBP_BITS == 32
@@ -86,6 +87,10 @@ const table FBP_TABLE = {
 #define FBP_UPDATE(name, ...) [FBP_UPDATE_##name] = update_##name,
 #include "../ops.def"
         },
+    .muon_direction = muon_direction,
+    .scale_to_unit = scale_to_unit,
+    .newton_schulz = newton_schulz,
+    .transpose = transpose_matrix,
     .sum_of_squares = sum_of_squares,
     .largest = largest,
     .fma_chains = fma_chains,
