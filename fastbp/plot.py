@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["gradient_flow", "learning_curves"]
+__all__ = ["ensemble_selection", "gradient_flow", "learning_curves"]
 
 LOSS_COLOR, METRIC_COLOR = "tab:blue", "tab:orange"
 # Epochs that `gradient_flow` draws at most.
@@ -185,6 +185,58 @@ def gradient_flow(history: Mapping[str, Any], ax: Axes | None = None) -> Figure:
         scale = ScalarMappable(Normalize(1, n_epochs), color_map)
         _whole_ticks(axes.figure.colorbar(scale, ax=axes, label="epoch").ax.yaxis)
     figure: Figure = axes.figure
+    return figure
+
+
+def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
+    """Plot how an ensemble was chosen while its members were trained.
+
+    Grey lines are the members' scores on the validation rows, the blue line is the best score of an
+    ensemble so far, and dots are the members that were chosen, at the epochs after which they were
+    taken.
+
+    Parameters
+    ----------
+    history : fastbp.estimators.PackHistory
+        ``model.history_`` of a `TabPackClassifier` or `TabPackRegressor`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.  By default a new figure is made.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure of `ax`, or the new one.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> model = fb.TabPackRegressor(4, max_epochs=5, random_state=0).fit(X, X[:, 0] * X[:, 1])
+    >>> ensemble_selection(model.history_).savefig("members.png")
+    """
+    ax = _axes(ax, 6.4)
+    for i, scores in enumerate(history.member_scores):
+        ax.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
+                label=None if i else "members")
+    ensemble = history.ensemble_scores
+    ax.plot(range(1, len(ensemble) + 1), ensemble, color=LOSS_COLOR, label="ensemble")
+    for i, (member, epoch) in enumerate(history.chosen):
+        ax.plot(epoch + 1, history.member_scores[member][epoch], "o", color=METRIC_COLOR,
+                markersize=5, label=None if i else f"chosen ({len(history.chosen)})")
+    # The first epochs are far below all others.
+    low, high = np.quantile(np.concatenate(history.member_scores), 0.25), ensemble[-1]
+    if low < high:
+        ax.set_ylim(low, high + 0.1 * (high - low))
+    _whole_ticks(ax.xaxis)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("score on validation rows")
+    ax.legend(loc="lower right")
+    figure: Figure = ax.figure
     return figure
 
 

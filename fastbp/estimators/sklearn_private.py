@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 __all__ = ["MLP_CONSTRAINTS", "Interval", "Options", "StrOptions",
-           "check_feature_names_in", "check_sample_weight", "validates_parameters"]
+           "check_feature_names_in", "check_sample_weight", "take_rows", "validates_parameters"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -25,6 +26,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 MLP_CONSTRAINTS: dict[str, Any] = MLPClassifier._parameter_constraints
 
 check_sample_weight: Callable[..., Any] = _check_sample_weight
+
+# Some rows of an array, list or data frame, by their places.
+take_rows: Callable[..., Any] = _safe_indexing
 
 # The names of X's columns, for `get_feature_names_out`.
 check_feature_names_in: Callable[..., Any] = _check_feature_names_in

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Array, Doubles, Floats, Labels
 
-__all__ = ["TargetScaler", "encode_classes"]
+__all__ = ["TargetScaler", "encode_classes", "real_targets"]
 
 
 def encode_classes(y: Any, classes: Array | None = None) -> tuple[Labels, Array]:
@@ -113,7 +113,7 @@ class TargetScaler:
     scale: Doubles
 
     def __init__(self, y: Any) -> None:
-        table = self._table(y)
+        table = real_targets(y)
         self._one_dimension = np.ndim(y) == 1 or table.shape[1] == 1
         names = ["y"] if table.shape[1] == 1 else [f"{i} of y" for i in range(table.shape[1])]
         self._standardizer = Standardizer(table, names)
@@ -141,7 +141,7 @@ class TargetScaler:
         >>> TargetScaler([10.0, 30.0]).transform([20.0])
         array([[0.]], dtype=float32)
         """
-        table = self._table(y)
+        table = real_targets(y)
         if table.shape[1] != len(self.mean):
             raise ValueError(f"y: expected {counted(len(self.mean), 'output')} as in training, got "
                              f"{table.shape[1]}")
@@ -168,18 +168,40 @@ class TargetScaler:
         y: Doubles = np.asarray(Z, dtype=np.float64) * scale + self.mean
         return y[:, 0] if self._one_dimension else y
 
-    def _table(self, y: Any) -> Doubles:
-        array = _as_targets(y)
-        if array.ndim not in (1, 2) or array.size == 0:
-            raise ValueError(f"y: expected numbers of shape (rows,) or (rows, outputs), got shape "
-                             f"{array.shape}")
-        table = array.reshape(len(array), -1)
-        columns = []
-        for i in range(table.shape[1]):
-            name = "y" if array.ndim == 1 else f"y, column {i}"
-            _check_present(table[:, i], name)
-            columns.append(_numbers(table[:, i], name))
-        return np.column_stack(columns)
+
+def real_targets(y: Any) -> Doubles:
+    """The targets of a regression as numbers.
+
+    Parameters
+    ----------
+    y : array_like of shape (rows,) or (rows, n_outputs)
+
+    Returns
+    -------
+    ndarray of shape (rows, n_outputs), float64
+
+    Raises
+    ------
+    TypeError, ValueError
+        If y holds anything but finite numbers.
+
+    Examples
+    --------
+    >>> real_targets([1, 2])
+    array([[1.],
+           [2.]])
+    """
+    array = _as_targets(y)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"y: expected numbers of shape (rows,) or (rows, outputs), got shape "
+                         f"{array.shape}")
+    table = array.reshape(len(array), -1)
+    columns = []
+    for i in range(table.shape[1]):
+        name = "y" if array.ndim == 1 else f"y, column {i}"
+        _check_present(table[:, i], name)
+        columns.append(_numbers(table[:, i], name))
+    return np.column_stack(columns)
 
 
 def _as_targets(y: Any) -> Array:

@@ -1,0 +1,262 @@
+"""How good predictions on validation rows are: what members of an ensemble are chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import get_scorer, roc_auc_score
+
+from .. import kernels
+from ..kernels.types import Array, Doubles
+
+__all__ = ["Score", "classification_score", "regression_score"]
+
+
+class Score(Protocol):
+    """The score of predictions for known targets; the higher the better.
+
+    A mean of several predictions has the score of the mean of what `reduced` returns for them.
+    """
+
+    def reduced(self, predictions: Array) -> Doubles:
+        """What the score is a function of, an array with a row for each row of the predictions.
+
+        Parameters
+        ----------
+        predictions : ndarray of shape (rows, outputs)
+        """
+
+    def __call__(self, reduced: Doubles) -> float:
+        """The score."""
+
+
+class RootMeanSquaredError:
+    """Minus the root of the mean squared error.
+
+    Parameters
+    ----------
+    y : ndarray of shape (rows, outputs)
+    weights : ndarray of shape (rows,) or None
+    """
+
+    def __init__(self, y: Array, weights: Array | None) -> None:
+        self._y = np.asarray(y, float)
+        weights = np.ones(len(y)) if weights is None else weights
+        self._roots = np.sqrt(weights / (total(weights) * y.shape[1]))[:, None]
+
+    def reduced(self, predictions: Array) -> Doubles:
+        return np.asarray(predictions, float)
+
+    def __call__(self, reduced: Doubles) -> float:
+        return -kernels.norm(np.ravel(self._roots * (reduced - self._y)))
+
+
+class Pinball:
+    """Minus the mean pinball loss, the mean over several quantiles.
+
+    Parameters
+    ----------
+    y : ndarray of shape (rows, 1)
+    quantiles : ndarray of shape (outputs,)
+    weights : ndarray of shape (rows,) or None
+    """
+
+    def __init__(self, y: Array, quantiles: Array, weights: Array | None) -> None:
+        self._y, self._quantiles, self._weights = np.asarray(y, float), quantiles, weights
+
+    def reduced(self, predictions: Array) -> Doubles:
+        return np.asarray(predictions, float)
+
+    def __call__(self, reduced: Doubles) -> float:
+        residuals = self._y - reduced
+        losses = np.maximum(self._quantiles * residuals, (self._quantiles - 1) * residuals)
+        return -_mean(losses.mean(1), self._weights)
+
+
+class Accuracy:
+    """The share of rows whose class is the most probable one.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (rows,)
+        The classes.
+    weights : ndarray of shape (rows,) or None
+    """
+
+    def __init__(self, codes: Array, weights: Array | None) -> None:
+        self._codes, self._weights = codes, weights
+
+    def reduced(self, predictions: Array) -> Doubles:
+        P = np.asarray(predictions, float)
+        return P[:, 1] if P.shape[1] == 2 else P
+
+    def __call__(self, reduced: Doubles) -> float:
+        predicted = reduced > 0.5 if reduced.ndim == 1 else reduced.argmax(1)
+        return _mean(predicted == self._codes, self._weights)
+
+
+class LogLoss:
+    """The mean logarithm of the probability of the right class.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (rows,)
+        The classes.
+    weights : ndarray of shape (rows,) or None
+    """
+
+    def __init__(self, codes: Array, weights: Array | None) -> None:
+        self._codes, self._weights = codes, weights
+
+    def reduced(self, predictions: Array) -> Doubles:
+        return np.asarray(predictions[np.arange(len(self._codes)), self._codes], float)
+
+    def __call__(self, reduced: Doubles) -> float:
+        # A probability of 0 in float32 was a tiny one.
+        return _mean(kernels.log(np.maximum(reduced, 1e-38)), self._weights)
+
+
+class AreaUnderCurve:
+    """The area under the ROC curve; of more than two classes, the mean of each against the rest.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (rows,)
+        The classes.
+    weights : ndarray of shape (rows,) or None
+    """
+
+    def __init__(self, codes: Array, weights: Array | None) -> None:
+        self._codes, self._weights = codes, weights
+
+    def reduced(self, predictions: Array) -> Doubles:
+        P = np.asarray(predictions, float)
+        return P[:, 1] if P.shape[1] == 2 else P
+
+    def __call__(self, reduced: Doubles) -> float:
+        if reduced.ndim == 2:  # scikit-learn wants sums of 1
+            reduced = reduced / reduced.sum(1, keepdims=True)
+        return float(roc_auc_score(self._codes, reduced, multi_class="ovr",
+                                   sample_weight=self._weights))
+
+
+class Scorer:
+    """A score of scikit-learn's, or one that keeps to its interface.
+
+    Parameters
+    ----------
+    scorer : callable
+        ``scorer(estimator, X, y)``
+    y : ndarray of shape (rows,) or (rows, outputs)
+        As the estimator's user has it.
+    as_user_sees : callable
+        Turns predictions into the attributes of an estimator of one.
+    stand_in : type
+        The estimator's class.
+    """
+
+    def __init__(self, scorer: Callable[..., float], y: Array, weights: Array | None,
+                 fitted: Callable[[Array], BaseEstimator]) -> None:
+        self._scorer, self._y, self._fitted = scorer, y, fitted
+        self._weights = {} if weights is None else {"sample_weight": weights}
+
+    def reduced(self, predictions: Array) -> Doubles:
+        return np.asarray(predictions, float)
+
+    def __call__(self, reduced: Doubles) -> float:
+        rows = np.zeros((len(reduced), 1))
+        return float(self._scorer(self._fitted(reduced), rows, self._y, **self._weights))
+
+
+class _FittedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # without types
+    """What scikit-learn's scorers need of a classifier with known predictions."""
+
+    def __init__(self, classes: Array, P: Array) -> None:
+        self.classes_, self._P = classes, P
+
+    def predict_proba(self, X: Any) -> Array:
+        P: Array = self._P / self._P.sum(1, keepdims=True)
+        return P
+
+    def predict(self, X: Any) -> Array:
+        classes: Array = self.classes_[self._P.argmax(1)]
+        return classes
+
+
+class _FittedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # without types
+    """What scikit-learn's scorers need of a regressor with known predictions."""
+
+    def __init__(self, y: Array) -> None:
+        self._y = y
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: Any) -> Array:
+        return self._y
+
+
+def classification_score(scoring: Any, codes: Array, classes: Array,
+                         weights: Array | None) -> Score:
+    """The score that a classifier chooses by.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        "log_loss", "accuracy", "roc_auc", another name or a function of scikit-learn's.
+    codes : ndarray of int of shape (rows,)
+    classes : ndarray
+    weights : ndarray of shape (rows,) or None
+
+    Returns
+    -------
+    Score
+    """
+    own = {"log_loss": LogLoss, "neg_log_loss": LogLoss, "accuracy": Accuracy,
+           "roc_auc": AreaUnderCurve, "roc_auc_ovr": AreaUnderCurve}
+    if scoring in own:
+        return own[scoring](codes, weights)
+    return Scorer(get_scorer(scoring), classes[codes], weights,
+                  lambda P: _FittedClassifier(classes, P))
+
+
+def regression_score(scoring: Any, y: Array, weights: Array | None, quantiles: Array | None,
+                     inverse: Callable[[Array], Array]) -> Score:
+    """The score that a regressor chooses by.
+
+    Parameters
+    ----------
+    scoring : str, callable or None
+        "rmse", another name or a function of scikit-learn's; None is "rmse", or the pinball loss
+        if there are quantiles.
+    y : ndarray of shape (rows, outputs)
+        Standardized targets.
+    weights : ndarray of shape (rows,) or None
+    quantiles : ndarray or None
+    inverse : callable
+        Takes standardized targets and returns them in the user's units.
+
+    Returns
+    -------
+    Score
+    """
+    if scoring is None and quantiles is not None:
+        return Pinball(y, quantiles, weights)
+    if scoring in (None, "rmse", "neg_root_mean_squared_error", "neg_mean_squared_error"):
+        return RootMeanSquaredError(y, weights)
+    return Scorer(get_scorer(scoring), inverse(y), weights,
+                  lambda Z: _FittedRegressor(inverse(Z)))
+
+
+def total(values: Array) -> float:
+    """The sum, added in order; NumPy's adds in another order on other machines."""
+    return float(np.cumsum(values, dtype=np.float64)[-1])
+
+
+def _mean(values: Array, weights: Array | None) -> float:
+    if weights is None:
+        return total(values) / len(values)
+    return total(values * weights) / total(weights)
