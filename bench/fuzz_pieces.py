@@ -140,6 +140,7 @@ GOOD = {  # for what is called so
     "alpha": [0.0, 0.01, 0.5, 1.0, -0.5], "key": [0, 5, 2**64 - 1], "step": [0, 3, 2**40],
     "l2": [0.0, 0.1, 1.0], "batch_size": [1, 3, 4, 5, 100, 10**30], "epochs": [1, 2, 3],
     "label_smoothing": [0.0, 0.1, 0.5], "cap": [None, 1.0, 5], "delta": [0.1, 1.0, 2],
+    "quantiles": [0.5, 0.9, (0.25,), [0.1, 0.9], [0.1, 0.5, 0.9]],
     "value": [1.0, 2.0], "gradient": [1.0, 0.5], "patience": [1, 2, 10], "monitor": ["loss"],
     "min_delta": [0.0, 0.1], "tol": [0.0, 1e-4, 0.1], "factor": [None, 0.5], "steps": [0, 1, 5],
     "metric": [None, metrics.Accuracy, metrics.R2, metrics.SubsetAccuracy],
@@ -250,6 +251,8 @@ def some_y(world, loss, n, n_out):
         y = draw.integers(0, 5, (rows, n_out))
     else:
         y = an_array(world, (rows, n_out))
+        if isinstance(loss, fb.PinballLoss) and rng.random() < 0.5:
+            y = y[:, :1]
     if n_out == 1 and rng.random() < 0.5:
         y = y.reshape(-1)
     if rng.random() < 0.03:
@@ -324,7 +327,8 @@ def some_loss(world):
         plain = [lambda: fb.SoftmaxCrossEntropy(good(world, "label_smoothing"), good(world, "cap")),
                  lambda: fb.SoftmaxCrossEntropy(), lambda: fb.SigmoidCrossEntropy(),
                  lambda: fb.SigmoidCrossEntropy(good(world, "cap")), fb.MeanSquaredError,
-                 fb.MeanAbsoluteError, fb.PoissonDeviance, lambda: fb.Huber(good(world, "delta"))]
+                 fb.MeanAbsoluteError, fb.PoissonDeviance, lambda: fb.Huber(good(world, "delta")),
+                 lambda: fb.PinballLoss(good(world, "quantiles"))]
         makers = [*plain * 2, lambda: losses.Scaled(rng.choice(plain)(), 2.0, 0.5),
                   lambda: OwnLoss(rng.choice(["fine", *WRONGS]))]
         world.losses = [*world.losses[-4:], rng.choice(makers)()]

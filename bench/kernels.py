@@ -152,7 +152,8 @@ def elementwise(dtype):
     yield "softmax", lambda: kernels.softmax(scores, out=grad), None, scores.size, 2
     yield ("softmax_cross_entropy",
            lambda: kernels.softmax_cross_entropy(scores, labels, out=grad), None, scores.size, 2)
-    for name in ("sigmoid_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber"):
+    for name in ("sigmoid_cross_entropy", "mean_squared_error", "mean_absolute_error", "huber",
+                 "pinball_loss"):
         loss = getattr(kernels, name)
         yield name, lambda f=loss: f(scores, targets, out=grad), None, scores.size, 3
 

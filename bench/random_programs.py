@@ -236,6 +236,8 @@ LOSSES = {
     "squared": lambda rng, rows, n: (fb.MeanSquaredError(), rng.normal(size=(rows, n))),
     "absolute": lambda rng, rows, n: (fb.MeanAbsoluteError(), rng.normal(size=(rows, n))),
     "huber": lambda rng, rows, n: (fb.Huber(0.7), rng.normal(size=(rows, n))),
+    "quantiles": lambda rng, rows, n: (
+        fb.PinballLoss(np.linspace(0.1, 0.9, n)), rng.normal(size=rows)),
     "counts": lambda rng, rows, n: (fb.PoissonDeviance(), rng.poisson(2, (rows, n))),
     "own": lambda rng, rows, n: (OwnLoss(), rng.normal(size=(rows, n))),
 }

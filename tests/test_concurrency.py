@@ -570,7 +570,7 @@ def calls(folder):
         "forward and backward": lambda: net.backward(np.ones_like(net.forward(X))),
         "losses": lambda: [loss(Z, Z) for loss in (
             fb.Huber(), fb.MeanSquaredError(), fb.MeanAbsoluteError(), fb.PoissonDeviance(),
-            fb.SigmoidCrossEntropy())],
+            fb.SigmoidCrossEntropy(), fb.PinballLoss())],
         "kernels": lambda: fb.kernels.softmax(Z * 1e30, out=np.empty_like(Z)),
         "gradcheck": lambda: fb.gradcheck(fb.mlp([20, 3, 5], dtype="float64", seed=0), X[:4],
                                           Y[:4], loss=CROSS_ENTROPY),

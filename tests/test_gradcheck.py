@@ -19,6 +19,7 @@ LAYERS = {
     "LeakyReLU": partial(fb.LeakyReLU, 0.1), "Sigmoid": fb.Sigmoid, "Tanh": fb.Tanh,
     "ELU": partial(fb.ELU, 0.8), "GELU": fb.GELU, "SiLU": fb.SiLU,
 }
+QUANTILES = (0.1, 0.5, 0.8)
 LOSSES = {
     "SoftmaxCrossEntropy": fb.SoftmaxCrossEntropy(),
     "SoftmaxCrossEntropy smoothed": fb.SoftmaxCrossEntropy(0.2),
@@ -26,6 +27,7 @@ LOSSES = {
     "MeanSquaredError": fb.MeanSquaredError(),
     "MeanAbsoluteError": fb.MeanAbsoluteError(),
     "Huber": fb.Huber(0.6),
+    "PinballLoss": fb.PinballLoss(QUANTILES),
 }
 PAIRS = list(itertools.product(LAYERS, LOSSES))
 
@@ -90,6 +92,8 @@ VALUE = {
     "MeanAbsoluteError": lambda Z, Y: anp.mean(anp.abs(Z - Y)),
     "Huber": lambda Z, Y: anp.mean(anp.where(
         anp.abs(Z - Y) <= 0.6, (Z - Y) ** 2 / 2, 0.6 * (anp.abs(Z - Y) - 0.3))),
+    "PinballLoss": lambda Z, Y: anp.mean(anp.maximum(
+        anp.array(QUANTILES) * (Y - Z), (anp.array(QUANTILES) - 1) * (Y - Z))),
 }
 
 

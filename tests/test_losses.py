@@ -1,6 +1,8 @@
 """Losses: the formulas of the README, their gradients, weights and targets."""
 
+import copy
 import math
+import pickle
 from functools import partial
 
 import numpy as np
@@ -68,6 +70,11 @@ FORMULAS = {
         fb.PoissonDeviance,
         lambda Z, Y: (np.exp(Z) - Y - Y * Z + scipy.special.xlogy(Y, Y)).mean(axis=1),
         lambda Z, Y: (np.exp(Z) - Y) / Z.shape[1],
+    ),
+    "PinballLoss": (
+        partial(fb.PinballLoss, 0.3),
+        lambda Z, Y: np.maximum(0.3 * (Y - Z), -0.7 * (Y - Z)).mean(axis=1),
+        lambda Z, Y: np.where(Z > Y, 0.7, -0.3) / Z.shape[1],
     ),
     "scaled": (
         lambda: Scaled(fb.Huber(0.7), 3, 0.5),
@@ -163,6 +170,11 @@ def test_weighted_formulas(dtype, name, m, n, seed):
         (fb.Huber(2), [[2, -4]], [[0, 0]], (2 + 6) / 2, [[1, -1]]),
         # rates of 3 and 2 for 1 and 0: (3 - 1 - ln 3 + 2) / 2
         (fb.PoissonDeviance(), [[ln3, ln2]], [[1, 0]], 2 - ln3 / 2, [[1, 1]]),
+        (fb.PinballLoss(), [[1, 3], [5, 2]], [[1, 2], [7, 4]], 5 / 8,
+         [[0, 1 / 8], [-1 / 8, -1 / 8]]),
+        (fb.PinballLoss([0.25, 0.75]), [[1, 6], [-1, 2]], [4, 0], (3 + 2 + 1 + 2) / 16,
+         [[-1 / 16, 1 / 16], [-1 / 16, 1 / 16]]),
+        (fb.PinballLoss([0.75, 0.25]), [[1, 6]], [[4]], (9 + 6) / 8, [[-3 / 8, 3 / 8]]),
         (Scaled(fb.SigmoidCrossEntropy(), 2, 4), [[ln3, 0]], [[0, 1]], math.log(4) + ln2,
          [[3 / 2, -1]]),
     ],
@@ -240,6 +252,7 @@ softmax_loss, sigmoid_loss, squared = (
     fb.SoftmaxCrossEntropy(), fb.SigmoidCrossEntropy(), fb.MeanSquaredError()
 )
 counts = fb.PoissonDeviance()
+median, quartiles = fb.PinballLoss(), fb.PinballLoss([0.25, 0.75])
 
 
 @each(
@@ -270,6 +283,13 @@ counts = fb.PoissonDeviance()
         (squared, [[1, 2j]], TypeError, "complex"),
         (squared, np.array([["2020-01-01"] * 2], "M8[D]"), TypeError, "datetime64"),
         (squared, None, TypeError, "None"),
+        (median, [1, 2], ValueError, r"expected shape \(any, 2\).*got \(2,\)"),
+        (median, [[1], [2]], ValueError, r"expected shape \(any, 2\).*got \(2, 1\)"),
+        (quartiles, [[1, 2, 3]], ValueError, r"expected shape \(any, 2\).*got \(1, 3\)"),
+        (quartiles, [1, nan], ValueError, "finite.*got nan in row 1"),
+        (quartiles, [[1], [inf]], ValueError, "finite.*got inf in row 1"),
+        (quartiles, ["a", "b"], TypeError, "real numbers.*text"),
+        (quartiles, 1, ValueError, r"expected shape \(any, 2\)"),
     ],
 )
 def test_bad_targets(loss, y, error, message):
@@ -293,6 +313,9 @@ def test_targets_too_large_for_the_dtype():
         (lambda: fb.Huber(inf), "^delta: .*finite"),
         (lambda: fb.SoftmaxCrossEntropy(1), "^label_smoothing: .*below 1, got 1"),
         (lambda: fb.SoftmaxCrossEntropy(-0.1), "^label_smoothing: .*at least 0"),
+        (lambda: fb.PinballLoss(1), "^quantiles: .*below 1, got 1"),
+        (lambda: fb.PinballLoss([0.1, 0]), r"^quantiles\[1\]: .*above 0 and below 1, got 0"),
+        (lambda: setattr(fb.PinballLoss(), "quantiles", []), r"^quantiles: .*shape \(0,\)"),
         (lambda: Scaled(squared, 0, 1), "^value: .*above 0, got 0"),
         (lambda: Scaled(squared, 1, -2), "^gradient: .*above 0, got -2"),
         (lambda: Scaled(squared, inf, 1), "^value: .*finite"),
@@ -307,12 +330,15 @@ def test_bad_settings(make, message):
 def test_metrics_and_representations():
     losses = [fb.SoftmaxCrossEntropy(0.1), fb.SigmoidCrossEntropy(), fb.MeanSquaredError(),
               fb.MeanAbsoluteError(), fb.Huber(2), fb.PoissonDeviance(),
+              fb.PinballLoss(0.9), fb.PinballLoss(np.array([0.25, 0.75])),
               Scaled(fb.SigmoidCrossEntropy(), 2, 0.5)]
-    assert [loss.metric.name for loss in losses] == ["accuracy"] * 2 + ["r2"] * 4 + ["accuracy"]
-    assert [loss.metric for loss in losses[-2:]] == [RateR2, BinaryAccuracy]
+    assert [loss.metric and loss.metric.name for loss in losses] == [
+        *["accuracy"] * 2, *["r2"] * 4, None, None, "accuracy"]
+    assert [losses[5].metric, losses[-1].metric] == [RateR2, BinaryAccuracy]
     assert [repr(loss) for loss in losses] == [
         "SoftmaxCrossEntropy(label_smoothing=0.1, cap=None)", "SigmoidCrossEntropy(cap=None)",
         "MeanSquaredError()", "MeanAbsoluteError()", "Huber(delta=2.0)", "PoissonDeviance()",
+        "PinballLoss(quantiles=0.9)", "PinballLoss(quantiles=(0.25, 0.75))",
         "Scaled(loss=SigmoidCrossEntropy(cap=None), value=2.0, gradient=0.5)",
     ]
 
@@ -360,13 +386,14 @@ def test_a_loss_of_ones_own_must_be_callable():
 # Counts, subsets, and another convention
 
 
-def both_paths(loss, X, y, dtype, **options):
+def both_paths(loss, X, y, dtype, n_out=None, **options):
     """What compiled and interpreted steps leave behind, and whether the first were all compiled."""
     found = []
     for new_steps in (training.run.new_steps, reference.new_steps):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training.run, "new_steps", new_steps)
-            net, runs = fb.mlp([X.shape[1], 6, y.shape[1]], "tanh", dtype=dtype, seed=0), []
+            sizes, runs = [X.shape[1], 6, n_out or y.shape[1]], []
+            net = fb.mlp(sizes, "tanh", dtype=dtype, seed=0)
             history = net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=4, batch_size=7,
                               seed=0, callbacks=[runs.append], **options)
             del history["seconds"]
@@ -409,6 +436,97 @@ def test_fit_refuses_negative_counts(rng):
         fb.mlp([3, 2]).fit(X, Y - 3 - Y[0, 0], loss=fb.PoissonDeviance())
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_quantiles(dtype, weighted, columns, rng):
+    X, _, w = batch(rng, rows=200)
+    Y = np.abs(X[:, :1]) * rng.normal(size=(200, 3))
+    y, w = Y[:, :columns] if columns else Y[:, 0], w if weighted else None
+    quantiles = [0.1, 0.5, 0.8]
+    loss = fb.PinballLoss(quantiles)
+    one, other, compiled = both_paths(
+        loss, X, y, dtype, n_out=3, sample_weight=w, validation_fraction=0.25)
+    assert compiled
+    assert one == other
+    net = fb.mlp([3, 16, 3], "tanh", dtype=dtype, seed=0)
+    net.fit(X, y, loss=loss, optimizer=fb.Adam(0.02), epochs=100, seed=0, sample_weight=w)
+    Z = net.predict(X)
+    scores = net.evaluate(X, y, loss=loss, sample_weight=w)
+    expected = np.mean([sklearn.metrics.mean_pinball_loss(
+        Y[:, j if columns == 3 else 0], Z[:, j], alpha=q, sample_weight=w)
+        for j, q in enumerate(quantiles)])
+    assert scores == {"loss": pytest.approx(expected, rel=1e-5)}
+    if columns < 2:
+        shares = np.average(Y[:, :1] < Z, axis=0, weights=w)
+        np.testing.assert_allclose(shares, quantiles, atol=0.1)
+    assert fb.Ensemble([net]).evaluate(X, y, loss=loss, sample_weight=w) == pytest.approx(scores)
+
+
+def test_the_best_constant_is_the_quantile(rng):
+    y = rng.normal(size=1000)
+    net = fb.Sequential([fb.Dense(1, 3)], "float64", seed=0)
+    net.fit(np.zeros((1000, 1)), y, loss=fb.PinballLoss([0.9, 0.1, 0.5]), epochs=300,
+            optimizer=fb.SGD(fb.schedules.Cosine(1.0, 300)), batch_size=1000)
+    np.testing.assert_allclose(net.predict([[0.0]])[0], np.quantile(y, [0.9, 0.1, 0.5]), atol=0.01)
+
+
+def test_as_many_quantiles_as_outputs(rng):
+    X, Y, _ = batch(rng)
+    net = fb.mlp([3, 2], seed=0)
+    for call in (net.fit, net.evaluate, partial(training.lbfgs, net)):
+        with pytest.raises(ValueError, match=r"^loss: expected a quantile for each of the "
+                                             r"network's 2 outputs, got 3, PinballLoss\(.*0.1, "):
+            call(X, Y[:, 0], loss=fb.PinballLoss([0.1, 0.2, 0.3]))
+    loss = fb.PinballLoss([0.1, 0.2])
+
+    def change(run):
+        loss.quantiles = 0.1, 0.2, 0.3
+
+    with pytest.raises(ValueError, match=r"^loss: expected a parameter for each of 2 outputs"):
+        net.fit(X, Y, loss=loss, epochs=3, callbacks=[change])
+
+
+def test_quantiles_changed_by_a_callback(rng):
+    X, Y, _ = batch(rng)
+
+    def run(new_steps):
+        loss = fb.PinballLoss([0.1, 0.2])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training.run, "new_steps", new_steps)
+            net = fb.mlp([3, 4, 2], seed=0)
+            history = net.fit(X, Y[:, 0], loss=loss, epochs=3, seed=0, callbacks=[
+                lambda run: setattr(loss, "quantiles", [0.7, 0.9])])
+            return net.parameters.tobytes(), history["loss"]
+
+    assert run(training.run.new_steps) == run(reference.new_steps)
+
+
+def test_going_on_with_other_quantiles(tmp_path, rng):
+    X, Y, _ = batch(rng)
+
+    def fit(quantiles, epochs=4, **options):
+        net = fb.mlp([3, 4, 2], seed=0)
+        net.fit(X, Y[:, 0], loss=fb.PinballLoss(quantiles), epochs=epochs, seed=0, **options)
+        return net.parameters.tobytes()
+
+    def interrupt(run):
+        if run.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit([0.1, 0.9], checkpoint=tmp_path / "run", callbacks=[interrupt])
+    with pytest.raises(ValueError, match=r"^resume: .*'quantiles': \(0.1, 0.9\).*\(0.2, 0.9\)"):
+        fit([0.2, 0.9], checkpoint=tmp_path / "run", resume=True, callbacks=[lambda run: None])
+    assert fit([0.1, 0.9], checkpoint=tmp_path / "run", resume=True,
+               callbacks=[lambda run: None]) == fit([0.1, 0.9])
+
+
+def test_copies_of_a_loss_have_its_quantiles():
+    loss = fb.PinballLoss([0.1, 0.9])
+    for made in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert made.operation == loss.operation == ("pinball_loss", (0.1, 0.9), inf)
+
+
 @pytest.mark.parametrize("by", ["instance", "subclass", "scaled"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_subsets(dtype, by, weighted, rng):
@@ -435,6 +553,7 @@ def test_subsets(dtype, by, weighted, rng):
 @pytest.mark.parametrize("make", [
     fb.SoftmaxCrossEntropy, fb.SigmoidCrossEntropy, fb.MeanSquaredError,
     partial(fb.SoftmaxCrossEntropy, 0.2), fb.PoissonDeviance, partial(fb.Huber, 0.3),
+    partial(fb.PinballLoss, [0.3, 0.6]),
 ], ids=lambda make: repr(make()))
 @pytest.mark.parametrize(("value", "gradient"), [(2, 2), (0.5, 1 / 3), (7, 1), (1, 0.1)])
 def test_scaled(dtype, make, value, gradient, rng):

@@ -33,6 +33,8 @@ Z_float = net.predict(X) + 1.0
 net.predict(X, activation=1)  # wrong
 fb.Adam(beta_1=0.9)  # wrong
 fb.Huber(delta="1")  # wrong
+fb.PinballLoss("0.5")  # wrong
+fb.PinballLoss([0.1, 0.9])
 fb.kernels.huber(X, X, delta=None)  # wrong
 fb.kernels.relu(X, 0.1)  # wrong
 fb.LeakyReLU(0.1).alpha.upper()  # wrong

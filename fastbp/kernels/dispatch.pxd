@@ -68,7 +68,7 @@ cdef extern from "simd/dispatch.h" nogil:
                      const void *Z, void *P) noexcept
     void fbp_loss(const fbp_tier *tier, int which, Py_ssize_t m, Py_ssize_t n,
                   const void *Z, const void *Y, const int64_t *labels, const void *weights,
-                  double scale, double parameter, double cap, void *dZ,
+                  double scale, const void *parameters, double cap, void *dZ,
                   double *row_losses) noexcept
     void fbp_add(const fbp_tier *tier, Py_ssize_t n, const void *X, const void *Y, void *Z,
                  bint gradient) noexcept

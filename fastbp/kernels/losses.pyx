@@ -17,17 +17,23 @@ __all__ = sorted(ops.LOSSES)
 
 cdef double mean_loss(int which, const real[:, ::1] Z, const real[:, ::1] Y,
                       const int64_t[::1] labels, const real[::1] weights, double parameter,
-                      double cap, real[:, ::1] dZ, double[::1] row_losses) except? -1:
-    """The mean loss; one of Y and labels is None, and weights may be."""
+                      const real[::1] quantiles, double cap, real[:, ::1] dZ,
+                      double[::1] row_losses) except? -1:
+    """The mean loss; one of Y and labels is None, and weights may be.
+
+    The loss's parameter is one number, or quantiles, which are None otherwise.
+    """
     cdef const real *Y_data = <const real *>NULL if Y is None else &Y[0, 0]
     cdef const int64_t *label_data = <const int64_t *>NULL if labels is None else &labels[0]
     cdef const real *weight_data = <const real *>NULL if weights is None else &weights[0]
+    cdef real number = <real>parameter
+    cdef const real *parameters = <const real *>&number if quantiles is None else &quantiles[0]
     cdef Py_ssize_t m = Z.shape[0]
     cdef double scale
     with nogil:
         scale = loss_scale(m, weight_data)
         fbp_loss(tier, which, m, Z.shape[1], &Z[0, 0], Y_data, label_data, weight_data, scale,
-                 parameter, cap, &dZ[0, 0], &row_losses[0])
+                 parameters, cap, &dZ[0, 0], &row_losses[0])
         return sum_of_losses(m, weight_data, &row_losses[0]) * scale
 
 
@@ -58,17 +64,17 @@ cdef double sum_of_losses(Py_ssize_t m, const real *weights,
 
 
 cdef _loss(name, Z, Y, labels, sample_weight, double parameter, out,
-           double cap=INFINITY):
+           double cap=INFINITY, quantiles=None):
     dZ = checks.output(out, Z.shape, Z.dtype, in_place=[Z], y=labels if Y is None else Y,
                        sample_weight=sample_weight)
     row_losses = np.empty(Z.shape[0], np.float64)
     cdef int which = _LOSS_INDEX[name]
     if Z.dtype == "f4":
-        value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, cap, dZ,
-                                 row_losses)
+        value = mean_loss[float](which, Z, Y, labels, sample_weight, parameter, quantiles, cap,
+                                 dZ, row_losses)
     else:
-        value = mean_loss[double](which, Z, Y, labels, sample_weight, parameter, cap, dZ,
-                                  row_losses)
+        value = mean_loss[double](which, Z, Y, labels, sample_weight, parameter, quantiles, cap,
+                                  dZ, row_losses)
     return value, dZ
 
 
@@ -191,7 +197,10 @@ def softmax_cross_entropy(Z, y, sample_weight=None, *, label_smoothing=0.0, cap=
 
 def _of_numbers(loss):
     """The function of a loss whose targets are numbers, from its row in the table."""
-    if loss.default_delta is None:
+    if loss.takes_quantiles:
+        def function(Z, y, sample_weight=None, *, quantiles=0.5, cap=None, out=None):
+            return _mean_of_quantiles(loss, Z, y, sample_weight, quantiles, cap, out)
+    elif loss.default_delta is None:
         def function(Z, y, sample_weight=None, *, cap=None, out=None):
             return _mean(loss, Z, y, sample_weight, 0.0, cap, out)
     else:
@@ -209,6 +218,54 @@ def _mean(loss, Z, y, sample_weight, double delta, cap, out):
     Y = _targets(y, Z)
     check_targets(loss, Y)
     return _loss(loss.name, Z, Y, None, _weights(sample_weight, Z), delta, out, _cap(cap))
+
+
+def _mean_of_quantiles(loss, Z, y, sample_weight, quantiles, cap, out):
+    Z = _scores(Z)
+    n = Z.shape[1]
+    quantiles = check_quantiles("quantiles", quantiles)
+    if isinstance(quantiles, tuple):
+        if len(quantiles) != n:
+            raise ValueError(f"quantiles: expected one for each of Z's {n} columns, got "
+                             f"{len(quantiles)}: {quantiles}")
+        y = checks.floats("y", y, None, Z.dtype)
+        if y.shape == Z.shape[:1] or y.shape == (Z.shape[0], 1):
+            y = np.repeat(y.reshape(-1, 1), n, axis=1)
+    Y = _targets(y, Z)
+    check_targets(loss, Y)
+    return _loss(loss.name, Z, Y, None, _weights(sample_weight, Z), 0.0, out, _cap(cap),
+                 np.full(n, quantiles, Z.dtype))
+
+
+def check_quantiles(name, value):
+    """`value` as one or several numbers between 0 and 1, both excluded.
+
+    Parameters
+    ----------
+    name : str
+    value : float or array_like of shape (quantiles,)
+
+    Returns
+    -------
+    float or tuple of float
+
+    Raises
+    ------
+    TypeError
+        If it is anything but numbers.
+    ValueError
+        If a number is out of range, or there are none.
+    """
+    array = checks.real_numbers(name, value)
+    if array.ndim == 0:
+        return checks.number(name, value, 0, 1, low_open=True, high_open=True)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name}: expected a number or a sequence of numbers, got an array of "
+                         f"shape {array.shape}")
+    numbers = []
+    for i, each in enumerate(array.tolist()):
+        numbers.append(checks.number(f"{name}[{i}]", each, 0, 1, low_open=True, high_open=True))
+    return tuple(numbers)
 
 
 def check_targets(loss, Y):

@@ -55,12 +55,13 @@ class Loss:
     low: float | None
     high: float | None
     takes_labels: bool
+    takes_quantiles: bool
     default_delta: float | None
     title: str
     scores: str
     value: str
     gradient: str
-    about_delta: str
+    about_parameter: str
     source: str
 
 
@@ -126,10 +127,11 @@ def _activation(name: str, layer: str, saved: str, alpha: float | str, *text: st
     return Activation(name, layer, saved, _or_none(alpha), *text)
 
 
-def _loss(name: str, targets: Any, delta: float | str = "none", *text: str) -> Loss:
-    takes_labels = targets == "labels"
+def _loss(name: str, targets: Any, parameter: float | str = "none", *text: str) -> Loss:
+    takes_labels, takes_quantiles = targets == "labels", parameter == "quantiles"
     low, high = (None, None) if takes_labels else map(_or_none, targets)
-    return Loss(name, low, high, takes_labels, _or_none(delta), *(text or [""] * 6))
+    delta = None if takes_quantiles else _or_none(parameter)
+    return Loss(name, low, high, takes_labels, takes_quantiles, delta, *(text or [""] * 6))
 
 
 def _operands(text: str) -> tuple[Operand, ...]:
@@ -319,8 +321,15 @@ def loss_docstring(loss: Loss) -> str:
     limits = target_limits(loss)
     targets = f"Targets {limits}" if limits else "Targets"
     a_target = f"a target is not {limits}, " if limits else ""
-    delta = ("" if loss.default_delta is None else
-             f"    delta : float, default {loss.default_delta}\n        {loss.about_delta}\n")
+    shared = ""
+    parameter = ("" if loss.default_delta is None else
+                 f"    delta : float, default {loss.default_delta}\n"
+                 f"        {loss.about_parameter}\n")
+    if loss.takes_quantiles:
+        shared = (".  With a quantile for each\n        output, targets of one column, "
+                  "(batch,) or (batch, 1), are those of all outputs")
+        parameter = ("    quantiles : float or array_like of shape (outputs,), default 0.5\n"
+                     f"        {loss.about_parameter}\n")
     return f"""{loss.title}.
 
     ``{loss.value}``;
@@ -331,10 +340,10 @@ def loss_docstring(loss: Loss) -> str:
     Z : array_like of shape (batch, outputs), float32 or float64
         {loss.scores}
     y : array_like of shape (batch, outputs), same dtype
-        {targets}; of shape (batch,) where there is one output.
+        {targets}; of shape (batch,) where there is one output{shared}.
     sample_weight : array_like of shape (batch,), optional
         How much each row counts, same dtype.
-{delta}    cap : float above 0, optional
+{parameter}    cap : float above 0, optional
         Upper limit of an output's contribution to the loss; the gradient ignores it.
     out : ndarray of shape (batch, outputs), optional
         Where to write dZ; may be `Z`.
@@ -408,9 +417,11 @@ def losses_stub() -> str:
     """Stub of `fastbp.kernels.losses`."""
     lines = [_HEAD + "from numpy.typing import ArrayLike\n\nfrom .ops import Loss\n"
              "from .types import Array, Floats\n\n"
+             "def check_quantiles(name: str, value: object) -> float | tuple[float, ...]: ...\n"
              "def check_targets(loss: Loss, Y: Array) -> None: ..."]
     for loss in LOSSES.values():
         own = ("label_smoothing: float = 0.0, " if loss.takes_labels else
+               "quantiles: ArrayLike = 0.5, " if loss.takes_quantiles else
                "" if loss.default_delta is None else f"delta: float = {loss.default_delta}, ")
         lines.append(
             f"def {loss.name}(\n    Z: ArrayLike, y: ArrayLike, "

@@ -71,7 +71,8 @@ cdef struct Plan:
     void *average               # of the parameters over the steps, or NULL
 
     int loss, metric
-    double loss_parameter, loss_cap, value_scale, gradient_scale
+    const void *loss_parameters  # n_out times, or one for each output
+    double loss_cap, value_scale, gradient_scale
 
     int update
     int n_state

@@ -223,7 +223,7 @@ cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
     fbp_partition(me, m, 1, &first, &stop)
     fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
              &labels[first] if labels else labels, &weights[first] if weights else weights,
-             scale, plan.loss_parameter, plan.loss_cap, dZ + first * n, plan.row_losses + first)
+             scale, plan.loss_parameters, plan.loss_cap, dZ + first * n, plan.row_losses + first)
     if plan.gradient_scale != 1:
         for i in range(first * n, stop * n):
             dZ[i] *= <real>plan.gradient_scale

@@ -11,7 +11,7 @@ from . import ops
 from .guards import apart
 from .types import Array, Floats
 
-__all__ = ["check_fit", "check_shapes", "range_with", "rest_of"]
+__all__ = ["check_fit", "check_shapes", "loss_parameters", "range_with", "rest_of"]
 
 # A start and a size.
 Range: TypeAlias = tuple[int, int]
@@ -69,6 +69,38 @@ def check_fit(dtype: np.dtype[Any], parameters: Floats, gradients: Floats,
     n_state = n_more + (0 if update in (None, "python") else len(ops.UPDATES[str(update)].state))
     if len(state) != n_state:
         raise ValueError(f"state: expected {n_state} arrays for {update}, got {len(state)}")
+
+
+def loss_parameters(parameter: float | tuple[float, ...], n_out: int,
+                    dtype: np.dtype[Any]) -> Floats:
+    """The parameter of a loss for each output.
+
+    Parameters
+    ----------
+    parameter : float or tuple of float
+        One for all outputs, or one for each.
+    n_out : int
+    dtype : dtype
+
+    Returns
+    -------
+    ndarray of shape (n_out,)
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer than outputs.
+
+    Examples
+    --------
+    >>> from fastbp.kernels.step_checks import loss_parameters
+    >>> loss_parameters((0.25, 0.75), 2, np.dtype("f4"))
+    array([0.25, 0.75], dtype=float32)
+    """
+    if isinstance(parameter, tuple) and len(parameter) != n_out:
+        raise ValueError(f"loss: expected a parameter for each of {n_out} outputs, got "
+                         f"{len(parameter)}")
+    return np.full(n_out, parameter, dtype)
 
 
 def check_shapes(groups: Sequence[Range], shapes: Sequence[tuple[int, int] | None],

@@ -63,8 +63,9 @@ cdef class Steps:
         Number of rows of the data.
     batch_size : int
     loss : tuple or None
-        ``(name, parameter, cap)``, optionally followed by ``value_scale, gradient_scale``; None
-        where the loss is computed in Python.
+        ``(name, parameter, cap)``, optionally followed by ``value_scale, gradient_scale``; the
+        parameter is a number, or a tuple of one for each output.  None where the loss is computed
+        in Python.
     metric : str or None
         One of `METRICS`.
     update : str or None
@@ -147,8 +148,10 @@ cdef class Steps:
 
         plan.loss, plan.value_scale, plan.gradient_scale = IN_PYTHON, 1.0, 1.0
         if loss is not None:
-            name, plan.loss_parameter, plan.loss_cap, *scales = loss
+            name, parameter, plan.loss_cap, *scales = loss
             plan.loss = _LOSS_INDEX[name]
+            plan.loss_parameters = self._pointer(
+                step_checks.loss_parameters(parameter, plan.n_out, dtype))
             if scales:
                 plan.value_scale, plan.gradient_scale = scales
         plan.metric = METRICS[metric]

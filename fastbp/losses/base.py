@@ -38,8 +38,8 @@ class Loss(checks.Validated):
     """
 
     metric: type[Metric] | None = None
-    # (name in ops.def, parameter, cap) of the compiled kernel that replaces ``__call__`` in
-    # training; None for user-defined losses.
+    # (name in ops.def, parameter or a tuple of one for each output, cap) of the compiled kernel
+    # that replaces ``__call__`` in training; None for user-defined losses.
     operation: tuple[Any, ...] | None = None
 
     def __call__(self, Z: Floats, y: Array,

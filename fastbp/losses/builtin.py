@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = [
     "Huber",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "PinballLoss",
     "PoissonDeviance",
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
@@ -126,7 +127,7 @@ class Elementwise(Loss):
         settings = self._arguments()
         return self._kernel, settings.get("delta", 0.0), settings.get("cap") or math.inf
 
-    def _arguments(self) -> dict[str, float | None]:
+    def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._settings}
 
     def __call__(self, Z: Floats, y: ArrayLike,
@@ -238,6 +239,73 @@ class Huber(Elementwise):
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = delta
+
+
+class PinballLoss(Elementwise):
+    """Regression of quantiles, one for each output; also called quantile loss.
+
+    ``l = max(q·(y - z), (q - 1)·(y - z))`` for an output and its quantile q; ``dZ`` is
+    ``1 - q`` where z is above y, ``-q`` where it is below and 0 where they are equal, divided by
+    ``batch·n_out``.  The best constant z is a number that a share q of the targets are below.
+
+    Parameters
+    ----------
+    quantiles : float or sequence of float, default 0.5
+        Between 0 and 1, both excluded.  Of a sequence each output has one, in any order, and
+        targets of shape (rows,) or (rows, 1) are those of all outputs.  A single number is for all
+        outputs, each with targets of its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `quantiles` are not such numbers, here or when they are set; in training if they are not
+        as many as outputs.
+
+    Notes
+    -----
+    The outputs are not forced to be in the order of their quantiles: sort them, as in
+    ``np.sort(net.predict(X), axis=1)`` for ascending quantiles, which never makes the loss larger
+    [2]_.  Targets and outputs of a standard deviation of about 1 are easiest to train.
+
+    References
+    ----------
+    .. [1] R. Koenker, G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+    .. [2] V. Chernozhukov, I. Fernández-Val, A. Galichon, "Quantile and probability curves without
+       crossing", Econometrica 78, 2010.
+
+    Examples
+    --------
+    The quartiles of the same targets:
+
+    >>> import fastbp as fb
+    >>> fb.PinballLoss([0.25, 0.75])(np.array([[0.0, 4.0]]), [2.0])
+    (0.5, array([[-0.125,  0.125]]))
+    """
+
+    validators = {"quantiles": kernels.losses.check_quantiles}
+    _kernel = "pinball_loss"
+    _settings = ("quantiles",)
+    quantiles: float | tuple[float, ...]
+
+    def __init__(self, quantiles: float | Sequence[float] = 0.5) -> None:
+        self.quantiles = kernels.losses.check_quantiles("quantiles", quantiles)
+
+    @property
+    def operation(self) -> tuple[Any, ...]:  # type: ignore[override]  # as above
+        return self._kernel, self.quantiles, math.inf
+
+    def targets(self, y: ArrayLike, n_out: int, dtype: DTypeLike) -> Array:
+        """The checked targets; of one column they are repeated for each quantile of several."""
+        if not isinstance(self.quantiles, tuple):
+            return super().targets(y, n_out, dtype)
+        if len(self.quantiles) != n_out:
+            raise ValueError(f"loss: expected a quantile for each of the network's {n_out} "
+                             f"outputs, got {len(self.quantiles)}, {self}; give the last layer "
+                             f"as many outputs")
+        array = checks.data("y", y)
+        if array.ndim != 1 and array.shape[1:] != (1,):
+            return super().targets(array, n_out, dtype)
+        return np.repeat(super().targets(array, 1, dtype), n_out, axis=1)
 
 
 class PoissonDeviance(Elementwise):

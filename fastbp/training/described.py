@@ -189,8 +189,15 @@ def describe_piece(value: object) -> Any:
                     else setting
                     for name, setting in sorted(getattr(value, "__dict__", {}).items())}
     settings = {name: setting for name, setting in settings.items()
-                if isinstance(setting, bool | int | float | str) and name not in COUNTERS}
+                if _is_plain(setting) and name not in COUNTERS}
     return f"{type(value).__name__} {settings}"
+
+
+def _is_plain(setting: object) -> bool:
+    """Whether a setting's `repr` describes it: a number, a string or numbers, such as quantiles."""
+    if isinstance(setting, tuple):
+        return all(isinstance(each, float) for each in setting)
+    return isinstance(setting, bool | int | float | str)
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:

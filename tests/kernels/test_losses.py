@@ -16,6 +16,7 @@ from fastbp.kernels import (
     huber,
     mean_absolute_error,
     mean_squared_error,
+    pinball_loss,
     poisson_deviance,
     sigmoid_cross_entropy,
     softmax,
@@ -58,6 +59,12 @@ def poisson_rows(Z, Y):
     return (rates - Y - Y * Z + special.xlogy(Y, Y)).mean(axis=1), (rates - Y) / Z.shape[1]
 
 
+def pinball_rows(Z, Y, quantiles=0.5):
+    q, r = np.array(quantiles), Y - Z
+    slopes = np.where(r < 0, 1 - q, -q) * (r != 0)
+    return np.maximum(q * r, (q - 1) * r).mean(axis=1), slopes / Z.shape[1]
+
+
 ROWS = {
     softmax_cross_entropy: softmax_rows,
     sigmoid_cross_entropy: sigmoid_rows,
@@ -65,6 +72,7 @@ ROWS = {
     mean_absolute_error: absolute_rows,
     huber: huber_rows,
     poisson_deviance: poisson_rows,
+    pinball_loss: pinball_rows,
 }
 LOSSES = list(ROWS)
 ROW_MEANS = LOSSES[1:]
@@ -136,6 +144,15 @@ class TestByHand:
         assert value == (0 + 0.5 + 1.5 + 5.5) / 4
         assert dZ.tolist() == [[0.0, 0.25], [0.25, -0.25]]
 
+    def test_pinball(self, dtype):
+        Z, q = self.Z.astype(dtype), [0.25, 0.875]
+        value, dZ = pinball_loss(Z, np.ones((2, 2), dtype), quantiles=q)
+        assert value == (0 + 0.125 + 0.75 * 2 + 0.875 * 6) / 4
+        assert dZ.tolist() == [[0.0, 0.125 / 4], [0.75 / 4, -0.875 / 4]]
+        value, dZ = pinball_loss(Z, np.ones((2, 2), dtype), quantiles=0.25)
+        assert value == (0 + 0.75 + 0.75 * 2 + 0.25 * 6) / 4
+        assert dZ.tolist() == [[0.0, 0.75 / 4], [0.75 / 4, -0.25 / 4]]
+
     def test_weights(self, dtype):
         weights = np.array([1, 3], dtype)
         value, dZ = mean_squared_error(self.Z.astype(dtype), np.ones((2, 2), dtype), weights)
@@ -167,6 +184,31 @@ class TestFormula:
         true_value, true_dZ = truth(huber, Z, Y, weights, delta=delta)
         assert value == pytest.approx(true_value, rel=20 * float(np.finfo(dtype).eps))
         np.testing.assert_allclose(dZ, true_dZ, rtol=10 * float(np.finfo(dtype).eps))
+
+    @each("n", [1, 3, 16, 21, 40])
+    @each("weighted", [False, True], ids=["unweighted", "weighted"])
+    def test_quantiles(self, n, weighted, dtype):
+        Z, Y, weights = example((9, n), dtype)
+        quantiles = np.random.default_rng(n).uniform(0.01, 0.99, n).tolist()
+        weights = weights if weighted else None
+        value, dZ = pinball_loss(Z, Y, weights, quantiles=quantiles)
+        true_value, true_dZ = truth(pinball_loss, Z, Y, weights, quantiles=quantiles)
+        eps = float(np.finfo(dtype).eps)
+        assert value == pytest.approx(true_value, rel=20 * eps)
+        np.testing.assert_allclose(dZ, true_dZ, rtol=60 * eps)
+        by_column = [metrics.mean_pinball_loss(Y[:, j], Z[:, j], sample_weight=weights,
+                                               alpha=quantiles[j]) for j in range(n)]
+        assert value == pytest.approx(np.mean(by_column), rel=20 * eps)
+
+    def test_central_differences_of_quantiles(self):
+        Z, Y, weights = example((3, 4), np.float64, seed=3)
+        options, h = {"sample_weight": weights, "quantiles": [0.1, 0.3, 0.5, 0.95]}, 1e-5
+        _, dZ = pinball_loss(Z, Y, **options)
+        for place in np.ndindex(Z.shape):
+            nudge = np.zeros_like(Z)
+            nudge[place] = h
+            above, below = (pinball_loss(Z + move, Y, **options)[0] for move in (nudge, -nudge))
+            assert dZ[place] == pytest.approx((above - below) / (2 * h), abs=1e-9)
 
     @each("smoothing", [0.0, 0.1, 0.5, 0.999])
     @each("classes", [1, 2, 3, 10, 33])
@@ -530,6 +572,15 @@ class TestGradient:
         _, dZ = huber(Z, np.zeros_like(Z), delta=0.5)
         assert dZ.tolist() == [[0, 0, 0.125, -0.125]]
 
+    def test_pinball_at_its_corner_and_far_out(self, dtype):
+        Z = np.array([[0.0, -0.0, 2.0]], dtype)
+        value, dZ = pinball_loss(Z, Z, quantiles=[0.1, 0.5, 0.9])
+        assert (value, dZ.tolist()) == (0, [[0, 0, 0]])
+        largest = np.finfo(dtype).max
+        value, dZ = pinball_loss(np.array([[largest, -largest]]), np.zeros((1, 2), dtype),
+                                 quantiles=[0.75, 0.25])
+        assert (value, dZ.tolist()) == (largest / 4, [[0.125, -0.125]])
+
     def test_softmax_gradients_of_a_row_add_up_to_zero(self, dtype):
         Z, Y, weights = example((10, 12), dtype)
         _, dZ = softmax_cross_entropy(Z, Y, weights)
@@ -662,6 +713,21 @@ class TestTargets:
         assert again == value
         same_bits(d, dZ)
 
+    @each("n", [1, 3, 21])
+    def test_one_column_of_targets_for_all_quantiles(self, n, dtype, same_bits):
+        Z, Y, weights = example((6, n), dtype)
+        quantiles = np.linspace(0.1, 0.9, n)
+        value, dZ = pinball_loss(Z, np.repeat(Y[:, :1], n, 1), weights, quantiles=quantiles)
+        for y in (Y[:, 0], Y[:, :1]):
+            again, d = pinball_loss(Z, y, weights, quantiles=quantiles)
+            assert again == value
+            same_bits(d, dZ)
+
+    @each("shape", [(4, 2), (3, 3), (1, 3), (4, 3, 1), (12,), (3,), (3, 1), ()])
+    def test_targets_of_another_shape_for_quantiles(self, shape):
+        with pytest.raises(ValueError, match=r"^y: expected"):
+            pinball_loss(np.zeros((4, 3)), np.full(shape, 0.5), quantiles=[0.1, 0.5, 0.9])
+
     @each("loss", LOSSES, ids=name)
     @each("shape", [(4, 2), (3, 3), (4, 1), (1, 3), (4, 3, 1), (12,), (3,), ()])
     def test_targets_of_another_shape(self, loss, shape):
@@ -683,3 +749,14 @@ class TestTargets:
     def test_delta_out_of_range(self, bad):
         with pytest.raises(ValueError, match=r"^delta: expected"):
             huber(np.ones((1, 2)), np.ones((1, 2)), delta=bad)
+
+    @each("bad, error", [
+        (0, ValueError), (1, ValueError), (-0.1, ValueError), (np.nan, ValueError),
+        ([0.5, 1.0], ValueError), ([0.5, np.nan], ValueError), ([], ValueError),
+        ([[0.1, 0.9]], ValueError), ([0.1, 0.5, 0.9], ValueError), ([0.5], ValueError),
+        ("0.5", TypeError), (None, TypeError), ({0.1, 0.9}, TypeError), ([0.1, None], TypeError),
+        ([[0.1], [0.2, 0.3]], ValueError), ([0.1j, 0.5], TypeError),
+    ])
+    def test_bad_quantiles(self, bad, error):
+        with pytest.raises(error, match=r"^quantiles(\[1\])?: expected"):
+            pinball_loss(np.ones((1, 2)), np.ones((1, 2)), quantiles=bad)

@@ -63,6 +63,9 @@ LOSSES = {
     "squared": lambda rng, rows, n: (fb.MeanSquaredError(), rng.normal(size=(rows, n))),
     "absolute": lambda rng, rows, n: (fb.MeanAbsoluteError(), rng.normal(size=(rows, n))),
     "huber": lambda rng, rows, n: (fb.Huber(0.7), rng.normal(size=(rows, n))),
+    "quantiles": lambda rng, rows, n: (
+        fb.PinballLoss(np.linspace(0.1, 0.9, n)), rng.normal(size=rows)),
+    "a quantile": lambda rng, rows, n: (fb.PinballLoss(0.3), rng.normal(size=(rows, n))),
     "counts": lambda rng, rows, n: (fb.PoissonDeviance(), rng.poisson(2, (rows, n))),
     "subsets": lambda rng, rows, n: (subsets(), rng.integers(0, 2, (rows, n))),
     "scaled labels": lambda rng, rows, n: (
@@ -71,6 +74,8 @@ LOSSES = {
         Scaled(fb.SigmoidCrossEntropy(), n, n), rng.integers(0, 2, (rows, n))),
     "scaled squares": lambda rng, rows, n: (
         Scaled(fb.MeanSquaredError(), 0.5, 0.7), rng.normal(size=(rows, n))),
+    "scaled quantiles": lambda rng, rows, n: (
+        Scaled(fb.PinballLoss(np.linspace(0.1, 0.9, n)), 0.5, 0.7), rng.normal(size=(rows, n))),
 }
 OPTIMIZERS = {
     "sgd": lambda: fb.SGD(0.05, weight_decay=0.01),

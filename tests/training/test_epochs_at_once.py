@@ -55,6 +55,7 @@ def fit(callbacks=(), net=None, y=LABELS, loss=None, optimizer=None, **options):
     {"loss": fb.MeanSquaredError(), "y": TARGETS}, {"loss": fb.Huber(), "y": TARGETS},
     {"loss": fb.PoissonDeviance(), "y": np.abs(TARGETS)},
     {"loss": fb.SigmoidCrossEntropy(), "y": TARGETS > 0},
+    {"loss": fb.PinballLoss(0.2), "y": TARGETS},
 ])
 def test_the_same_bits_as_one_epoch_at_a_time(options):
     # A plain function is called after each epoch, before the next begins.

@@ -86,7 +86,8 @@ def test_lbfgs_has_the_same_bits_on_every_path(dtype, weighted):
 
 
 @pytest.mark.parametrize("loss", [SQUARED, fb.MeanAbsoluteError(), fb.PoissonDeviance(),
-                                  fb.SigmoidCrossEntropy()], ids=repr)
+                                  fb.SigmoidCrossEntropy(), fb.PinballLoss((0.2, 0.5, 0.7))],
+                         ids=repr)
 def test_lbfgs_lowers_every_loss(dtype, loss):
     X, y = classes(40)
     Y = np.eye(3)[y]

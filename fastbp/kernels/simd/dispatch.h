@@ -122,10 +122,11 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* From Z (m, n) and the targets, which are Y (m, n) or, where labels (m,) is not          \
          * NULL, labels: dZ (m, n), row i times scale * weights[i], and each row's own loss,       \
          * of which a row (softmax) or an element (the others) counts `cap` at most.               \
-         * weights (m,) may be NULL: all 1. */                                                     \
+         * weights (m,) may be NULL: all 1.  A loss has one parameter, or one for each of the n    \
+         * outputs. */                                                                             \
         void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,           \
                                  const int64_t *labels, const real *weights, double scale,         \
-                                 real parameter, real cap, real *dZ, double *row_losses);          \
+                                 const real *parameters, real cap, real *dZ, double *row_losses);  \
         /* Z = X + Y; like Y of scale, a gradient where it is said to be one: see vectors.h */     \
         void (*add)(ptrdiff_t n, const real *X, const real *Y, real *Z, int gradient);             \
         /* rstd[i] = 1 / sqrt(variance + epsilon) of row i, about 0 where not `center`, and        \

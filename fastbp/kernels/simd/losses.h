@@ -70,8 +70,9 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
 #define ROWS 16 /* rows whose logarithms are computed together */
 static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
                                   const int64_t *labels, const real *weights, double scale,
-                                  real smoothing, real cap, real *dZ, double *row_losses)
+                                  const real *parameters, real cap, real *dZ, double *row_losses)
 {
+    const real smoothing = parameters[0];
     const real keep = (real)1 - smoothing, spread = smoothing / (real)n;
     for (ptrdiff_t first = 0; first < m; first += ROWS) {
         const ptrdiff_t stop = m - first < ROWS ? m : first + ROWS;
@@ -169,37 +170,52 @@ static inline void poisson_element(vec z, vec y, vec unused, vec *value, vec *sl
     *slope = rate - y;
 }
 
+/* max(-q r, (1 - q) r) with r = z - y, of slope 0 at 0 and NaN at NaN */
+static inline void pinball_element(vec z, vec y, vec q, vec *value, vec *slope)
+{
+    const vec r = z - y, zero = v_splat(0), above = v_splat(1) - q;
+    const ivec is_above = v_lt(zero, r);
+    *value = v_abs(r) * v_select(is_above, above, q);
+    *slope = v_select(is_above, above, v_select(v_lt(r, zero), -q, r));
+}
+
+/* `parameter` is that of the outputs from j on. */
 /* `idle`, as z with y = 0, has the value 0 exactly: it fills up the last vector. */
-#define ROW_MEAN_LOSS(name, element, idle)                                                     \
-    static void name(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,                   \
-                     const int64_t *labels, const real *weights, double scale, real parameter, \
-                     real cap, real *dZ, double *row_losses)                                   \
-    {                                                                                          \
-        (void)labels;                                                                          \
-        for (ptrdiff_t i = 0; i < m; i++) {                                                    \
-            if (left_out(weights, i, n, dZ + i * n, row_losses)) continue;                     \
-            const double weighted = weights ? scale * (double)weights[i] : scale;              \
-            const vec row_scale = v_splat((real)(weighted / (double)n));                       \
-            vec lanes[VECTORS];                                                                \
-            clear(lanes);                                                                      \
-            for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {                                     \
-                const vec z = v_load_part(Z + i * n + j, n - j, (real)(idle));                 \
-                const vec y = v_load_part(Y + i * n + j, n - j, 0);                            \
-                vec value, slope;                                                              \
-                element(z, y, v_splat(parameter), &value, &slope);                             \
-                value = v_select(v_lt(v_splat(cap), value), v_splat(cap), value);              \
-                lanes[LANE(j)] = lanes[LANE(j)] + value;                                       \
-                v_store_part(dZ + i * n + j, n - j,                                            \
-                             v_zero_below(row_scale * slope, FBP_MIN_GRADIENT));               \
-            }                                                                                  \
-            row_losses[i] = (double)add_lanes(lanes) / (double)n;                              \
-        }                                                                                      \
+#define ROW_MEAN_LOSS_WITH(name, element, idle, parameter)                           \
+    static void name(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,         \
+                     const int64_t *labels, const real *weights, double scale,       \
+                     const real *parameters, real cap, real *dZ, double *row_losses) \
+    {                                                                                \
+        const vec first_parameter = v_splat(parameters[0]);                          \
+        (void)labels, (void)first_parameter;                                         \
+        for (ptrdiff_t i = 0; i < m; i++) {                                          \
+            if (left_out(weights, i, n, dZ + i * n, row_losses)) continue;           \
+            const double weighted = weights ? scale * (double)weights[i] : scale;    \
+            const vec row_scale = v_splat((real)(weighted / (double)n));             \
+            vec lanes[VECTORS];                                                      \
+            clear(lanes);                                                            \
+            for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {                           \
+                const vec z = v_load_part(Z + i * n + j, n - j, (real)(idle));       \
+                const vec y = v_load_part(Y + i * n + j, n - j, 0);                  \
+                vec value, slope;                                                    \
+                element(z, y, parameter, &value, &slope);                            \
+                value = v_select(v_lt(v_splat(cap), value), v_splat(cap), value);    \
+                lanes[LANE(j)] = lanes[LANE(j)] + value;                             \
+                v_store_part(dZ + i * n + j, n - j,                                  \
+                             v_zero_below(row_scale * slope, FBP_MIN_GRADIENT));     \
+            }                                                                        \
+            row_losses[i] = (double)add_lanes(lanes) / (double)n;                    \
+        }                                                                            \
     }
+
+#define ROW_MEAN_LOSS(name, element, idle) ROW_MEAN_LOSS_WITH(name, element, idle, first_parameter)
 
 ROW_MEAN_LOSS(sigmoid_cross_entropy, sigmoid_element, -10000)
 ROW_MEAN_LOSS(mean_squared_error, squared_element, 0)
 ROW_MEAN_LOSS(mean_absolute_error, absolute_element, 0)
 ROW_MEAN_LOSS(huber, huber_element, 0)
 ROW_MEAN_LOSS(poisson_deviance, poisson_element, -10000)
+ROW_MEAN_LOSS_WITH(pinball_loss, pinball_element, 0, v_load_part(parameters + j, n - j, 0))
 
+#undef ROW_MEAN_LOSS_WITH
 #undef ROW_MEAN_LOSS
