@@ -16,12 +16,18 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..ensemble import Ensemble
 from ..layers import Columns, Dense, Dropout, Embedding, Layer, PeriodicEmbedding, ReLU
-from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from ..losses import (
+    Loss,
+    MeanSquaredError,
+    PinballLoss,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from ..network import Sequential
 from ..optimizers import Group, Muon
 from ..training import fit_many
 from .arguments import validation_arguments
-from .scores import classification_score, regression_score
+from .scores import Pinball, classification_score, regression_score
 from .selection import PackHistory, Selection, Snapshot
 from .sklearn_private import (
     Interval,
@@ -31,7 +37,7 @@ from .sklearn_private import (
     validates_parameters,
 )
 from .table_encoder import TableEncoder
-from .targets import TargetScaler, encode_classes, real_targets
+from .targets import TargetScaler, checked_quantiles, encode_classes, real_targets
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -362,12 +368,16 @@ class TabPackRegressor(RegressorMixin, BaseTabPack):  # type: ignore[misc]  # wi
     """TODO"""
 
     target_scaler_: TargetScaler
+    quantiles_: float | tuple[float, ...] | None
+
+    _parameter_constraints = BaseTabPack._parameter_constraints | {
+        "quantiles": [Interval(Real, 0, 1, closed="neither"), "array-like", None]}
 
     def __init__(
         self, n_members: int = 16, *, width: int = 128, batch_size: int | None = None,
         max_epochs: int = 1000, patience: int = 8, ensemble_patience: int = 8,
         max_ensemble_size: int = 32, scoring: Any = None, validation_fraction: float = 0.2,
-        time_limit: float | None = None,
+        time_limit: float | None = None, quantiles: float | Sequence[float] | None = None,
         categories: Sequence[str | int] | None = None, numbers: Sequence[str | int] | None = None,
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
@@ -382,6 +392,7 @@ class TabPackRegressor(RegressorMixin, BaseTabPack):  # type: ignore[misc]  # wi
         self.scoring = scoring
         self.validation_fraction = validation_fraction
         self.time_limit = time_limit
+        self.quantiles = quantiles
         self.categories = categories
         self.numbers = numbers
         self.random_state = random_state
@@ -390,7 +401,8 @@ class TabPackRegressor(RegressorMixin, BaseTabPack):  # type: ignore[misc]  # wi
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = self.quantiles is None
+        tags.regressor_tags.poor_score = self.quantiles is not None  # it is minus a loss
         return tags
 
     @validates_parameters
@@ -410,14 +422,54 @@ class TabPackRegressor(RegressorMixin, BaseTabPack):  # type: ignore[misc]  # wi
     def _task(self, y: Array, y_val: Array, weights: Array | None,
               weights_val: Array | None) -> Task:
         self.target_scaler_ = scaler = TargetScaler(y)
+        self.quantiles_ = checked_quantiles(self.quantiles, self.scoring, y)
+        if self.quantiles_ is not None:
+            return self._task_of_quantiles(self.quantiles_, y, y_val, weights, weights_val)
         score = regression_score(self.scoring, scaler.transform(y_val, float), weights_val, None,
                                  scaler.inverse)
         return Task(targets=scaler.transform(y), weights=weights, loss=MeanSquaredError(),
                     n_out=len(scaler.mean), activation=None, score=score, predictions=lambda Z: Z)
 
+    def _task_of_quantiles(self, quantiles: float | tuple[float, ...], y: Array, y_val: Array,
+                           weights: Array | None, weights_val: Array | None) -> Task:
+        scaler, n_out = self.target_scaler_, np.size(quantiles)
+        score = regression_score(self.scoring, scaler.transform(y_val, float), weights_val,
+                                 np.atleast_1d(quantiles), scaler.inverse_quantiles)
+        # Repeated here, as otherwise each member would have a copy.
+        return Task(targets=np.repeat(scaler.transform(y), n_out, axis=1), weights=weights,
+                    loss=PinballLoss(quantiles), n_out=n_out, activation=None, score=score,
+                    predictions=lambda Z: Z)
+
     def predict(self, X: Any) -> Doubles:
         Z = self._outputs(X)
-        return self.target_scaler_.inverse(Z)
+        if self.quantiles_ is None:
+            return self.target_scaler_.inverse(Z)
+        y = self.target_scaler_.inverse_quantiles(Z)
+        return y.reshape(len(y), -1) if isinstance(self.quantiles_, tuple) else y
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R², or with quantiles minus the mean pinball loss.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+
+        Returns
+        -------
+        float
+            The higher, the better.  The pinball loss is the mean over the quantiles, in the units
+            of y, as by `sklearn.metrics.mean_pinball_loss` for each of them.
+        """
+        check_is_fitted(self, "ensemble_")
+        if self.quantiles_ is None:
+            r2: float = super().score(X, y, sample_weight)
+            return r2
+        y = real_targets(y)
+        check_consistent_length(X, y)
+        checked_quantiles(self.quantiles_, None, y)
+        predicted = self.predict(X).reshape(len(y), -1)
+        return Pinball(y, np.atleast_1d(self.quantiles_), _weights(y, sample_weight))(predicted)
 
 
 def _both(P: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ..datasets.preprocessing import Standardizer
+from ..kernels.losses import check_quantiles
 from ..messages import counted, listed
 from .table_columns import Column, is_missing
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Array, Doubles, Floats, Labels
 
-__all__ = ["TargetScaler", "encode_classes", "real_targets"]
+__all__ = ["TargetScaler", "checked_quantiles", "encode_classes", "real_targets"]
 
 
 def encode_classes(y: Any, classes: Array | None = None) -> tuple[Labels, Array]:
@@ -167,6 +169,79 @@ class TargetScaler:
         scale = np.where(np.isinf(self.scale), 0.0, self.scale)
         y: Doubles = np.asarray(Z, dtype=np.float64) * scale + self.mean
         return y[:, 0] if self._one_dimension else y
+
+    def inverse_quantiles(self, Z: Any) -> Doubles:
+        """Predictions of several quantiles of one target in its units, in ascending order.
+
+        Sorting a row never makes the pinball loss larger.
+
+        Parameters
+        ----------
+        Z : array_like of shape (rows, n_quantiles)
+
+        Returns
+        -------
+        ndarray of shape (rows,), or (rows, n_quantiles) for several quantiles, float64
+
+        References
+        ----------
+        V. Chernozhukov, I. Fernández-Val, A. Galichon, "Quantile and probability curves without
+        crossing", Econometrica 78, 2010.
+
+        Examples
+        --------
+        >>> TargetScaler([10.0, 30.0]).inverse_quantiles([[0.5, 0.0, 1.0]])
+        array([[20., 25., 30.]])
+        """
+        table = np.asarray(Z)
+        y = np.sort(self.inverse(table.reshape(-1, 1)).reshape(table.shape), axis=1)
+        return y[:, 0] if y.shape[1] == 1 else y
+
+
+def checked_quantiles(quantiles: Any, scoring: Any,
+                      y: Array) -> float | tuple[float, ...] | None:
+    """The quantiles that a regressor predicts.
+
+    Parameters
+    ----------
+    quantiles : float, sequence of float or None
+    scoring : str, callable or None
+        Names are those of scores of a single prediction.
+    y : ndarray of shape (rows, outputs)
+
+    Returns
+    -------
+    float, tuple of float or None
+        As they were given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not numbers between 0 and 1 in ascending order, `scoring` cannot be of several
+        of them, or there are several outputs.
+
+    Examples
+    --------
+    >>> checked_quantiles([0.5, 0.1], None, np.zeros((3, 1)))
+    Traceback (most recent call last):
+        ...
+    ValueError: quantiles: expected numbers in ascending order, got 0.1 after 0.5
+    """
+    if quantiles is None:
+        return None
+    checked: float | tuple[float, ...] = check_quantiles("quantiles", quantiles)
+    several = checked if isinstance(checked, tuple) else (checked,)
+    for low, high in pairwise(several):
+        if low >= high:
+            raise ValueError(f"quantiles: expected numbers in ascending order, got {high} after "
+                             f"{low}")
+    if y.shape[1] > 1:
+        raise ValueError(f"y: expected one dimension with quantiles, got {y.shape[1]} outputs; "
+                         f"fit a regressor for each")
+    if isinstance(scoring, str) and len(several) > 1:
+        raise ValueError(f"scoring: expected None with several quantiles, which is their pinball "
+                         f"loss, or a function (estimator, X, y), got {scoring!r}")
+    return checked
 
 
 def real_targets(y: Any) -> Doubles:
