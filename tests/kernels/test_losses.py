@@ -13,6 +13,7 @@ from scipy import special
 from sklearn import metrics
 
 from fastbp.kernels import (
+    dispatch,
     huber,
     mean_absolute_error,
     mean_squared_error,
@@ -199,6 +200,21 @@ class TestFormula:
         by_column = [metrics.mean_pinball_loss(Y[:, j], Z[:, j], sample_weight=weights,
                                                alpha=quantiles[j]) for j in range(n)]
         assert value == pytest.approx(np.mean(by_column), rel=20 * eps)
+
+    @each("n", [1, 3, 16, 37])
+    def test_quantiles_have_the_same_bits_in_every_tier(self, n, dtype, same_bits):
+        Z, Y, weights = example((9, n), dtype)
+        Y[::2, 0] = Z[::2, 0]
+        used, found = dispatch.isa(), []
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            try:
+                found.append(pinball_loss(Z, Y, weights, quantiles=np.linspace(0.05, 0.9, n)))
+            finally:
+                dispatch.use(used)
+        for value, dZ in found[1:]:
+            assert value == found[0][0]
+            same_bits(dZ, found[0][1])
 
     def test_central_differences_of_quantiles(self):
         Z, Y, weights = example((3, 4), np.float64, seed=3)
