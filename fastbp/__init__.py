@@ -56,6 +56,9 @@ from .version import __version__
 if _typing.TYPE_CHECKING:
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
+    from .estimators import TableEncoder as TableEncoder
+    from .estimators import TabPackClassifier as TabPackClassifier
+    from .estimators import TabPackRegressor as TabPackRegressor
 
 __all__ = [
     "Callback",
@@ -84,13 +87,16 @@ __all__ = [
     "show_config",
 ]
 
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor", "TabPackClassifier", "TabPackRegressor",
+               "TableEncoder")
+
 if not _typing.TYPE_CHECKING:  # type checkers take what is imported with a star as exported
     __all__ += layers.__all__ + losses.__all__ + optimizers.__all__
 
 
 def __getattr__(name: str) -> object:
     """Import the estimators when they are first used, since they need scikit-learn."""
-    if name in ("MLPClassifier", "MLPRegressor"):
+    if name in _ESTIMATORS:
         from . import estimators
 
         return getattr(estimators, name)
@@ -98,4 +104,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "MLPClassifier", "MLPRegressor"])
+    return sorted([*globals(), *_ESTIMATORS])

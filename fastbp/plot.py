@@ -219,24 +219,24 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     >>> model = fb.TabPackRegressor(4, max_epochs=5, random_state=0).fit(X, X[:, 0] * X[:, 1])
     >>> ensemble_selection(model.history_).savefig("members.png")
     """
-    ax = _axes(ax, 6.4)
+    axes = _axes(ax, 6.4)
     for i, scores in enumerate(history.member_scores):
-        ax.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
+        axes.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
                 label=None if i else "members")
     ensemble = history.ensemble_scores
-    ax.plot(range(1, len(ensemble) + 1), ensemble, color=LOSS_COLOR, label="ensemble")
+    axes.plot(range(1, len(ensemble) + 1), ensemble, color=LOSS_COLOR, label="ensemble")
     for i, (member, epoch) in enumerate(history.chosen):
-        ax.plot(epoch + 1, history.member_scores[member][epoch], "o", color=METRIC_COLOR,
+        axes.plot(epoch + 1, history.member_scores[member][epoch], "o", color=METRIC_COLOR,
                 markersize=5, label=None if i else f"chosen ({len(history.chosen)})")
     # The first epochs are far below all others.
     low, high = np.quantile(np.concatenate(history.member_scores), 0.25), ensemble[-1]
     if low < high:
-        ax.set_ylim(low, high + 0.1 * (high - low))
-    _whole_ticks(ax.xaxis)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("score on validation rows")
-    ax.legend(loc="lower right")
-    figure: Figure = ax.figure
+        axes.set_ylim(low, high + 0.1 * (high - low))
+    _whole_ticks(axes.xaxis)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("score on validation rows")
+    axes.legend(loc="lower right")
+    figure: Figure = axes.figure
     return figure
 
 

@@ -15,6 +15,10 @@ names.  `TableEncoder` makes a network's input of tables with text, dates and mi
 `column_encoders`  how each kind of column becomes columns of a network's input
 `table_reading`    arrays, lists and data frames as columns
 `table_columns`    a column: its kind, numbers, dates and categories
+`tables`           what the estimators for tables have in common
+`tabpack`          TabPackClassifier and TabPackRegressor
+`selection`        the choice of an ensemble while its members are trained
+`scores`           what it is chosen by
 `targets`          classes as whole numbers, and standardized targets
 `sklearn_private`  the parts of scikit-learn that are used although they are private there
 ================== ==================================================================
@@ -34,12 +38,13 @@ try:
     from .classifier import MLPClassifier
     from .regressor import MLPRegressor
     from .table_encoder import TableEncoder
+    from .tabpack import TabPackClassifier, TabPackRegressor
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
     raise ImportError(
-        "MLPClassifier, MLPRegressor and TableEncoder need scikit-learn 1.7 or newer: "
+        "fastbp's estimators need scikit-learn 1.7 or newer: "
         'pip install "fastbp[sklearn]"'
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor", "TableEncoder"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TabPackClassifier", "TabPackRegressor", "TableEncoder"]

@@ -152,10 +152,9 @@ class Scorer:
         ``scorer(estimator, X, y)``
     y : ndarray of shape (rows,) or (rows, outputs)
         As the estimator's user has it.
-    as_user_sees : callable
-        Turns predictions into the attributes of an estimator of one.
-    stand_in : type
-        The estimator's class.
+    weights : ndarray of shape (rows,) or None
+    fitted : callable
+        Takes predictions, and returns an estimator that makes them.
     """
 
     def __init__(self, scorer: Callable[..., float], y: Array, weights: Array | None,
@@ -215,9 +214,11 @@ def classification_score(scoring: Any, codes: Array, classes: Array,
     -------
     Score
     """
-    own = {"log_loss": LogLoss, "neg_log_loss": LogLoss, "accuracy": Accuracy,
-           "roc_auc": AreaUnderCurve, "roc_auc_ovr": AreaUnderCurve}
-    if scoring in own:
+    own: dict[Any, Callable[..., Score]] = {
+        "log_loss": LogLoss, "neg_log_loss": LogLoss, "accuracy": Accuracy,
+        "roc_auc": AreaUnderCurve, "roc_auc_ovr": AreaUnderCurve,
+    }
+    if isinstance(scoring, str) and scoring in own:
         return own[scoring](codes, weights)
     return Scorer(get_scorer(scoring), classes[codes], weights,
                   lambda P: _FittedClassifier(classes, P))

@@ -67,6 +67,9 @@ such rows, or add some to the training rows
     if y.ndim != 1:
         raise ValueError(f"y: expected one class for each row, an array of one dimension, got "
                          f"shape {y.shape}")
+    if len(y) == 0:
+        raise ValueError("Found array with 0 sample(s): y is empty, while a minimum of 1 is "
+                         "required")
     found, codes = np.unique(y, return_inverse=True)
     if classes is None:
         if len(found) < 2:
