@@ -72,6 +72,7 @@ cdef struct Plan:
 
     int loss, metric
     double loss_parameter, loss_cap, value_scale, gradient_scale
+    Py_ssize_t members          # that the loss is the mean of, each with n_out / members outputs
 
     int update
     int n_state
@@ -85,6 +86,7 @@ cdef struct Plan:
     void *x_batch
     void *y_batch
     void *w_batch
+    void *loss_weights     # w_batch, or each weight once for each member
     int64_t *label_batch
     double *row_losses
     double *sizes          # of blocks of parameters or gradients
