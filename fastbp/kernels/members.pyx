@@ -278,7 +278,9 @@ def separate_dense_forward(X, W, b, *, out=None):
     W = checks.floats("W", W, 3, X.dtype)
     b = checks.floats("b", b, 2, X.dtype)
     members, n_in, n_out = W.shape
-    checks.shape("X", X, (None, members * n_in), "to match W's members and rows")
+    if X.shape[1] != members * n_in:
+        raise ValueError(f"W: expected members and rows whose product is {X.shape[1]}, to follow "
+                         f"X's columns, got shape {W.shape}")
     checks.shape("b", b, (members, n_out), "to match W's members and columns")
     Z = checks.output(out, (X.shape[0], members * n_out), X.dtype, X=X, W=W, b=b)
     if X.dtype == "f4":
@@ -365,7 +367,9 @@ def separate_dense_backward_input(dZ, W, *, out=None):
     """
     dZ = checks.floats("dZ", dZ, 2)
     W = checks.floats("W", W, 3, dZ.dtype)
-    checks.shape("dZ", dZ, (None, W.shape[0] * W.shape[2]), "to match W's members and columns")
+    if dZ.shape[1] != W.shape[0] * W.shape[2]:
+        raise ValueError(f"W: expected members and columns whose product is {dZ.shape[1]}, to "
+                         f"match dZ's columns, got shape {W.shape}")
     dX = checks.output(out, (dZ.shape[0], W.shape[0] * W.shape[1]), dZ.dtype, dZ=dZ, W=W)
     if dZ.dtype == "f4":
         backward_input[float](dZ, W, dX)

@@ -112,7 +112,8 @@ class MeanOfMembers(_OfMembers):
     """The mean of the members' columns: ``Z = (X₁ + X₂ + …) / n_members``.
 
     A network that ends with it is trained on the loss of the mean; to train members on the mean of
-    their losses, use `fastbp.losses.EnsembleLoss`, and append this layer afterwards.
+    their losses, use `fastbp.losses.EnsembleLoss`, and add this layer afterwards:
+    ``net.layers = [*net.layers, MeanOfMembers(n, n_members)]``.
 
     Parameters
     ----------
@@ -263,7 +264,7 @@ class EnsembleDense(_OfMembers):
     >>> X, y = np.eye(4)[[0, 1, 2, 3] * 9], np.array([0, 1, 1, 2] * 9)
     >>> loss = fb.EnsembleLoss(fb.SoftmaxCrossEntropy(), 8)
     >>> history = net.fit(X, y, loss=loss, epochs=50, seed=0)
-    >>> net.layers.append(fb.MeanOfMembers(3, 8))
+    >>> net.layers = [*net.layers, fb.MeanOfMembers(3, 8)]
     >>> net.predict(np.eye(4)).argmax(axis=1)
     array([0, 1, 1, 2])
     """
