@@ -296,7 +296,7 @@ def test_sizes():
     (lambda: fb.Repeat(0, 2), ValueError, r"^n: "),
     (lambda: fb.Repeat(2, 1.5), (TypeError, ValueError), r"^n_members: "),
     (lambda: fb.MeanOfMembers(2, 0), ValueError, r"^n_members: "),
-    (lambda: fb.Scale(2, "twos"), ValueError, r"^init: expected one of ones, normal, random_s.*two"),
+    (lambda: fb.Scale(2, "twos"), ValueError, r"^init: expected one of ones, normal, .*twos"),
     (lambda: fb.EnsembleDense(2, 3, 4, 1.0), ValueError, r"^factors: .*got 1\.0"),
     (lambda: fb.EnsembleDense(0, 3, 4), ValueError, r"^n_inputs: "),
     (lambda: fb.EnsembleDense(2, 3, 4, init="none"), ValueError, r"^init: "),

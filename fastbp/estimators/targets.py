@@ -65,6 +65,8 @@ such rows, or add some to the training rows
     if y.ndim != 1:
         raise ValueError(f"y: expected one class for each row, an array of one dimension, got "
                          f"shape {y.shape}")
+    if len(y) == 0:
+        raise ValueError("y: expected a class for each row, got none")
     found, codes = np.unique(y, return_inverse=True)
     if classes is None:
         if len(found) < 2:

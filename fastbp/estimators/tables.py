@@ -1,0 +1,341 @@
+"""What estimators for tables have in common, from the arguments of fit to encoded rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils.validation import check_consistent_length
+
+from ..kernels import checks
+from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from .arguments import validation_arguments
+from .scores import classification_score, regression_score
+from .sklearn_private import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    take_rows,
+    validates_parameters,
+)
+from .table_encoder import TableEncoder
+from .targets import TargetScaler, encode_classes, real_targets
+
+if TYPE_CHECKING:
+    from numpy.random import RandomState
+
+    from ..kernels.types import Array, Doubles, Floats
+    from .scores import Score
+
+__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task"]
+
+# Fewer rows than this are for training and validation at once.
+FEW_ROWS = 10
+
+
+@dataclass(kw_only=True)
+class Task:
+    """What a network learns, and how its predictions are scored.
+
+    Attributes
+    ----------
+    targets : ndarray of shape (rows,) or (rows, outputs)
+        Of the training rows, as the loss takes them.
+    weights : ndarray of shape (rows,) or None
+    loss : Loss
+    n_out : int
+        Outputs of a network.
+    activation : str or None
+        Of the outputs: "softmax", "sigmoid" or None.
+    score : Score
+    predictions : callable
+        Turns activated outputs into what the score takes.
+    """
+
+    targets: Array
+    weights: Array | None
+    loss: Loss
+    n_out: int
+    activation: str | None
+    score: Score
+    predictions: Callable[[Floats], Floats]
+
+
+class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+    """Base class of estimators that encode a table, set rows aside, and train on the others.
+
+    A subclass defines `_train`, and `_outputs` for predictions.
+    """
+
+    scoring: Any
+    validation_fraction: float
+    time_limit: float | None
+    categories: Sequence[str | int] | None
+    numbers: Sequence[str | int] | None
+    random_state: int | RandomState | None
+    n_threads: int | None
+    verbose: int
+
+    n_features_in_: int
+    feature_names_in_: Array
+    encoder_: TableEncoder
+
+    _parameter_constraints = {
+        "scoring": [str, callable, None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "categories": ["array-like", None],
+        "numbers": ["array-like", None],
+        "random_state": ["random_state"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "verbose": ["verbose"],
+    }
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+    def _task(self, y: Array, y_val: Array, weights: Array | None,
+              weights_val: Array | None) -> Task:
+        raise NotImplementedError
+
+    def _train(self, task: Task, X: Floats, X_val: Floats, random: RandomState,
+               deadline: float) -> None:
+        """Train on encoded rows, until `deadline` by `time.monotonic`, and set the attributes."""
+        raise NotImplementedError
+
+    def _outputs(self, X: Any) -> Floats:
+        """Activated outputs for rows as the user has them."""
+        raise NotImplementedError
+
+    def _fit(self, X: Any, y: Array, weights: Array | None, validation: Any,
+             stratify: Array | None) -> None:
+        """Set rows aside where there are none for validation, encode all, and train."""
+        begin = time.monotonic()
+        random = check_random_state(self.random_state)
+        if validation is None:
+            X = self._subscriptable(X)
+            kept, aside = self._split(len(y), stratify, random)
+            validation = (take_rows(X, aside), y[aside],
+                          None if weights is None else weights[aside])
+            X, y = take_rows(X, kept), y[kept]
+            weights = None if weights is None else weights[kept]
+        X_val, y_val, weights_val = validation
+        self.encoder_ = TableEncoder(self.categories, numbers=self.numbers,
+                                     random_state=random.randint(2**31))
+        encoded = self.encoder_.fit_transform(X)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.encoder_, name):
+                setattr(self, name, getattr(self.encoder_, name))
+        if self.verbose:
+            print(self.encoder_.describe(), flush=True)
+        task = self._task(y, y_val, weights, weights_val)
+        deadline = np.inf if self.time_limit is None else begin + self.time_limit
+        self._train(task, encoded, self.encoder_.transform(X_val), random, deadline)
+
+    def _subscriptable(self, X: Any) -> Any:
+        """X as something from which rows can be taken."""
+        if checks.is_sparse(X) or 0 in getattr(X, "shape", ()):
+            TableEncoder().fit(X)  # which raises an error that says what is wrong
+        return X if hasattr(X, "__getitem__") else np.asarray(X)
+
+    def _split(self, n: int, stratify: Array | None, random: RandomState) -> tuple[Array, Array]:
+        """The rows to train on, and those that are set aside for validation."""
+        rows = np.arange(n)
+        if n < FEW_ROWS:
+            return rows, rows
+        n_aside = max(1, round(n * self.validation_fraction))
+        if stratify is not None:
+            counts = np.bincount(stratify)
+            if counts.min() < 2 or not len(counts) <= n_aside <= n - len(counts):
+                stratify = None
+        kept, aside = train_test_split(rows, test_size=n_aside, random_state=random,
+                                       stratify=stratify)
+        return np.sort(kept), np.sort(aside)
+
+
+class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  # without types
+    """Base class of classifiers: classes as codes, their weights, probabilities."""
+
+    class_weight: Any
+    classes_: Array
+
+    _parameter_constraints = TableEstimator._parameter_constraints | {
+        "class_weight": [dict, StrOptions({"balanced"}), None]}
+
+    @validates_parameters
+    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, sample_weight: Any = None,
+            sample_weight_val: Any = None) -> Self:
+        """Train on rows and their classes.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (rows, columns)
+            As for `TableEncoder`.
+        y : array_like of shape (rows,)
+            Classes: text, booleans, whole numbers or categories.
+        X_val, y_val : optional
+            Rows to choose the best epoch by; without them, a share `validation_fraction` of X and
+            y is set aside, from each class alike where that is possible.
+        sample_weight, sample_weight_val : array_like of shape (rows,), optional
+            How much each row counts, in training and in the choice of the epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described, or a parameter of the estimator is invalid.
+        """
+        validation = validation_arguments(X_val, y_val, sample_weight_val)
+        codes, self.classes_ = encode_classes(y)
+        check_consistent_length(X, codes)
+        weights = self._weights(codes, sample_weight)
+        if validation is not None:
+            codes_val, _ = encode_classes(y_val, self.classes_)
+            check_consistent_length(X_val, codes_val)
+            validation = X_val, codes_val, self._weights(codes_val, sample_weight_val)
+        self._fit(X, codes, weights, validation, codes)
+        return self
+
+    def _weights(self, codes: Array, sample_weight: Any) -> Array | None:
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights: Array = check_sample_weight(sample_weight, codes, ensure_non_negative=True)
+        if self.class_weight is not None:
+            weights = weights * compute_sample_weight(self.class_weight, self.classes_[codes])
+        return weights
+
+    def _task(self, y: Array, y_val: Array, weights: Array | None,
+              weights_val: Array | None) -> Task:
+        score = classification_score(self.scoring, y_val, self.classes_, weights_val)
+        if len(self.classes_) == 2:
+            return Task(targets=y[:, None], weights=weights, loss=SigmoidCrossEntropy(), n_out=1,
+                        activation="sigmoid", score=score, predictions=_both)
+        return Task(targets=y, weights=weights, loss=SoftmaxCrossEntropy(),
+                    n_out=len(self.classes_), activation="softmax", score=score,
+                    predictions=lambda P: P)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """The probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (rows, classes)
+            In the order of `classes_`.
+        """
+        P = self._outputs(X)
+        return _both(P) if len(self.classes_) == 2 else P
+
+    def predict(self, X: Any) -> Array:
+        """The most probable classes.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (rows,)
+        """
+        P = self.predict_proba(X)
+        predicted: Array = self.classes_[P.argmax(axis=1)]
+        return predicted
+
+
+class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]  # without types
+    """Base class of regressors: standardized targets, one or several."""
+
+    target_scaler_: TargetScaler
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @validates_parameters
+    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, sample_weight: Any = None,
+            sample_weight_val: Any = None) -> Self:
+        """Train on rows and their targets.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (rows, columns)
+            As for `TableEncoder`.
+        y : array_like of shape (rows,) or (rows, outputs)
+            Numbers.
+        X_val, y_val : optional
+            Rows to choose the best epoch by; without them, a share `validation_fraction` of X and
+            y is set aside.
+        sample_weight, sample_weight_val : array_like of shape (rows,), optional
+            How much each row counts, in training and in the choice of the epoch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described, or a parameter of the estimator is invalid.
+        """
+        validation = validation_arguments(X_val, y_val, sample_weight_val)
+        y = real_targets(y)
+        check_consistent_length(X, y)
+        weights = _weights(y, sample_weight)
+        if validation is not None:
+            y_val = real_targets(y_val)
+            check_consistent_length(X_val, y_val)
+            validation = X_val, y_val, _weights(y_val, sample_weight_val)
+        self._fit(X, y, weights, validation, None)
+        return self
+
+    def _task(self, y: Array, y_val: Array, weights: Array | None,
+              weights_val: Array | None) -> Task:
+        self.target_scaler_ = scaler = TargetScaler(y)
+        score = regression_score(self.scoring, scaler.transform(y_val, float), weights_val, None,
+                                 scaler.inverse)
+        return Task(targets=scaler.transform(y), weights=weights, loss=MeanSquaredError(),
+                    n_out=len(scaler.mean), activation=None, score=score, predictions=lambda Z: Z)
+
+    def predict(self, X: Any) -> Doubles:
+        """The expected targets.
+
+        Parameters
+        ----------
+        X : array_like or data frame of shape (rows, columns)
+
+        Returns
+        -------
+        ndarray of shape (rows,), or (rows, outputs) for several outputs, float64
+        """
+        Z = self._outputs(X)
+        return self.target_scaler_.inverse(Z)
+
+
+def _both(P: Floats) -> Floats:
+    """The probabilities of both classes, from that of the second one."""
+    return np.hstack([1 - P, P])
+
+
+def _weights(y: Array, sample_weight: Any) -> Array | None:
+    if sample_weight is None:
+        return None
+    weights: Array = check_sample_weight(sample_weight, y, ensure_non_negative=True)
+    return weights
