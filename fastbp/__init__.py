@@ -56,6 +56,11 @@ from .version import __version__
 if _typing.TYPE_CHECKING:
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
+    from .estimators import TabMClassifier as TabMClassifier
+    from .estimators import TabMRegressor as TabMRegressor
+
+# Which need scikit-learn.
+_ESTIMATORS = "MLPClassifier", "MLPRegressor", "TabMClassifier", "TabMRegressor"
 
 __all__ = [
     "Callback",
@@ -90,7 +95,7 @@ if not _typing.TYPE_CHECKING:  # type checkers take what is imported with a star
 
 def __getattr__(name: str) -> object:
     """Import the estimators when they are first used, since they need scikit-learn."""
-    if name in ("MLPClassifier", "MLPRegressor"):
+    if name in _ESTIMATORS:
         from . import estimators
 
         return getattr(estimators, name)
@@ -98,4 +103,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "MLPClassifier", "MLPRegressor"])
+    return sorted([*globals(), *_ESTIMATORS])

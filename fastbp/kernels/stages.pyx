@@ -182,7 +182,8 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
                  real *x) noexcept nogil:
     """Copy the batch's rows of X, the targets and the weights into the workspace.
 
-    Targets, and weights for the loss, are repeated for each member of an ensemble.  Rows and labels are checked again, as the order or y may have been changed meanwhile.
+    Targets, and weights for the loss, are repeated for each member of an ensemble.  Rows and labels
+    are checked again, as the order or y may have been changed meanwhile.
     """
     cdef const Plan *plan = run.plan
     cdef real *y = <real *>plan.y_batch

@@ -143,24 +143,15 @@ cdef class Steps:
             self.rows = Rows(X, dtype)
             if X.shape != (n_rows, executor.code.n_in):
                 raise ValueError(f"X: expected shape {(n_rows, executor.code.n_in)}, got {X.shape}")
-        plan.loss, plan.value_scale, plan.gradient_scale = IN_PYTHON, 1.0, 1.0
-        plan.members = 1
+        plan.loss, plan.members = IN_PYTHON, step_checks.members_of(loss, metric, plan.n_out)
         if loss is not None:
-            name, plan.loss_parameter, plan.loss_cap, *scales = loss
-            plan.loss = _LOSS_INDEX[name]
-            if scales:
-                plan.value_scale, plan.gradient_scale, *members = scales
-                plan.members = members[0] if members else 1
+            plan.loss = _LOSS_INDEX[loss[0]]
+            plan.loss_parameter, plan.loss_cap = loss[1:3]
+        plan.value_scale, plan.gradient_scale = loss[3:5] if loss and len(loss) > 3 else (1, 1)
         plan.metric = METRICS[metric]
-        if plan.members < 1 or plan.n_out % plan.members:
-            raise ValueError(f"loss: expected a number of members that divides {plan.n_out} "
-                             f"outputs, got {plan.members}")
-        if plan.members > 1 and plan.metric not in (NONE, IN_PYTHON):
-            raise ValueError(f"metric: expected none for a loss of {plan.members} members, got "
-                             f"{metric}")
-        n_targets = plan.n_out // plan.members
-        if y is not None and y.ndim != 1 and y.shape != (n_rows, n_targets):
-            raise ValueError(f"y: expected shape {(n_rows, n_targets)}, got {y.shape}")
+        if y is not None and y.ndim != 1 and y.shape != (n_rows, plan.n_out // plan.members):
+            raise ValueError(f"y: expected shape {(n_rows, plan.n_out // plan.members)}, got "
+                             f"{y.shape}")
         if y is not None and y.ndim == 1:
             plan.labels = <const int64_t *>self._borrow("y", y)
         elif y is not None:

@@ -283,8 +283,7 @@ typedef struct {
 #define fbp_piecewise_backward_input(tier, m, k, d, starts, dZ, ...) \
     FBP_OF(tier, dZ)->piecewise_backward_input(m, k, d, starts, dZ, __VA_ARGS__)
 #define fbp_repeat(tier, m, n, k, X, ...) FBP_OF(tier, X)->repeat(m, n, k, X, __VA_ARGS__)
-#define fbp_sum_members(tier, m, n, k, X, ...) \
-    FBP_OF(tier, X)->sum_members(m, n, k, X, __VA_ARGS__)
+#define fbp_sum_members(tier, m, n, k, X, ...) FBP_OF(tier, X)->sum_members(m, n, k, X, __VA_ARGS__)
 #define fbp_penalize(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \
