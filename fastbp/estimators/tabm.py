@@ -108,6 +108,7 @@ class BaseTabM(TableEstimator):
     n_bins: int
     learning_rate: float
     weight_decay: float
+    ema: float | None
     batch_size: int | None
     max_epochs: int
     patience: int
@@ -128,6 +129,7 @@ class BaseTabM(TableEstimator):
         "n_bins": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "ema": [Interval(Real, 0, 1, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "patience": [Interval(Integral, 1, None, closed="left")],
@@ -141,14 +143,17 @@ class BaseTabM(TableEstimator):
         def predict(network: Sequential) -> Floats:
             return task.predictions(self._mean(network, X_val, task.activation))
 
+        batch_size = self.batch_size or (512 if len(X) > MANY_ROWS else 256)
+        # In short epochs, an average of more than the last two would lag behind.
+        steps = -(-len(X) // batch_size)
+        ema = None if self.ema is None else min(self.ema, 1 - 1 / (2 * steps))
         best = BestEpoch(predict, task.score, self.patience, deadline,
                          bool(self.verbose))
         history = network.fit(
             X, task.targets, loss=EnsembleLoss(task.loss, self.n_members),
             optimizer=AdamW(self.learning_rate, weight_decay=self.weight_decay),
-            epochs=self.max_epochs, batch_size=self.batch_size or (
-                512 if len(X) > MANY_ROWS else 256),
-            sample_weight=task.weights, callbacks=[best], seed=seed, n_threads=self.n_threads)
+            epochs=self.max_epochs, batch_size=batch_size, sample_weight=task.weights,
+            callbacks=[best], seed=seed, n_threads=self.n_threads, ema=ema)
         assert best.state is not None
         network.set_state(best.state)
         self.network_, self.history_ = network, history
@@ -249,7 +254,7 @@ class TabMClassifier(BaseTabM, TableClassifier):
 
     Parameters
     ----------
-    n_members : int, default 32
+    n_members : int, default 16
     variant : {"tabm-mini", "tabm"}, default "tabm-mini"
         "tabm-mini" has factors for the inputs of the first layer alone, and is faster.
     n_blocks : int, default 3
@@ -262,11 +267,14 @@ class TabMClassifier(BaseTabM, TableClassifier):
         training rows each, or `fastbp.PeriodicEmbedding`.
     n_per_feature : int, default 16
         Columns of the embedding of each number, at least 2.
-    n_bins : int, default 48
+    n_bins : int, default 128
         Bins of each feature at most, for "piecewise".
-    learning_rate : float, default 2e-3
+    learning_rate : float, default 4e-3
         Of AdamW.
     weight_decay : float, default 3e-4
+    ema : float in [0, 1) or None, default 0.99
+        Of the moving average of the weights that is scored and predicts, as for `Sequential.fit`;
+        in epochs of n < 50 steps, 1 - 1/2n at most.  None for the weights themselves.
     batch_size : int, optional
         By default 256, and 512 for more than 50,000 rows.
     max_epochs : int, default 1000
@@ -322,12 +330,12 @@ class TabMClassifier(BaseTabM, TableClassifier):
     """
 
     def __init__(
-        self, n_members: int = 32, *, variant: str = "tabm-mini", n_blocks: int = 3,
+        self, n_members: int = 16, *, variant: str = "tabm-mini", n_blocks: int = 3,
         width: int = 128, dropout: float = 0.1, embedding: str | None = "piecewise",
-        n_per_feature: int = 16, n_bins: int = 48, learning_rate: float = 2e-3,
-        weight_decay: float = 3e-4, batch_size: int | None = None, max_epochs: int = 1000,
-        patience: int = 16, scoring: Any = "log_loss", validation_fraction: float = 0.2,
-        time_limit: float | None = None, class_weight: Any = None,
+        n_per_feature: int = 16, n_bins: int = 128, learning_rate: float = 4e-3,
+        weight_decay: float = 3e-4, ema: float | None = 0.99, batch_size: int | None = None,
+        max_epochs: int = 1000, patience: int = 16, scoring: Any = "log_loss",
+        validation_fraction: float = 0.2, time_limit: float | None = None, class_weight: Any = None,
         categories: Sequence[str | int] | None = None, numbers: Sequence[str | int] | None = None,
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
@@ -342,6 +350,7 @@ class TabMClassifier(BaseTabM, TableClassifier):
         self.n_bins = n_bins
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.ema = ema
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.patience = patience
@@ -365,7 +374,7 @@ class TabMRegressor(BaseTabM, TableRegressor):
 
     Parameters
     ----------
-    n_members : int, default 32
+    n_members : int, default 16
     variant : {"tabm-mini", "tabm"}, default "tabm-mini"
         "tabm-mini" has factors for the inputs of the first layer alone, and is faster.
     n_blocks : int, default 3
@@ -378,11 +387,14 @@ class TabMRegressor(BaseTabM, TableRegressor):
         training rows each, or `fastbp.PeriodicEmbedding`.
     n_per_feature : int, default 16
         Columns of the embedding of each number, at least 2.
-    n_bins : int, default 48
+    n_bins : int, default 128
         Bins of each feature at most, for "piecewise".
-    learning_rate : float, default 2e-3
+    learning_rate : float, default 4e-3
         Of AdamW.
     weight_decay : float, default 3e-4
+    ema : float in [0, 1) or None, default 0.99
+        Of the moving average of the weights that is scored and predicts, as for `Sequential.fit`;
+        in epochs of n < 50 steps, 1 - 1/2n at most.  None for the weights themselves.
     batch_size : int, optional
         By default 256, and 512 for more than 50,000 rows.
     max_epochs : int, default 1000
@@ -436,12 +448,12 @@ class TabMRegressor(BaseTabM, TableRegressor):
     """
 
     def __init__(
-        self, n_members: int = 32, *, variant: str = "tabm-mini", n_blocks: int = 3,
+        self, n_members: int = 16, *, variant: str = "tabm-mini", n_blocks: int = 3,
         width: int = 128, dropout: float = 0.1, embedding: str | None = "piecewise",
-        n_per_feature: int = 16, n_bins: int = 48, learning_rate: float = 2e-3,
-        weight_decay: float = 3e-4, batch_size: int | None = None, max_epochs: int = 1000,
-        patience: int = 16, scoring: Any = None, validation_fraction: float = 0.2,
-        time_limit: float | None = None,
+        n_per_feature: int = 16, n_bins: int = 128, learning_rate: float = 4e-3,
+        weight_decay: float = 3e-4, ema: float | None = 0.99, batch_size: int | None = None,
+        max_epochs: int = 1000, patience: int = 16, scoring: Any = None,
+        validation_fraction: float = 0.2, time_limit: float | None = None,
         categories: Sequence[str | int] | None = None, numbers: Sequence[str | int] | None = None,
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
@@ -456,6 +468,7 @@ class TabMRegressor(BaseTabM, TableRegressor):
         self.n_bins = n_bins
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.ema = ema
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.patience = patience

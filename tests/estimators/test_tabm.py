@@ -65,7 +65,7 @@ def test_parameters(make):
     model = make()
     assert clone(model).get_params() == model.get_params()
     assert make(**SMALL).get_params().items() >= SMALL.items()
-    assert (model.n_members, model.patience, model.max_epochs) == (32, 16, 1000)
+    assert (model.n_members, model.patience, model.max_epochs) == (16, 16, 1000)
 
 
 # What is learned
@@ -247,8 +247,8 @@ def test_with_the_rest_of_scikit_learn():
 @pytest.mark.parametrize("options", [
     {"n_members": 0}, {"variant": "tabm-naive"}, {"n_blocks": 0}, {"width": 1.5}, {"dropout": 1.0},
     {"embedding": "linear"}, {"n_per_feature": 1}, {"n_bins": 0}, {"learning_rate": 0.0},
-    {"weight_decay": -1}, {"batch_size": 0}, {"max_epochs": 0}, {"patience": 0}, {"scoring": 3},
-    {"validation_fraction": 1.0}, {"time_limit": 0}, {"n_threads": 0},
+    {"weight_decay": -1}, {"ema": 1.0}, {"batch_size": 0}, {"max_epochs": 0}, {"patience": 0},
+    {"scoring": 3}, {"validation_fraction": 1.0}, {"time_limit": 0}, {"n_threads": 0},
 ])
 def test_bad_parameters(options):
     name, = options
