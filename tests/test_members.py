@@ -8,7 +8,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import kernels
-from fastbp.kernels import dispatch, threads
+from fastbp.kernels import dispatch, step_checks, threads
 from fastbp.losses import Scaled
 from fastbp.program import reference
 
@@ -373,6 +373,18 @@ class TestLoss:
 
 
 class TestCompiledStepsRefuse:
+    def test_a_loss_of_other_members(self):
+        loss = "mean_squared_error", 0.0, np.inf, 1.0, 1.0
+        assert step_checks.members_of(None, "python", 7) == 1
+        assert step_checks.members_of(loss[:3], "r2", 7) == step_checks.members_of(
+            loss, "r2", 7) == 1
+        assert step_checks.members_of((*loss, 7), "python", 14) == 7
+        for members in (0, -1, 2, 14):
+            with pytest.raises(ValueError, match=r"^loss: expected a number of members"):
+                step_checks.members_of((*loss, members), None, 7)
+        with pytest.raises(ValueError, match=r"^metric: expected none for a loss of 7 members"):
+            step_checks.members_of((*loss, 7), "r2", 7)
+
     def test_sizes_that_do_not_fit(self):
         class Wrong(fb.EnsembleDense):
             def lower(self, builder, x):
