@@ -98,6 +98,7 @@ def main():
             kernel("embeddings"),
             kernel("periodic_embeddings"),
             kernel("piecewise_embeddings"),
+            kernel("members"),
             kernel("optimizers"),
             kernel("muon"),
             kernel("metrics"),

@@ -228,6 +228,21 @@ def embedded_numbers(draw, n):
     return layers
 
 
+def ensemble(draw, n):
+    """Members side by side, from n columns to n columns: their mean, or those of a dense layer."""
+    k, width = draw.choice([1, 2, 3, 5]), draw.choice([1, 6, 16, 19])
+    factors = draw.choice(["ones", "normal", "random_signs", None])
+    layers = [fb.Repeat(n, k)]
+    if draw.random() < 0.5:
+        layers.append(fb.Scale(n * k, draw.choice(["ones", "normal", "random_signs"])))
+    layers.append(fb.EnsembleDense(n, width, k, factors))
+    for _ in range(draw.choice([0, 1, 2])):
+        layers += [draw.choice([fb.ReLU, fb.Tanh])(), fb.EnsembleDense(width, width, k, factors)]
+    layers += [fb.ReLU(), fb.SeparateDense(width, n, k)]
+    layers.append(draw.choice([fb.MeanOfMembers(n, k), fb.Dense(n * k, n)]))
+    return [fb.Residual(layers)] if draw.random() < 0.3 else layers
+
+
 LOSSES = {
     "labels": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(0.1), rng.integers(0, n, rows)),
     "shares": lambda rng, rows, n: (fb.SoftmaxCrossEntropy(), rng.dirichlet(np.ones(n), rows)),
@@ -311,6 +326,10 @@ class Case:
         draw, n_in = random.Random(f"numbers {self.seed}"), fb.layers.chain(layers)[0]
         if not codes and n_in is not None and draw.random() < 0.6:
             layers = embedded_numbers(draw, n_in) + layers
+        draw = random.Random(f"ensemble {self.seed}")
+        n_out = fb.layers.chain(layers)[1]
+        if n_out is not None and draw.random() < 0.3:
+            layers = layers + ensemble(draw, n_out)
         return layers, codes
 
     def network(self, dtype=None):

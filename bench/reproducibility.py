@@ -1,4 +1,4 @@
-"""Same bits: four networks trained in every possible way, and their hashes.
+"""Same bits: six networks trained in every possible way, and their hashes.
 
     python bench/reproducibility.py
 
@@ -105,8 +105,24 @@ def matrices(dtype):
     }
 
 
+def members(dtype):
+    """Ensembles of 5 members with shared weights, with and without factors, classes and weights."""
+    X = numbers(300, 9, 5)
+    k = 5
+    net = fb.Sequential([
+        fb.Dense(9, 11), fb.Repeat(11, k), fb.EnsembleDense(11, 24, k, "random_signs"), fb.ReLU(),
+        fb.Dropout(0.25), fb.EnsembleDense(24, 17, k), fb.ReLU(),
+        fb.EnsembleDense(17, 17, k, None), fb.ReLU(), fb.SeparateDense(17, 3, k),
+    ], dtype, seed=5)
+    return net, X, {
+        "y": (X[:, 0] > 0) + (X[:, 1] > X[:, 2]), "optimizer": fb.AdamW(0.01),
+        "loss": fb.EnsembleLoss(fb.SoftmaxCrossEntropy(0.1), k), "epochs": 3, "batch_size": 64,
+        "sample_weight": abs(X[:, 3]), "l2": 0.01,
+    }
+
+
 NETWORKS = {"classification": classification, "regression": regression, "deep": deep,
-            "embeddings": numbers_embedded, "matrices": matrices}
+            "embeddings": numbers_embedded, "matrices": matrices, "members": members}
 
 
 def fingerprint(name, dtype, compiled=True, chunk=None):

@@ -57,8 +57,14 @@ if _typing.TYPE_CHECKING:
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
     from .estimators import TableEncoder as TableEncoder
+    from .estimators import TabMClassifier as TabMClassifier
+    from .estimators import TabMRegressor as TabMRegressor
     from .estimators import TabPackClassifier as TabPackClassifier
     from .estimators import TabPackRegressor as TabPackRegressor
+
+# Which need scikit-learn.
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor", "TabMClassifier", "TabMRegressor",
+               "TabPackClassifier", "TabPackRegressor", "TableEncoder")
 
 __all__ = [
     "Callback",
@@ -86,9 +92,6 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
-
-_ESTIMATORS = ("MLPClassifier", "MLPRegressor", "TabPackClassifier", "TabPackRegressor",
-               "TableEncoder")
 
 if not _typing.TYPE_CHECKING:  # type checkers take what is imported with a star as exported
     __all__ += layers.__all__ + losses.__all__ + optimizers.__all__

@@ -281,9 +281,9 @@ class Sequential(Stack):
         sample_weight : array_like of shape (rows,), optional
             How much each row counts in the loss and the metric.
         l2 : float, default 0.0
-            Strength of a penalty on the weights (the parameters of two dimensions, so not the
-            biases): a minibatch's objective is ``(Σ wᵢ·lᵢ + l2/2 · Σ W²) / Σ wᵢ``, with wᵢ = 1
-            where there is no `sample_weight`.  It is part of ``history["loss"]``.
+            Strength of a penalty on the weights (the parameters of two dimensions or more, so not
+            the biases): a minibatch's objective is ``(Σ wᵢ·lᵢ + l2/2 · Σ W²) / Σ wᵢ``, with wᵢ =
+            1 where there is no `sample_weight`.  It is part of ``history["loss"]``.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             What to evaluate after each epoch.
         validation_fraction : float in [0, 1), default 0.0

@@ -220,8 +220,8 @@ class Stack(layers.LayerSequence, Exclusive):
         Returns
         -------
         weights, layers : list of tuple of int
-            Start and size of each range; weights are parameters of two dimensions, and layers
-            without parameters are left out.
+            Start and size of each range; weights are parameters of two or more dimensions, and
+            layers without parameters are left out.
         """
         weights: list[tuple[int, int]] = []
         own: list[tuple[int, int]] = []
@@ -230,7 +230,7 @@ class Stack(layers.LayerSequence, Exclusive):
             first = start
             for shape in layer.parameter_shapes.values():
                 size = math.prod(shape)
-                if len(shape) == 2:
+                if len(shape) >= 2:
                     weights.append((start, size))
                 start += size
             if start > first:

@@ -22,6 +22,6 @@ def test_examples_run(module, tmp_path, monkeypatch):
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, "MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("name", [*PUBLIC, *fb._ESTIMATORS])
 def test_public_names_have_examples(name):
     assert ">>> " in inspect.getdoc(getattr(fb, name))

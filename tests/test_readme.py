@@ -55,6 +55,11 @@ def test_the_grid_search(names):
     assert (names["folder"] / "estimators.png").stat().st_size > 20_000
 
 
+def test_the_table(names):
+    (score,) = names["printed"][3]
+    assert float(score.split()[-1]) > 0.3
+
+
 def test_networks_that_are_no_chain(names):
     loss = names["deep"].history["loss"]
     assert loss[-1] < loss[0]
@@ -63,13 +68,13 @@ def test_networks_that_are_no_chain(names):
 
 
 def test_the_layer_that_is_lowered(names):
-    (check,) = names["printed"][5]
+    (check,) = names["printed"][6]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     assert "in Python" not in names["gated"].program(loss=fb.SoftmaxCrossEntropy())
 
 
 def test_the_layer_of_ones_own(names):
-    (check,) = names["printed"][4]
+    (check,) = names["printed"][5]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     net, X, y = names["net"], names["X"], names["y"]
     assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Tanh", "Scale", "Dense"]

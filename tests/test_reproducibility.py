@@ -21,7 +21,7 @@ def script():
 
 
 @pytest.mark.parametrize(
-    "name", ["classification", "regression", "deep", "embeddings", "matrices"])
+    "name", ["classification", "regression", "deep", "embeddings", "matrices", "members"])
 def test_every_way_to_train_gives_the_stored_hash(script, name):
     stored = json.loads(script.STORED.read_text())
     found = script.check([name])
@@ -43,4 +43,4 @@ def test_a_hash_is_of_what_a_training_leaves(script):
         seen.add(script.fingerprint("classification", "float32"))
     finally:
         script.numbers = numbers
-    assert len(seen) == 2 * 5 + 2
+    assert len(seen) == 2 * 6 + 2

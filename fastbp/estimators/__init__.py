@@ -6,6 +6,8 @@ names.  `TableEncoder` makes a network's input of tables with text, dates and mi
 ================== ==================================================================
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
+`tabm`             TabMClassifier, TabMRegressor
+`tables`           what estimators for tables have in common
 `base`             what the two have in common: fitting, from top to bottom
 `records`          the attributes that a fit sets and the lines that it prints
 `weights`          weights as scikit-learn draws them, and the network they belong to
@@ -38,13 +40,15 @@ try:
     from .classifier import MLPClassifier
     from .regressor import MLPRegressor
     from .table_encoder import TableEncoder
+    from .tabm import TabMClassifier, TabMRegressor
     from .tabpack import TabPackClassifier, TabPackRegressor
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
     raise ImportError(
-        "fastbp's estimators need scikit-learn 1.7 or newer: "
+        "the estimators need scikit-learn 1.7 or newer: "
         'pip install "fastbp[sklearn]"'
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor", "TabPackClassifier", "TabPackRegressor", "TableEncoder"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TabMClassifier", "TabMRegressor", "TabPackClassifier",
+           "TabPackRegressor", "TableEncoder"]

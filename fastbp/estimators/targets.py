@@ -68,8 +68,7 @@ such rows, or add some to the training rows
         raise ValueError(f"y: expected one class for each row, an array of one dimension, got "
                          f"shape {y.shape}")
     if len(y) == 0:
-        raise ValueError("Found array with 0 sample(s): y is empty, while a minimum of 1 is "
-                         "required")
+        raise ValueError("y: expected a class for each row, got none")
     found, codes = np.unique(y, return_inverse=True)
     if classes is None:
         if len(found) < 2:

@@ -14,6 +14,7 @@ copied), and ``out=`` writes the result into an existing array.
 ``embeddings``           rows of a table and their gradient
 ``periodic_embeddings``  numbers as cosines of their multiples
 ``piecewise_embeddings`` numbers as points on piecewise linear curves
+``members``              columns of an ensemble's members, side by side
 ``optimizers``           updates of the parameters, penalties and norms
 ``muon``                 updates of matrices, made orthogonal
 ``metrics``              sums that metrics are computed from
@@ -51,6 +52,13 @@ from .dense import (
 from .elementwise import add, inverse_sqrt, running_average
 from .embeddings import embedding, embedding_backward
 from .losses import *
+from .members import (
+    repeat_columns,
+    separate_dense_backward_input,
+    separate_dense_backward_weights,
+    separate_dense_forward,
+    sum_members,
+)
 from .muon import muon_step, orthogonalize
 from .normalization import (
     column_moments,
@@ -104,9 +112,14 @@ __all__ = [
     "prelu",
     "prelu_backward",
     "prelu_slope_gradient",
+    "repeat_columns",
     "running_average",
     "scale_columns",
     "scale_shift_backward",
+    "separate_dense_backward_input",
+    "separate_dense_backward_weights",
+    "separate_dense_forward",
     "sgd_step",
+    "sum_members",
 ]
 __all__ += activations.__all__ + losses.__all__

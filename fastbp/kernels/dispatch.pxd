@@ -132,6 +132,10 @@ cdef extern from "simd/dispatch.h" nogil:
                                       Py_ssize_t d, const int64_t *starts, const void *dZ,
                                       const void *bins, const void *edges, const void *W,
                                       void *dX) noexcept
+    void fbp_repeat(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                    const void *X, double factor, void *Y, bint gradient) noexcept
+    void fbp_sum_members(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                         const void *X, double factor, void *Y, bint gradient) noexcept
     void fbp_penalize(const fbp_tier *tier, Py_ssize_t n, const void *parameters,
                       void *gradients, double strength) noexcept
     void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,

@@ -21,6 +21,9 @@ cnp.import_array()
 cdef extern from "simd/dispatch.h":
     enum:
         FBP_OP_dense, FBP_OP_dense_backward_weights, FBP_OP_dense_backward_input
+        FBP_OP_shared_dense, FBP_OP_separate_backward_input
+        FBP_OP_shared_backward_weights, FBP_OP_shared_backward_bias
+        FBP_OP_shared_backward_input, FBP_OP_separate_backward_weights
         FBP_OP_periodic_backward, FBP_OP_piecewise_backward
 
 KINDS = {"input": INPUT, "output": OUTPUT, "parameter": PARAMETER, "gradient": GRADIENT,
@@ -185,9 +188,10 @@ cdef class EncodedProgram:
                     i < self.code.forward or (reads[0], shapes[writes[0]][0]) not in tables):
                 raise ValueError(f"{name}: expected codes at {i} that an embedding of as many rows "
                                  f"has checked")
-            if relu and name != "dense":
+            if relu and name not in ("dense", "shared_dense"):
                 raise ValueError(f"{name}: expected no ReLU in it at {i}")
-            if relu_mask is not None and (name != "dense_backward_input"
+            if relu_mask is not None and (name not in ("dense_backward_input",
+                                                       "shared_backward_input")
                                           or shapes[relu_mask] != shapes[writes[0]]):
                 raise ValueError(f"{name}: expected no ReLU's gradient of this size in it at {i}")
             each = &code[i]
@@ -238,6 +242,18 @@ cdef class EncodedProgram:
             n = values[each.reads[1]].rows * values[each.reads[1]].columns
         elif each.op == FBP_OP_dense_backward_weights:
             n = values[each.reads[0]].columns * values[each.reads[1]].columns
+        elif each.op == FBP_OP_shared_backward_bias:
+            n = values[each.reads[0]].columns
+        elif (each.op == FBP_OP_shared_backward_weights
+              or each.op == FBP_OP_separate_backward_weights):
+            n = values[each.reads[0]].columns * values[each.writes[0]].columns
+        elif FBP_OP_shared_dense <= each.op and each.op <= FBP_OP_separate_backward_input:
+            # Weights, for each member.
+            n = values[each.reads[0]].columns * values[each.reads[1]].columns
+            if each.op == FBP_OP_shared_backward_input:
+                n = values[each.reads[0]].columns * values[each.reads[1]].rows
+            elif each.op == FBP_OP_separate_backward_input:
+                n = values[each.writes[0]].columns * values[each.reads[1]].columns
         elif each.writes[0] >= 0 and values[each.writes[0]].rows == 0:
             n = WORK_OF_A_MAP * values[each.writes[0]].columns
             code.work_per_row_of_a_step -= n // 2

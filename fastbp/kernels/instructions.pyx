@@ -16,10 +16,11 @@ from fastbp.kernels.dispatch cimport (
     fbp_normalize_columns_backward, fbp_normalize_rows, fbp_normalize_rows_backward, fbp_prelu,
     fbp_periodic, fbp_periodic_backward, fbp_periodic_backward_input, fbp_piecewise,
     fbp_piecewise_backward, fbp_piecewise_backward_input, fbp_piecewise_nodes, fbp_prelu_backward,
-    fbp_prelu_slope, fbp_running_average, fbp_scale, fbp_scale_shift_backward, fbp_softmax,
-    fbp_unary, fbp_unary_backward, int64_t, real, tier,
+    fbp_prelu_slope, fbp_repeat, fbp_running_average, fbp_scale, fbp_scale_shift_backward,
+    fbp_softmax, fbp_sum_members, fbp_unary, fbp_unary_backward, int64_t, real, tier,
 )
 from fastbp.kernels.encoded cimport Code, Instruction, Place
+from fastbp.kernels.members cimport separate_forward, separate_input, separate_weights
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker
 
 cdef extern from "simd/dispatch.h":
@@ -36,6 +37,10 @@ cdef extern from "simd/dispatch.h":
         FBP_OP_periodic_backward_input
         FBP_OP_piecewise_nodes, FBP_OP_piecewise, FBP_OP_piecewise_backward
         FBP_OP_piecewise_backward_input
+        FBP_OP_repeat, FBP_OP_sum_members
+        FBP_OP_shared_dense, FBP_OP_shared_product, FBP_OP_shared_backward_weights
+        FBP_OP_shared_backward_bias, FBP_OP_shared_backward_input
+        FBP_OP_separate_dense, FBP_OP_separate_backward_weights, FBP_OP_separate_backward_input
         FBP_OP_take_columns, FBP_OP_take_columns_backward, FBP_OP_join
         FBP_OP_python, FBP_OP_python_backward
 
@@ -113,6 +118,8 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
         if each.relu_mask >= 0:
             product.relu_mask = at[each.relu_mask]
         matmul(product, me, workspace)
+    elif FBP_OP_shared_dense <= op and op <= FBP_OP_separate_backward_input:
+        carry_out_members(frame, each, me, workspace, X, Y, Z)
     elif op == FBP_OP_softmax:
         n = values[each.reads[0]].columns
         fbp_partition(me, m, 1, &first, &stop)
@@ -131,6 +138,60 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
             fbp_unary(tier, op - FBP_OPS, stop - first, X + first, Z + first, each.numbers[0])
     else:
         carry_out_other(frame, each, me, X, Y, Z)
+
+
+cdef void carry_out_members(Frame *frame, const Instruction *each, fbp_worker *me,
+                            real *workspace, const real *X, const real *Y,
+                            real *Z) noexcept nogil:
+    """The part of `carry_out` for dense layers of several members, whose columns are side by side.
+
+    In memory, m rows of k members are m·k rows, for the product with weights that they share.
+    """
+    cdef const Place *values = frame.code.values
+    cdef const int *reads = each.reads
+    cdef const Place *W
+    cdef Py_ssize_t m = frame.rows, columns, members, n_in, i
+    cdef fbp_gemm product
+    cdef real one = 1
+    cdef int op = each.op
+    if op == FBP_OP_shared_dense or op == FBP_OP_shared_product:
+        W = &values[reads[1]]
+        m *= values[reads[0]].columns // W.rows
+        product = forward_product(m, W.rows, W.columns, X, Y, <const real *>NULL, Z)
+        if op == FBP_OP_shared_dense:
+            product.bias = frame.at[reads[2]]
+        product.relu = each.relu
+        matmul(product, me, workspace)
+    elif op == FBP_OP_shared_backward_weights:
+        W = &values[each.writes[0]]
+        m *= values[reads[0]].columns // W.rows
+        matmul(weights_product(m, W.rows, W.columns, X, Y, Z), me, workspace)
+    elif op == FBP_OP_shared_backward_bias:
+        columns = values[each.writes[0]].columns
+        m *= values[reads[0]].columns // columns
+        matmul(bias_product(m, columns, &one, X, Z), me, workspace)
+    elif op == FBP_OP_shared_backward_input:
+        W = &values[reads[1]]
+        m *= values[reads[0]].columns // W.columns
+        product = input_product(m, W.rows, W.columns, X, Y, Z)
+        if each.relu_mask >= 0:
+            product.relu_mask = frame.at[each.relu_mask]
+        matmul(product, me, workspace)
+    else:
+        W = &values[each.writes[0] if op == FBP_OP_separate_backward_weights else reads[1]]
+        columns = values[each.writes[0] if op == FBP_OP_separate_dense else
+                         reads[0] if op == FBP_OP_separate_backward_input else reads[1]].columns
+        members = columns // W.columns
+        n_in = W.rows // members
+        for i in range(members):
+            if op == FBP_OP_separate_dense:
+                product = separate_forward(m, members, n_in, W.columns, X, Y,
+                                           <const real *>frame.at[reads[2]], Z, i)
+            elif op == FBP_OP_separate_backward_weights:
+                product = separate_weights(m, members, n_in, W.columns, X, Y, Z, i)
+            else:
+                product = separate_input(m, members, n_in, W.columns, X, Y, Z, i)
+            matmul(product, me, workspace)
 
 
 cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
@@ -218,6 +279,11 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
                 memset(Z, 0, m * n * sizeof(real))
                 return
         fbp_embedding(tier, m, n, X + first, 1, Y, Z)
+    elif op == FBP_OP_repeat:
+        fbp_repeat(tier, m, k, n // k, X + first * k, each.numbers[0], Z, each.numbers[1] != 0)
+    elif op == FBP_OP_sum_members:
+        fbp_sum_members(tier, m, n, k // n, X + first * k, each.numbers[0], Z,
+                        each.numbers[1] != 0)
     elif op == FBP_OP_take_columns:
         take_columns(m, k, n, X + first * k, each.columns, Z)
     elif op == FBP_OP_take_columns_backward:

@@ -167,6 +167,10 @@ OPS = {
 _DEPENDENT: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("n", "kd", lambda k, d: k * d), ("q", "kp", lambda k, p: k * p), ("d", "p", lambda p: p + 1),
     ("e", "sk", lambda s, k: s + k),
+    # Whole numbers of columns for each of v / n members.
+    ("v", "vn", lambda v, n: max(1, v // n) * n),
+    ("u", "ukvn", lambda u, k, v, n: v // n * k),
+    ("u", "uvn", lambda u, v, n: u // (v // n) * (v // n)),
 )
 
 

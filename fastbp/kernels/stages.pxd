@@ -71,8 +71,9 @@ cdef struct Plan:
     void *average               # of the parameters over the steps, or NULL
 
     int loss, metric
-    const void *loss_parameters  # n_out times, or one for each output
+    const void *loss_parameters  # of a member: n_out / members times, or one for each output
     double loss_cap, value_scale, gradient_scale
+    Py_ssize_t members           # that the loss is the mean of, each with n_out / members outputs
 
     int update
     int n_state
@@ -86,6 +87,7 @@ cdef struct Plan:
     void *x_batch
     void *y_batch
     void *w_batch
+    void *loss_weights     # w_batch, or each weight once for each member
     int64_t *label_batch
     double *row_losses
     double *sizes          # of blocks of parameters or gradients

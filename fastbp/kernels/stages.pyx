@@ -182,12 +182,15 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
                  real *x) noexcept nogil:
     """Copy the batch's rows of X, the targets and the weights into the workspace.
 
-    Rows and labels are checked again, as the order or y may have been changed meanwhile.
+    Targets, and weights for the loss, are repeated for each member of an ensemble.  Rows and labels
+    are checked again, as the order or y may have been changed meanwhile.
     """
     cdef const Plan *plan = run.plan
     cdef real *y = <real *>plan.y_batch
     cdef real *w = <real *>plan.w_batch
-    cdef Py_ssize_t i, first, stop, n = plan.n_out
+    cdef real *w_loss = <real *>plan.loss_weights
+    cdef Py_ssize_t i, j, first, stop, members = plan.members, n = plan.n_out // members
+    cdef int64_t label
     fbp_partition(me, m, 1, &first, &stop)
     for i in range(first, stop):
         if not 0 <= rows[i] < plan.n_rows:
@@ -198,14 +201,20 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
                   x + first * run.X.n_columns)
     for i in range(first, stop):
         if plan.labels is not NULL:
-            plan.label_batch[i] = plan.labels[rows[i]]
-            if not 0 <= plan.label_batch[i] < n:
-                plan.label_batch[i] = 0
+            label = plan.labels[rows[i]]
+            if not 0 <= label < n:
+                label = 0
                 fbp_set_flag(&run.no_label)
+            for j in range(i * members, (i + 1) * members):
+                plan.label_batch[j] = label
         elif y is not NULL:
-            memcpy(y + i * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
+            for j in range(i * members, (i + 1) * members):
+                memcpy(y + j * n, <const real *>plan.Y + rows[i] * n, n * sizeof(real))
         if w is not NULL:
             w[i] = (<const real *>plan.row_weights)[rows[i]]
+            if members > 1:
+                for j in range(i * members, (i + 1) * members):
+                    w_loss[j] = w[i]
 
 
 cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
@@ -216,10 +225,11 @@ cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
     """
     cdef const Plan *plan = run.plan
     cdef const real *Y = <const real *>plan.y_batch
-    cdef const real *weights = <const real *>plan.w_batch
+    cdef const real *weights = <const real *>plan.loss_weights
+    cdef Py_ssize_t i, first, stop, n = plan.n_out // plan.members
+    m *= plan.members  # in memory, each member has rows of its own
     cdef double scale = loss_scale(m, weights)
     cdef const int64_t *labels = plan.label_batch
-    cdef Py_ssize_t i, first, stop, n = plan.n_out
     fbp_partition(me, m, 1, &first, &stop)
     fbp_loss(tier, plan.loss, stop - first, n, Z + first * n, &Y[first * n] if Y else Y,
              &labels[first] if labels else labels, &weights[first] if weights else weights,

@@ -11,7 +11,7 @@ from . import ops
 from .guards import apart
 from .types import Array, Floats
 
-__all__ = ["check_fit", "check_shapes", "loss_parameters", "range_with", "rest_of"]
+__all__ = ["check_fit", "check_shapes", "loss_parameters", "members_of", "range_with", "rest_of"]
 
 # A start and a size.
 Range: TypeAlias = tuple[int, int]
@@ -131,6 +131,40 @@ def check_shapes(groups: Sequence[Range], shapes: Sequence[tuple[int, int] | Non
         raise ValueError(f"shapes: expected those of the groups {groups}, got {shapes}")
     if any(shapes) and update != "muon":
         raise ValueError(f"shapes: expected None for each group with {update}, got {shapes}")
+
+
+def members_of(loss: tuple[Any, ...] | None, metric: str | None, n_out: int) -> int:
+    """How many members of an ensemble a loss is the mean of.
+
+    Parameters
+    ----------
+    loss, metric
+        As for `Steps`.
+    n_out : int
+        Outputs of all members.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the outputs cannot be theirs, or there is a compiled metric, which knows of no members.
+
+    Examples
+    --------
+    >>> from fastbp.kernels.step_checks import members_of
+    >>> members_of(("huber", 1.0, float("inf"), 1.0, 1.0, 8), None, 16)
+    8
+    """
+    members = loss[5] if loss is not None and len(loss) > 5 else 1
+    if members < 1 or n_out % members:
+        raise ValueError(f"loss: expected a number of members that divides {n_out} outputs, got "
+                         f"{members}")
+    if members > 1 and metric not in (None, "python"):
+        raise ValueError(f"metric: expected none for a loss of {members} members, got {metric}")
+    return int(members)
 
 
 def range_with(ranges: Sequence[Range], start: int, size: int) -> int | None:

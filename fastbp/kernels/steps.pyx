@@ -56,16 +56,16 @@ cdef class Steps:
     X : ndarray or sparse array of shape (rows, n_in), or None
         Must be `gather.readable`; None where Python gathers the rows.
     y : ndarray or None
-        int64 labels of shape (rows,), or targets (rows, n_out) of the parameters' dtype; None where
-        the loss is computed in Python.
+        int64 labels of shape (rows,), or targets (rows, n_out / members) of the parameters' dtype;
+        None where the loss is computed in Python.
     sample_weight : ndarray of shape (rows,) or None
     n_rows : int
         Number of rows of the data.
     batch_size : int
     loss : tuple or None
-        ``(name, parameter, cap)``, optionally followed by ``value_scale, gradient_scale``; the
-        parameter is a number, or a tuple of one for each output.  None where the loss is computed
-        in Python.
+        ``(name, parameter, cap)``, optionally followed by ``value_scale, gradient_scale``, and
+        these by the number of members of an ensemble that the loss is the mean of; the parameter is
+        a number, or a tuple of one for each output.  None where the loss is computed in Python.
     metric : str or None
         One of `METRICS`.
     update : str or None
@@ -143,18 +143,16 @@ cdef class Steps:
             self.rows = Rows(X, dtype)
             if X.shape != (n_rows, executor.code.n_in):
                 raise ValueError(f"X: expected shape {(n_rows, executor.code.n_in)}, got {X.shape}")
-        if y is not None and y.ndim != 1 and y.shape != (n_rows, plan.n_out):
-            raise ValueError(f"y: expected shape {(n_rows, plan.n_out)}, got {y.shape}")
-
-        plan.loss, plan.value_scale, plan.gradient_scale = IN_PYTHON, 1.0, 1.0
+        plan.loss, plan.members = IN_PYTHON, step_checks.members_of(loss, metric, plan.n_out)
         if loss is not None:
-            name, parameter, plan.loss_cap, *scales = loss
-            plan.loss = _LOSS_INDEX[name]
+            plan.loss, plan.loss_cap = _LOSS_INDEX[loss[0]], loss[2]
             plan.loss_parameters = self._pointer(
-                step_checks.loss_parameters(parameter, plan.n_out, dtype))
-            if scales:
-                plan.value_scale, plan.gradient_scale = scales
+                step_checks.loss_parameters(loss[1], plan.n_out // plan.members, dtype))
+        plan.value_scale, plan.gradient_scale = loss[3:5] if loss and len(loss) > 3 else (1, 1)
         plan.metric = METRICS[metric]
+        if y is not None and y.ndim != 1 and y.shape != (n_rows, plan.n_out // plan.members):
+            raise ValueError(f"y: expected shape {(n_rows, plan.n_out // plan.members)}, got "
+                             f"{y.shape}")
         if y is not None and y.ndim == 1:
             plan.labels = <const int64_t *>self._borrow("y", y)
         elif y is not None:
@@ -222,8 +220,9 @@ cdef class Steps:
             rows * code.n_in * size,
             rows * plan.n_out * size if plan.Y else 0,
             rows * size if plan.row_weights else 0,
-            rows * sizeof(int64_t) if plan.labels else 0,
-            rows * sizeof(double),
+            rows * plan.members * size if plan.row_weights and plan.members > 1 else 0,
+            rows * plan.members * sizeof(int64_t) if plan.labels else 0,
+            rows * plan.members * sizeof(double),
             max(self.threads, n_blocks) * sizeof(double),
             (n_blocks + plan.n_weights) * sizeof(double),
             self.threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
@@ -237,16 +236,18 @@ cdef class Steps:
         plan.x_batch = start + <Py_ssize_t>starts[0]
         plan.y_batch = start + <Py_ssize_t>starts[1] if plan.Y else NULL
         plan.w_batch = start + <Py_ssize_t>starts[2] if plan.row_weights else NULL
-        plan.label_batch = <int64_t *>(start + <Py_ssize_t>starts[3]) if plan.labels else NULL
-        plan.row_losses = <double *>(start + <Py_ssize_t>starts[4])
-        plan.sizes = <double *>(start + <Py_ssize_t>starts[5])
-        plan.squares = <double *>(start + <Py_ssize_t>starts[6])
-        plan.bounds = <double *>(start + <Py_ssize_t>starts[7])
-        plan.panels = start + <Py_ssize_t>starts[8]
-        plan.for_products = start + <Py_ssize_t>starts[9]
-        plan.matrix_squares = <double *>(start + <Py_ssize_t>starts[10])
-        plan.matrix = start + <Py_ssize_t>starts[11]
-        plan.arena = start + <Py_ssize_t>starts[12]
+        plan.loss_weights = plan.w_batch if plan.members == 1 or not plan.w_batch else (
+            start + <Py_ssize_t>starts[3])
+        plan.label_batch = <int64_t *>(start + <Py_ssize_t>starts[4]) if plan.labels else NULL
+        plan.row_losses = <double *>(start + <Py_ssize_t>starts[5])
+        plan.sizes = <double *>(start + <Py_ssize_t>starts[6])
+        plan.squares = <double *>(start + <Py_ssize_t>starts[7])
+        plan.bounds = <double *>(start + <Py_ssize_t>starts[8])
+        plan.panels = start + <Py_ssize_t>starts[9]
+        plan.for_products = start + <Py_ssize_t>starts[10]
+        plan.matrix_squares = <double *>(start + <Py_ssize_t>starts[11])
+        plan.matrix = start + <Py_ssize_t>starts[12]
+        plan.arena = start + <Py_ssize_t>starts[13]
         return 0
 
     cdef const Part *_parts(self, name, parts, shapes=()) except NULL:

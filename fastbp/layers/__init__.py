@@ -9,6 +9,7 @@
 `normalization`    `LayerNorm`, `RMSNorm` and `BatchNorm`
 `embedding`        `Embedding`
 `numerical`        `PeriodicEmbedding` and `PiecewiseLinearEmbedding`, with `quantile_edges`
+`members`          `EnsembleDense`, `SeparateDense` and others for ensembles in one network
 `containers`       `Residual` and `Columns`, which consist of other layers
 `sequences`        sequences of layers, as networks and containers have them: nesting, checks, sizes
 =================  =================================================================================
@@ -30,6 +31,7 @@ from . import (
     containers,
     dense,
     embedding,
+    members,
     normalization,
     numerical,
 )
@@ -42,6 +44,7 @@ from .columnwise import Columnwise as Columnwise
 from .containers import *
 from .dense import *
 from .embedding import *
+from .members import *
 from .normalization import *
 from .numerical import *
 from .sequences import Container as Container
@@ -50,8 +53,8 @@ from .sequences import chain as chain
 from .sequences import checked_layers as checked_layers
 from .sequences import leaves as leaves
 
-_MODULES = (activations, base, columnwise, containers, dense, embedding, normalization,
-            numerical)
+_MODULES = (activations, base, columnwise, containers, dense, embedding, members,
+            normalization, numerical)
 
 if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
     __all__ = [name for module in _MODULES for name in module.__all__]

@@ -2,6 +2,7 @@
 
 ===========  ================================================================
 `builtin`    `SoftmaxCrossEntropy`, `MeanSquaredError` and the other losses
+`members`    `EnsembleLoss`, of members whose outputs are side by side
 `base`       `Loss`, their base class, and the checks of user-defined losses
 ===========  ================================================================
 
@@ -21,12 +22,13 @@ array([[1.],
 
 from typing import TYPE_CHECKING
 
-from . import builtin
+from . import builtin, members
 from .base import Loss as Loss
 from .base import checked_loss as checked_loss
 from .base import compute_loss as compute_loss
 from .builtin import *
 from .builtin import Scaled as Scaled
+from .members import *
 
 if not TYPE_CHECKING:  # type checkers take what is imported with a star as exported
-    __all__ = ["Loss", *builtin.__all__]
+    __all__ = ["Loss", *builtin.__all__, *members.__all__]

@@ -368,7 +368,7 @@ class Scaled(Loss):
     @property
     def operation(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # as above
         operation = checks.compiled_form(self.loss)
-        if operation is None or isinstance(self.loss, Scaled):
+        if operation is None or len(operation) > 3:  # it has factors already
             return None
         return *operation, self.value, self.gradient
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -165,7 +166,8 @@ class Builder:
                      parameter.owner, place=parameter.place)
 
     def _part(self, kind: Kind, layer: Layer, name: str, shape: tuple[int, ...]) -> Value:
-        rows, columns = shape if len(shape) == 2 else (1, *shape)
+        *leading, columns = shape
+        rows = math.prod(leading)
         place = 0
         if self._places is not None:
             try:

@@ -235,6 +235,38 @@ def _piecewise(back: Backward, each: Instruction, dZ: Value) -> None:
         back.add(X, back.op("piecewise_backward_input", dZ, bins, edges, W, columns=columns))
 
 
+def _repeat(back: Backward, each: Instruction, dY: Value) -> None:
+    X, = each.reads
+    if X.needs_gradient:
+        back.add(X, back.op("sum_members", dY, sizes={"n": X.columns},
+                            factor=each.attributes["factor"], gradient=1.0))
+
+
+def _sum_members(back: Backward, each: Instruction, dY: Value) -> None:
+    X, = each.reads
+    if X.needs_gradient:
+        back.add(X, back.op("repeat", dY, sizes={"v": X.columns},
+                            factor=each.attributes["factor"], gradient=1.0))
+
+
+def _shared(back: Backward, each: Instruction, dZ: Value) -> None:
+    """Sums over the rows of all members, as the weights are the same for all."""
+    X, W, *b = each.reads
+    back.write(W, "shared_backward_weights", X, dZ, sizes={"k": W.rows, "n": W.columns})
+    for each_b in b:
+        back.write(each_b, "shared_backward_bias", dZ, sizes={"n": W.columns})
+    if X.needs_gradient:
+        back.add(X, back.op("shared_backward_input", dZ, W, sizes={"u": X.columns}))
+
+
+def _separate(back: Backward, each: Instruction, dZ: Value) -> None:
+    X, W, b = each.reads
+    back.write(W, "separate_backward_weights", X, dZ, sizes={"n": W.columns})
+    back.write(b, "dense_backward_bias", dZ)
+    if X.needs_gradient:
+        back.add(X, back.op("separate_backward_input", dZ, W))
+
+
 def _take_columns(back: Backward, each: Instruction, dY: Value) -> None:
     X, = each.reads
     if X.needs_gradient:
@@ -263,6 +295,8 @@ RULES: dict[str, Callable[[Backward, Instruction, Value], None]] = {
     "scale_shift": _scale, "normalize_rows": _normalize_rows,
     "normalize_columns": _normalize_columns, "prelu": _prelu, "embedding": _embedding,
     "take_columns": _take_columns, "join": _join, "periodic": _periodic,
-    "periodic_features": _periodic, "piecewise": _piecewise,
+    "periodic_features": _periodic, "piecewise": _piecewise, "repeat": _repeat,
+    "sum_members": _sum_members, "shared_dense": _shared, "shared_product": _shared,
+    "separate_dense": _separate,
     **dict.fromkeys(ops.ACTIVATIONS, _activation),
 }

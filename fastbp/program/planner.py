@@ -21,6 +21,11 @@ ALIGNMENT = 16
 # cache sets, and a load from one waits for stores to the other.
 SKEW = 5 * ALIGNMENT
 
+# The gradients of dense layers that the kernel for matrix products can fuse with a ReLU's, and the
+# gradients of their weights.
+PRODUCTS_FOR_DX = "dense_backward_input", "shared_backward_input"
+PRODUCTS_FOR_DW = "dense_backward_weights", "shared_backward_weights"
+
 # An instruction, or None for the loss and the metric, and what it reads and writes.
 _Step: TypeAlias = tuple[Instruction | None, tuple[Value, ...], tuple[Value, ...]]
 # Where some values begin and end.
@@ -74,7 +79,7 @@ def fuse_relu_forward(program: Program) -> None:
     def absorb(product: Instruction, _: Instruction) -> None:
         product.relu = True
 
-    _fuse(program.forward, _readers(program), "dense", "relu", absorb)
+    _fuse(program.forward, _readers(program), ("dense", "shared_dense"), "relu", absorb)
 
 
 def fuse_relu_backward(program: Program) -> None:
@@ -86,13 +91,13 @@ def fuse_relu_backward(program: Program) -> None:
     def absorb(product: Instruction, relu: Instruction) -> None:
         product.relu_mask = relu.reads[1]
 
-    _fuse(program.backward, _readers(program), "dense_backward_input", "relu_backward", absorb)
+    _fuse(program.backward, _readers(program), PRODUCTS_FOR_DX, "relu_backward", absorb)
 
 
-def _fuse(instructions: list[Instruction], readers: Counter[Value], product: str, relu: str,
-          absorb: Callable[[Instruction, Instruction], None]) -> None:
+def _fuse(instructions: list[Instruction], readers: Counter[Value], products: Sequence[str],
+          relu: str, absorb: Callable[[Instruction, Instruction], None]) -> None:
     """Fuse a ReLU into the matrix product before it if nothing else reads the product."""
-    made_by = {each.writes[0]: each for each in instructions if each.op == product}
+    made_by = {each.writes[0]: each for each in instructions if each.op in products}
     for each in [each for each in instructions if each.op == relu]:
         before = made_by.get(each.reads[0])
         if before is not None and readers[each.reads[0]] == 1:
@@ -157,9 +162,9 @@ def _keep_for_the_next_products(steps: list[_Step], last: dict[Value, int]) -> N
     for i, (each, reads, _) in enumerate(steps):
         if each is None:
             continue
-        if each.op == "dense_backward_weights":
+        if each.op in PRODUCTS_FOR_DW:
             at[reads[1]] = reads[0]
-        elif each.op == "dense_backward_input" and reads[0] in at:
+        elif each.op in PRODUCTS_FOR_DX and reads[0] in at:
             X = at[reads[0]]
             last[X] = max(last[X], i)
 

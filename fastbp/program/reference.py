@@ -34,6 +34,17 @@ def _by_feature(X: Floats, frequencies: Floats, phases: Floats, gamma: Floats,
             *(each.reshape(gamma.shape) for each in beta)]
 
 
+def _rows_of_members(array: Floats, columns: int) -> Floats:
+    """A row for each member, of a row that has the columns of all."""
+    return array.reshape(-1, columns)
+
+
+def _shared_dense(X: Floats, W: Floats, *b: Floats) -> Floats:
+    Z = kernels.dense_forward(_rows_of_members(X, len(W)), W,
+                              *(b or [np.zeros(W.shape[1], W.dtype)]))
+    return Z.reshape(len(X), -1)
+
+
 # The kernel of each operation that needs nothing but its operands and attributes.
 KERNELS: dict[str, Callable[..., Any]] = {
     "dense": kernels.dense_forward,
@@ -70,11 +81,37 @@ KERNELS: dict[str, Callable[..., Any]] = {
         dZ, bins, fractions, np.diff(columns)),
     "piecewise_backward_input": lambda dZ, bins, edges, W, columns:
         kernels.piecewise_backward_input(dZ, bins, edges, W, np.diff(columns)),
+    "shared_dense": _shared_dense,
+    "shared_product": _shared_dense,
+    "shared_backward_input": lambda dZ, W: kernels.dense_backward_input(
+        _rows_of_members(dZ, W.shape[1]), W).reshape(len(dZ), -1),
+    "separate_dense": lambda X, W, b: kernels.separate_dense_forward(
+        X, W, b.reshape(len(W), -1)),
+    "separate_backward_input": kernels.separate_dense_backward_input,
     "take_columns": lambda X, columns: X.take(columns, axis=1),
     "join": lambda *parts: np.concatenate(parts, axis=1),
     **{name: getattr(kernels, name) for name in (*ops.ACTIVATIONS, *ops.FUNCTIONS)},
     **{f"{name}_backward": getattr(kernels, f"{name}_backward") for name in ops.ACTIVATIONS},
 }
+
+
+# Kernels that need the number of members, or of the columns of each, besides.
+MEMBERS: dict[str, Callable[..., Any]] = {
+    "repeat": lambda each, X: kernels.repeat_columns(
+        X, each.writes[0].columns // X.shape[1], **_factor(each)),
+    "sum_members": lambda each, X: kernels.sum_members(
+        X, X.shape[1] // each.writes[0].columns, **_factor(each)),
+    "shared_backward_weights": lambda each, X, dZ: kernels.dense_backward_weights(
+        _rows_of_members(X, each.writes[0].rows), _rows_of_members(dZ, each.writes[0].columns)),
+    "shared_backward_bias": lambda each, dZ: kernels.dense_backward_bias(
+        _rows_of_members(dZ, each.writes[0].columns)),
+    "separate_backward_weights": lambda each, X, dZ: kernels.separate_dense_backward_weights(
+        X, dZ, dZ.shape[1] // each.writes[0].columns),
+}
+
+
+def _factor(each: Instruction) -> dict[str, Any]:
+    return {"factor": each.attributes["factor"], "gradient": each.attributes["gradient"] != 0}
 
 
 def call_forward(where: str, layer: Layer, X: Floats, training: bool, n_out: int) -> Floats:
@@ -187,6 +224,8 @@ class Interpreter:
             results = np.zeros((len(reads[0]), each.writes[0].columns), reads[0].dtype)
             for column, dY in zip(each.attributes["columns"], reads[0].T, strict=True):
                 results[:, column] += dY
+        elif each.op in MEMBERS:
+            results = MEMBERS[each.op](each, *reads)
         else:
             results = KERNELS[each.op](*reads, **each.attributes)
         if type(results) is not tuple:

@@ -58,6 +58,10 @@ class DeferInterrupt:
             function(*arguments)
         finally:
             self.writing = False
+        self.handle()
+
+    def handle(self) -> None:
+        """Handle a signal that came during a `call`; within one, at a point where it may."""
         if self.pending is not None:
             (handler, *of_signal), self.pending = self.pending, None
             handler(*of_signal)

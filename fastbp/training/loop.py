@@ -50,6 +50,8 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
             try:
                 while loop.is_running:
                     loop.begin_epochs()
+                    if settings.callbacks:  # one may have installed a signal handler of its own
+                        loop.interrupts.install()
                     try:
                         with Progress(loop.run, settings.verbose) as progress:
                             loop.run_epochs(progress)
@@ -188,12 +190,10 @@ class Loop:
         ----------
         at_most : int or infinity
         """
-        callbacks, shuffle = self._settings.callbacks, self._settings.shuffle
+        shuffle = self._settings.shuffle
         self.run.begin_epoch(self._next)
-        for callback in callbacks:
+        for callback in self._settings.callbacks:
             callback.on_epoch_begin(self.run)
-        if callbacks:  # one may have installed a signal handler of its own
-            self.interrupts.install()
         self._at_once = max(1, int(min(at_most, self._epochs_at_once())))
         self._orders = None  # the last are freed before the next are drawn
         if callable(shuffle):

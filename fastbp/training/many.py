@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -36,6 +36,8 @@ __all__ = ["fit_many"]
 
 # Each has a stack of its own.
 MOST_WORKERS = 256
+# Seconds until Ctrl-C is noticed while workers are waited for.
+POLL = 0.05
 
 
 def fit_many(
@@ -199,22 +201,26 @@ class _Rounds:
                  verbose: int) -> None:
         self.loops, self.on_epoch_end, self.verbose = loops, on_epoch_end, verbose
         self.trainings = [loop.run for loop in loops]
+        self.interrupts, self.caller = DeferInterrupt(), threading.get_ident()
         self.cancelled = threading.Event()
         self.diverged: dict[int, FloatingPointError] = {}
 
     def run(self) -> None:
         """Train all networks to their ends."""
-        with (_Workers(len(self.loops)) as workers, DeferInterrupt() as interrupts,
+        with (_Workers(len(self.loops)) as workers, self.interrupts,
               EpochProgress(self.trainings, self.verbose) as progress):
             try:
                 while running := self._running():
-                    self._round(running, workers, interrupts)
+                    self._begin_epochs(running)
+                    # Python ignores an exception that a signal handler raises at some places, so it
+                    # is called in `update`, and while the workers are waited for.
+                    self.interrupts.call(self._run_round, running, workers)
                     if self.on_epoch_end is not None:
                         self.on_epoch_end(list(self.trainings))
                     progress.update()
             finally:
                 for loop in self.loops:
-                    interrupts.call(loop.settle)
+                    self.interrupts.call(loop.settle)
         for i, loop in enumerate(self.loops):
             with _noting(i):
                 loop.end()
@@ -228,17 +234,20 @@ class _Rounds:
         epoch = min(self.loops[i].next_epoch for i in running)
         return [i for i in running if self.loops[i].next_epoch == epoch]
 
-    def _round(self, running: list[int], workers: _Workers, interrupts: DeferInterrupt) -> None:
+    def _begin_epochs(self, running: list[int]) -> None:
         one_by_one = self.on_epoch_end is not None or self.verbose in (1, 2)
         for i in running:
             with _noting(i):
                 self.loops[i].begin_epochs(1 if one_by_one else math.inf)
+        self.interrupts.install()  # a callback may have installed a handler of its own
+
+    def _run_round(self, running: list[int], workers: _Workers) -> None:
         # The longest first, so that at the end of the round few threads wait for long.
         order = sorted(running, key=lambda i: -self.trainings[i].network.parameters.size)
         try:
-            workers.map(self._run_epochs, order, self.cancelled, interrupts)
+            workers.map(self._run_epochs, order, self.cancelled, self.interrupts)
         finally:
-            self._end_epochs(running, interrupts)
+            self._end_epochs(running)
 
     def _run_epochs(self, i: int) -> None:
         with _noting(i):
@@ -248,21 +257,23 @@ class _Rounds:
                 self.diverged[i] = error
 
     def update(self, steps: int, run: Training) -> None:
-        """After some steps of a training: end it if another one has failed."""
+        """After some steps of a training: handle Ctrl-C, or end it if another one has failed."""
+        if threading.get_ident() == self.caller:
+            self.interrupts.handle()
         if self.cancelled.is_set():
             raise _Cancelled
 
-    def _end_epochs(self, running: list[int], interrupts: DeferInterrupt) -> None:
+    def _end_epochs(self, running: list[int]) -> None:
         """Record the epochs of all, even if callbacks raise errors, and raise the first of them."""
         first: BaseException | None = None
         for i in running:
             error = self.diverged.pop(i, None)
             try:
                 with _noting(i):
-                    interrupts.call(self.loops[i].end_epochs)
+                    self.loops[i].end_epochs()
                     if error is not None:
                         self.trainings[i].stop(str(error))
-                        warnings.warn(f"networks[{i}]: {error}", RuntimeWarning, stacklevel=5)
+                        warnings.warn(f"networks[{i}]: {error}", RuntimeWarning, stacklevel=6)
             except BaseException as raised:
                 first = first or raised
         if first is not None:
@@ -309,11 +320,12 @@ class _Workers:
         self.left = len(items)
         futures = [self.pool.submit(self._call, function, item) for item in items]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            while not any(map(_has_failed, futures)) and wait(futures, POLL).not_done:
+                interrupts.handle()
         finally:
             if not all(future.done() for future in futures):
                 cancelled.set()
-                interrupts.call(_wait_for_all, futures)
+                wait(futures)
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in errors:
             if not isinstance(error, _Cancelled):
@@ -328,8 +340,8 @@ class _Workers:
                 self.left -= 1
 
 
-def _wait_for_all(futures: list[Future[None]]) -> None:
-    wait(futures)
+def _has_failed(future: Future[None]) -> bool:
+    return future.done() and future.exception() is not None
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ def tiny(kind, **options):
     return kind(**{"n_members": 2, "width": 8, "max_epochs": 3, "random_state": 0} | options)
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("kind", "options"), [
     # Some of the checks ask for a good fit.
     (fb.TabPackClassifier, {"max_epochs": 100, "width": 32}),
@@ -53,13 +54,13 @@ class TestSameBits:
     def test_a_member_is_what_it_is_alone(self):
         X, y = DIABETES
         model = fb.TabPackRegressor(refit=False, **SMALL).fit(X, y)
-        kept, aside = model._split(len(y), None, np.random.RandomState(0))
+        kept, _ = model._split(len(y), None, np.random.RandomState(0))
         (member, epoch) = model.history_.chosen[0]
         draw = Draw(**model.history_.members[member])
         network = draw.network(model.encoder_, 16, 1)
         network.fit(model.encoder_.transform(X[kept]),
                     model.target_scaler_.transform(y[kept]), loss=fb.MeanSquaredError(),
-                    optimizer=draw.optimizer(), epochs=epoch + 1, batch_size=256, seed=draw.seed)
+                    optimizer=draw.optimizer(), epochs=epoch + 1, batch_size=16, seed=draw.seed)
         assert network.get_state().tobytes() == model.ensemble_.networks[0].get_state().tobytes()
 
     def test_refit_trains_the_chosen_ones_on_all_rows(self):
@@ -75,7 +76,7 @@ class TestSameBits:
             alone = draw.network(model.encoder_, 16, 1)
             alone.fit(model.encoder_.transform(X[rows]), model.target_scaler_.transform(y[rows]),
                       loss=fb.MeanSquaredError(), optimizer=draw.optimizer(), epochs=epoch + 1,
-                      batch_size=256, seed=draw.seed)
+                      batch_size=16, seed=draw.seed)
             assert network.get_state().tobytes() == alone.get_state().tobytes()
 
 

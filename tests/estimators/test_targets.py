@@ -57,6 +57,7 @@ def test_series_of_polars():
     (["a", float("nan"), "b"], ValueError, "1 missing value in 3 rows, the first in row 1"),
     (pd.Series([1, pd.NA], dtype="Int64"), ValueError, "1 missing value in 2 rows"),
     ([1.0, np.nan], ValueError, "Input y contains NaN"),
+    ([], ValueError, "a class for each row, got none"),
     (["a", "a"], ValueError, "only one class: 'a'"),
     ([1.5, 2.5, 3.5], ValueError, "Unknown label type: continuous"),
     ([[1, 0], [0, 1]], ValueError, r"one class for each row.*got shape \(2, 2\)"),

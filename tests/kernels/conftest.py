@@ -166,6 +166,28 @@ def _add_embeddings_of_numbers(table):
     }
 
 
+def _add_members(table):
+    """What members.pyx has, for 3 members."""
+    three = {"options": {"n_members": 3}}
+    table |= {
+        "repeat_columns": Call("repeat_columns", {"X": "mn"}, "mv", **three),
+        "sum_members": Call("sum_members", {"X": "mv"}, "mn", **three),
+        "repeat_columns gradient": Call(
+            "repeat_columns", {"X": "mn"}, "mv", gradient=True,
+            options={"n_members": 3, "factor": 0.375, "gradient": True}),
+        "sum_members gradient": Call(
+            "sum_members", {"X": "mv"}, "mn", gradient=True,
+            options={"n_members": 3, "factor": 0.375, "gradient": True}),
+        "separate_dense_forward": Call(
+            "separate_dense_forward", {"X": "mw", "W": "3dn", "b": "3n"}, "mv"),
+        "separate_dense_backward_weights": Call(
+            "separate_dense_backward_weights", {"X": "mw", "dZ": "mv"}, "3dn", gradient=True,
+            **three),
+        "separate_dense_backward_input": Call(
+            "separate_dense_backward_input", {"dZ": "mv", "W": "3dn"}, "mw", gradient=True),
+    }
+
+
 def _table():
     table = Table({
         "dense_forward": Call("dense_forward", {"X": "mk", "W": "kn", "b": "n"}, "mn"),
@@ -202,6 +224,7 @@ def _table():
         )
     _add_normalization(table)
     _add_embeddings_of_numbers(table)
+    _add_members(table)
     flat = {"parameters": "n", "gradients": "n"}
     table["sgd_step plain"] = Call(
         "sgd_step", flat, changed=("parameters",),

@@ -25,7 +25,8 @@ def test_what_is_drawn(random_programs):
     leaves = {type(layer) for net in networks for _, layer in net.leaves}
     assert leaves >= {random_programs.Own, fb.Dense, fb.Dropout, fb.LayerNorm, fb.RMSNorm,
                       fb.BatchNorm, fb.PReLU, fb.Embedding, fb.PeriodicEmbedding,
-                      fb.PiecewiseLinearEmbedding, *fb.layers.ACTIVATIONS.values()}
+                      fb.PiecewiseLinearEmbedding, fb.Repeat, fb.Scale, fb.EnsembleDense,
+                      fb.SeparateDense, fb.MeanOfMembers, *fb.layers.ACTIVATIONS.values()}
     assert max(where.count(".") for net in networks for where, _ in net.leaves) >= 4
     assert len({type(case.loss) for case in cases}) == 7
     assert len({type(case.optimizer()) for case in cases}) == 6

@@ -76,6 +76,22 @@ class Torch:
                 parts.append(torch.clamp(e, below, above) @ W[start : start + len(low)])
                 start += len(low)
             return torch.cat(parts, dim=1) + array("b")
+        if name == "Repeat":
+            return x.repeat(1, layer.n_members)
+        if name == "MeanOfMembers":
+            return x.unflatten(1, (layer.n_members, layer.n)).mean(dim=1)
+        if name == "Scale":
+            return x * array("gamma")
+        if name == "EnsembleDense":
+            x = x.unflatten(1, (layer.n_members, layer.n_inputs))
+            if layer.factors is None:
+                return (x @ array("W") + array("b")).flatten(1)
+            r, s, b = (array(each).unflatten(0, (layer.n_members, -1)) for each in "rsb")
+            return ((x * r) @ array("W") * s + b).flatten(1)
+        if name == "SeparateDense":
+            x = x.unflatten(1, (layer.n_members, 1, layer.n_inputs))
+            b = array("b").unflatten(0, (layer.n_members, 1, layer.n_outputs))
+            return (x @ array("W") + b).flatten(1)
         if name == "Embedding":
             return F.embedding(x[:, 0].detach().long(), array("table"))
         if name == "Residual":
@@ -95,7 +111,7 @@ def compare(net, X, seed=0):
     """Both in training and in prediction; each training moves the running statistics."""
     rng = np.random.default_rng(seed)
     for _, layer in net.leaves:  # what starts at 0 or 1 would hide mistakes
-        for name in ("b", "beta", "gamma", "slope", "mean", "phases"):
+        for name in ("b", "beta", "gamma", "slope", "mean", "phases", "r", "s"):
             if name in layer.array_shapes:
                 setattr(layer, name, getattr(layer, name) + rng.normal(size=layer.array_shapes[
                     name]) / 4)
@@ -134,6 +150,13 @@ def compare(net, X, seed=0):
     lambda: fb.BatchNorm(5),
     lambda: fb.BatchNorm(5, 0.6, 0.5),
     lambda: fb.PReLU(5),
+    lambda: fb.Scale(5, "normal"),
+    lambda: fb.Repeat(5, 3),
+    lambda: fb.MeanOfMembers(1, 5),
+    lambda: fb.EnsembleDense(1, 3, 5, "normal"),
+    lambda: fb.EnsembleDense(5, 3, 1, "random_signs"),
+    lambda: fb.EnsembleDense(1, 3, 5, None),
+    lambda: fb.SeparateDense(1, 3, 5),
     lambda: fb.PeriodicEmbedding(5, 3),
     lambda: fb.PeriodicEmbedding(5, 17, 0.3, trainable=False, random_phases=True),
     lambda: fb.PiecewiseLinearEmbedding([[-1, 0, 2], [0, 1], [-2, -1, 0, 1], [3, 4], [-1, 1]], 4),
@@ -145,6 +168,15 @@ def compare(net, X, seed=0):
 @pytest.mark.parametrize("rows", [2, 300])
 def test_a_layer(make, rows, rng):
     compare(fb.Sequential([make()], "float64", seed=0), rng.normal(size=(rows, 5)))
+
+
+@pytest.mark.parametrize("factors", ["ones", None])
+@pytest.mark.parametrize("rows", [2, 300])
+def test_ensembles(factors, rows, rng):
+    compare(fb.Sequential([
+        fb.Dense(5, 6), fb.Repeat(6, 4), fb.EnsembleDense(6, 7, 4, factors), fb.ReLU(),
+        fb.EnsembleDense(7, 17, 4, factors), fb.ReLU(), fb.SeparateDense(17, 3, 4),
+        fb.MeanOfMembers(3, 4)], "float64", seed=0), rng.normal(size=(rows, 5)))
 
 
 def test_embeddings(rng):

@@ -192,6 +192,11 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*piecewise_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d,                    \
                                          const int64_t *starts, const real *dZ, const real *bins,  \
                                          const real *edges, const real *W, real *dX);              \
+        /* members.h */                                                                            \
+        void (*repeat)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *X, double factor,        \
+                       real *Y, int gradient);                                                     \
+        void (*sum_members)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *X, double factor,   \
+                            real *Y, int gradient);                                                \
         /* gradients += strength * parameters */                                                   \
         void (*penalize)(ptrdiff_t n, const real *parameters, real *gradients, real strength);     \
         /* One step, the first being 1; attributes and state arrays in the order of ops.def. */    \
@@ -278,6 +283,8 @@ typedef struct {
     FBP_OF(tier, dZ)->piecewise_backward(m, k, d, starts, first, stop, dZ, __VA_ARGS__)
 #define fbp_piecewise_backward_input(tier, m, k, d, starts, dZ, ...) \
     FBP_OF(tier, dZ)->piecewise_backward_input(m, k, d, starts, dZ, __VA_ARGS__)
+#define fbp_repeat(tier, m, n, k, X, ...) FBP_OF(tier, X)->repeat(m, n, k, X, __VA_ARGS__)
+#define fbp_sum_members(tier, m, n, k, X, ...) FBP_OF(tier, X)->sum_members(m, n, k, X, __VA_ARGS__)
 #define fbp_penalize(tier, n, parameters, ...) \
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \

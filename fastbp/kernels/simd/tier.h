@@ -27,6 +27,7 @@
 #include "embedding.h"
 #include "periodic.h"
 #include "piecewise.h"
+#include "members.h"
 #include "optimizers.h"
 #include "muon.h"
 #include "peak.h"
@@ -81,6 +82,8 @@ const table FBP_TABLE = {
     .piecewise = piecewise,
     .piecewise_backward = piecewise_backward,
     .piecewise_backward_input = piecewise_backward_input,
+    .repeat = repeat_columns,
+    .sum_members = sum_members,
     .penalize = penalize,
     .update =
         {
