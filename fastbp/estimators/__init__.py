@@ -1,27 +1,28 @@
-"""MLPClassifier and MLPRegressor: drop-in replacements for scikit-learn's, trained by fastbp.
+"""Estimators with scikit-learn's interface: for tables, and drop-in replacements for its MLPs.
 
-The same parameters and `random_state` give the same model as scikit-learn's classes of these
-names.  `TableEncoder` makes a network's input of tables with text, dates and missing values.
+`TabPackClassifier`, `TabPackRegressor`, `TabMClassifier` and `TabMRegressor` take tables with text,
+dates and missing values, which `TableEncoder` turns into a network's input.  `MLPClassifier` and
+`MLPRegressor` give the same models as scikit-learn's classes of these names, for the same
+parameters and `random_state`.
 
 ================== ==================================================================
+`tabpack`          TabPackClassifier, TabPackRegressor
+`selection`        the choice of an ensemble while its members are trained
+`scores`           what it is chosen by
+`tabm`             TabMClassifier, TabMRegressor
+`tables`           what these have in common, from the arguments of fit to encoded rows
+`table_encoder`    TableEncoder
+`column_encoders`  how each kind of column becomes columns of a network's input
+`table_reading`    arrays, lists and data frames as columns
+`table_columns`    a column: its kind, numbers, dates and categories
+`targets`          classes as whole numbers, and standardized targets
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
-`tabm`             TabMClassifier, TabMRegressor
-`tables`           what estimators for tables have in common
 `base`             what the two have in common: fitting, from top to bottom
 `records`          the attributes that a fit sets and the lines that it prints
 `weights`          weights as scikit-learn draws them, and the network they belong to
 `parameters`       what the parameters may be
 `arguments`        the arguments of fit, and their names in messages
-`table_encoder`    TableEncoder
-`column_encoders`  how each kind of column becomes columns of a network's input
-`table_reading`    arrays, lists and data frames as columns
-`table_columns`    a column: its kind, numbers, dates and categories
-`tables`           what the estimators for tables have in common
-`tabpack`          TabPackClassifier and TabPackRegressor
-`selection`        the choice of an ensemble while its members are trained
-`scores`           what it is chosen by
-`targets`          classes as whole numbers, and standardized targets
 `sklearn_private`  the parts of scikit-learn that are used although they are private there
 ================== ==================================================================
 

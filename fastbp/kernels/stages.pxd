@@ -132,6 +132,8 @@ cdef struct Run:
     const Source *X
 
 
+cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
+                    const double[:, ::1] metric_sums, const double[::1] metric_mean) except -1
 cdef double seconds() noexcept nogil
 cdef void run_floats(void *work, fbp_worker *me) noexcept nogil
 cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil

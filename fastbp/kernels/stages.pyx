@@ -269,3 +269,18 @@ cdef void record(Run *run, Py_ssize_t epoch, Py_ssize_t step, Py_ssize_t m,
         fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
                     metric_sums)
+
+
+cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
+                    const double[:, ::1] metric_sums, const double[::1] metric_mean) except -1:
+    """Raise unless the metric's arrays have the shapes that it needs."""
+    cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
+    if metric >= 0 and (metric_sums is None or metric_sums.shape[0] < epochs
+                        or metric_sums.shape[1] != n):
+        shape = None if metric_sums is None else (metric_sums.shape[0], metric_sums.shape[1])
+        raise ValueError(f"metric_sums: expected shape {(epochs, n)} for the metric's sums over "
+                         f"each epoch, got {shape}")
+    if metric >= SQUARES and (metric_mean is None or metric_mean.shape[0] != n_out):
+        raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
+                         f"{None if metric_mean is None else metric_mean.shape[0]}")
+    return 0

@@ -25,7 +25,7 @@ from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.stages cimport (
     BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE, PANEL,
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
-    run_doubles, run_floats, seconds,
+    check_sums, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
@@ -109,7 +109,8 @@ cdef class Steps:
     cdef Plan plan
     cdef bint is_double
     cdef double work                   # of a step, in multiply-adds
-    cdef readonly int threads          # the most that a run may have
+    cdef readonly int threads          # of the last run
+    cdef int most_threads              # that a run may have
 
     def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
                  n_rows, batch_size, loss, metric, update, state, weights, layers, groups, shapes,
@@ -177,7 +178,7 @@ cdef class Steps:
         self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
         squares, scratch, work = muon.needs(list(filter(None, shapes)), size)
         self.work += work
-        self.threads = most_threads_for(self.work)
+        self.threads = self.most_threads = most_threads_for(self.work)
         self._allocate(size, squares, scratch)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
         cdef void **at = <void **>cnp.PyArray_DATA(self.pointers)
@@ -223,11 +224,11 @@ cdef class Steps:
             rows * plan.members * size if plan.row_weights and plan.members > 1 else 0,
             rows * plan.members * sizeof(int64_t) if plan.labels else 0,
             rows * plan.members * sizeof(double),
-            max(self.threads, n_blocks) * sizeof(double),
+            max(self.most_threads, n_blocks) * sizeof(double),
             (n_blocks + plan.n_weights) * sizeof(double),
-            self.threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
-            self.threads * plan.panel_size * size,
-            self.threads * FBP_WORKSPACE * size,
+            self.most_threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
+            self.most_threads * plan.panel_size * size,
+            self.most_threads * FBP_WORKSPACE * size,
             squares * sizeof(double),
             scratch * size,
             (code.arena + code.arena_per_row * rows) * size,
@@ -428,12 +429,12 @@ cdef class Steps:
         run.deadline = seconds() + SECONDS_PER_RUN
         cdef Py_ssize_t made_before = self.made
         # The limit may be lower by now, or this is a forked process.
-        cdef int threads = min(self.threads, threads_for(self.work))
+        self.threads = min(self.most_threads, threads_for(self.work))
         try:
             while run.turn:
                 run.turn = False
                 with nogil:
-                    run_team(threads, run_doubles if self.is_double else run_floats, &run)
+                    run_team(self.threads, run_doubles if self.is_double else run_floats, &run)
                 if run.turn:
                     self.take_turn(&run)
         finally:
@@ -490,18 +491,3 @@ cdef class Steps:
 
 
 cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]
-
-
-cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
-                    const double[:, ::1] metric_sums, const double[::1] metric_mean) except -1:
-    """Raise unless the metric's arrays have the shapes that it needs."""
-    cdef Py_ssize_t n = 2 * n_out if metric >= SQUARES else 2
-    if metric >= 0 and (metric_sums is None or metric_sums.shape[0] < epochs
-                        or metric_sums.shape[1] != n):
-        shape = None if metric_sums is None else (metric_sums.shape[0], metric_sums.shape[1])
-        raise ValueError(f"metric_sums: expected shape {(epochs, n)} for the metric's sums over "
-                         f"each epoch, got {shape}")
-    if metric >= SQUARES and (metric_mean is None or metric_mean.shape[0] != n_out):
-        raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
-                         f"{None if metric_mean is None else metric_mean.shape[0]}")
-    return 0

@@ -28,7 +28,7 @@ def test_what_is_drawn(random_programs):
                       fb.PiecewiseLinearEmbedding, fb.Repeat, fb.Scale, fb.EnsembleDense,
                       fb.SeparateDense, fb.MeanOfMembers, *fb.layers.ACTIVATIONS.values()}
     assert max(where.count(".") for net in networks for where, _ in net.leaves) >= 4
-    assert len({type(case.loss) for case in cases}) == 7
+    assert len({type(case.loss) for case in cases}) == 8
     assert len({type(case.optimizer()) for case in cases}) == 6
 
 
