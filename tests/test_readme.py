@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -25,6 +26,7 @@ def names(tmp_path_factory):
     """What the README's blocks define, run in order, with all they printed."""
     namespace, printed = {"__name__": "readme"}, []
     folder = tmp_path_factory.mktemp("readme")
+    write_people(folder / "people.csv")
     with contextlib.chdir(folder):
         for i, block in enumerate(BLOCKS):
             with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -33,13 +35,27 @@ def names(tmp_path_factory):
     return namespace | {"printed": printed, "folder": folder}
 
 
+def write_people(path):
+    """A table with text, dates and missing values, in which some incomes are not known."""
+    rng = np.random.default_rng(0)
+    lines = ["age,city,since,income"]
+    for _ in range(400):
+        age, city = int(rng.integers(20, 70)), rng.choice(["Rome", "Oslo", "Lima"])
+        income = "high" if (age > 45) != (city == "Oslo") else "low"
+        lines.append(f"{age if rng.random() < 0.9 else ''},{city if rng.random() < 0.9 else ''},"
+                     f"20{rng.integers(10, 26)}-0{rng.integers(1, 10)}-01,"
+                     f"{income if rng.random() < 0.8 else ''}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def test_the_ten_lines(names):
     scores, label = names["printed"][0]
     assert ast.literal_eval(scores)["accuracy"] > 0.9
     assert int(label) == names["y"][0]
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
     assert sorted(path.name for path in names["folder"].iterdir()) == [
-        "digits.safetensors", "estimators.png", "scaled.safetensors"]
+        "digits.safetensors", "estimators.png", "members.png", "people.csv",
+        "scaled.safetensors"]
 
 
 def test_the_loop_of_ones_own(names):
@@ -56,8 +72,18 @@ def test_the_grid_search(names):
 
 
 def test_the_table(names):
-    (score,) = names["printed"][3]
-    assert float(score.split()[-1]) > 0.3
+    """From a file with text and missing values to predictions, in eight lines."""
+    assert len([line for line in BLOCKS[3].splitlines() if line]) == 8
+    kinds = names["printed"][3]
+    assert any("'age' (missing" in line for line in kinds)
+    people, model = names["people"], names["model"]
+    unknown = people[people["income"].isna()]
+    ages, cities = unknown["age"], unknown["city"]
+    right = np.where((ages > 45) != (cities == "Oslo"), "high", "low")
+    sure = (ages.notna() & cities.notna()).to_numpy()
+    predicted = model.predict(unknown.drop(columns="income"))
+    assert np.mean(predicted[sure] == right[sure]) > 0.85
+    assert (names["folder"] / "members.png").stat().st_size > 10_000
 
 
 def test_networks_that_are_no_chain(names):
@@ -107,10 +133,15 @@ def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
             "fb": fb, "net": net, "networks": [net, fb.mlp([64, 10])], "X": X, "y": y,
             "loss": loss, "history": history, "model": model, "X_val": X, "y_val": y,
             "MLPClassifier": fb.MLPClassifier, "MLPRegressor": fb.MLPRegressor,
+            "weights": np.ones(len(y)),
         }
         exec(f"made = {code}", names)
-        if isinstance(names["made"], BaseEstimator):
-            names["made"].set_params(max_iter=2).fit(X, y)
+        made = names["made"]
+        if isinstance(made, BaseEstimator) and hasattr(made, "max_epochs"):
+            table = pd.DataFrame(X[:, 2:5], columns=["zip code", "b", "c"])
+            made.set_params(max_epochs=1, n_members=2, width=8).fit(table, y % 2)
+        elif isinstance(made, BaseEstimator):
+            made.set_params(max_iter=2).fit(X, y)
     plt.close("all")
 
 
