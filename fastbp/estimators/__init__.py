@@ -7,6 +7,7 @@ parameters and `random_state`.
 
 ================== ==================================================================
 `tabpack`          TabPackClassifier, TabPackRegressor
+`members`          their members: hyperparameters, networks, optimizers
 `selection`        the choice of an ensemble while its members are trained
 `scores`           what it is chosen by
 `tabm`             TabMClassifier, TabMRegressor

@@ -102,6 +102,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
     feature_names_in_: Array
     encoder_: TableEncoder
 
+    # Columns of more levels become codes: see `TableEncoder`.
+    _max_one_hot = 32
     _parameter_constraints = {
         "scoring": [str, callable, None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -147,6 +149,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
             weights = None if weights is None else weights[kept]
         X_val, y_val, weights_val = validation
         self.encoder_ = TableEncoder(self.categories, numbers=self.numbers,
+                                     max_one_hot=self._max_one_hot,
                                      random_state=random.randint(2**31))
         encoded = self.encoder_.fit_transform(X)
         for name in ("n_features_in_", "feature_names_in_"):

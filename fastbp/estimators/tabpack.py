@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..ensemble import Ensemble
-from ..layers import Columns, Dense, Dropout, Embedding, Layer, PeriodicEmbedding, ReLU
 from ..losses import PinballLoss
 from ..network import Sequential
-from ..optimizers import Group, Muon
 from ..training import fit_many
+from .members import Draw, default_batch_size
 from .scores import Pinball, regression_score
 from .selection import PackHistory, Selection, Snapshot
 from .sklearn_private import Interval
@@ -27,101 +25,12 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
 
     from ..kernels.types import Array, Doubles, Floats
-    from ..optimizers import Optimizer
     from ..training import Training
-    from .table_encoder import TableEncoder
 
 __all__ = ["TabPackClassifier", "TabPackRegressor"]
 
-# Most columns for a category's embedding.
-MOST_EMBEDDED = 16
 # Of the time limit, what is left for `refit`.
 REFIT_SHARE = 0.35
-
-
-class Draw(NamedTuple):
-    """A member's hyperparameters, drawn at random."""
-
-    n_blocks: int
-    n_per_feature: int
-    dropout: float
-    scale: float
-    learning_rate: float
-    muon_learning_rate: float
-    weight_decay: float
-    seed: int
-
-    @classmethod
-    def from_generator(cls, rng: np.random.Generator) -> Draw:
-        """The hyperparameters of the next member."""
-
-        def log_uniform(low: float, high: float) -> float:
-            return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-        return cls(
-            n_blocks=int(rng.integers(1, 4)), n_per_feature=4 * int(rng.integers(2, 9)),
-            dropout=float(rng.integers(2) * rng.uniform(0, 0.3)), scale=log_uniform(0.3, 4),
-            learning_rate=log_uniform(5e-4, 5e-3), muon_learning_rate=log_uniform(1.5e-3, 0.03),
-            weight_decay=log_uniform(5e-3, 0.3), seed=int(rng.integers(2**31)))
-
-    def network(self, encoder: TableEncoder, width: int, n_out: int) -> Sequential:
-        """An untrained network for an encoded table."""
-        first = _embeddings(encoder, self.n_per_feature, self.scale)
-        stack: list[Layer] = [first]
-        n = first.n_out
-        for _ in range(self.n_blocks):
-            stack += [Dense(n, width, _uniform), ReLU()]
-            if self.dropout:
-                stack.append(Dropout(self.dropout))
-            n = width
-        network = Sequential([*stack, Dense(n, n_out, _uniform)], seed=self.seed)
-        rng = np.random.default_rng(self.seed)
-        for _, layer in network.leaves:
-            if isinstance(layer, Dense):
-                layer.b = _uniform(rng, layer.n_in, layer.n_out)[0]
-        return network
-
-    def optimizer(self) -> Optimizer:
-        """Muon for the hidden layers and AdamW for all else."""
-        return Muon(self.muon_learning_rate, weight_decay=self.weight_decay,
-                    adam_learning_rate=self.learning_rate,
-                    groups=[Group(_is_shift, weight_decay=0)])
-
-
-def default_batch_size(n_rows: int) -> int:
-    """Rows of a minibatch: about 32 minibatches an epoch, but 16 to 256 rows, and 512 of very many.
-
-    Examples
-    --------
-    >>> [default_batch_size(n) for n in (100, 1000, 5000, 50_000, 500_000)]
-    [16, 32, 128, 256, 512]
-    """
-    if n_rows > 50_000:
-        return 512
-    return int(min(256, max(16, 2 ** round(math.log2(n_rows / 32)))))
-
-
-def _uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Doubles:
-    bound = n_in**-0.5
-    return rng.uniform(-bound, bound, (n_in, n_out))
-
-
-def _is_shift(layer: Layer, name: str) -> bool:
-    return name in ("b", "beta")
-
-
-def _embeddings(encoder: TableEncoder, n_per_feature: int, scale: float) -> Columns:
-    """The first layer: numbers, zeros and ones, and codes, side by side."""
-    n, n_binary = encoder.n_numeric_, encoder.n_binary_
-    parts: list[tuple[Any, Any]] = []
-    if n:
-        parts.append((slice(0, n), PeriodicEmbedding(n, n_per_feature, scale, trainable=False,
-                                                     random_phases=True)))
-    if n_binary:
-        parts.append((slice(n, n + n_binary), []))
-    for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
-        parts.append((column, Embedding(n_codes, min(MOST_EMBEDDED, n_codes))))
-    return Columns(parts)
 
 
 class BaseTabPack(TableEstimator):
@@ -141,6 +50,7 @@ class BaseTabPack(TableEstimator):
     history_: PackHistory
     best_score_: float
 
+    _max_one_hot = 4
     _parameter_constraints = TableEstimator._parameter_constraints | {
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left")],
@@ -283,8 +193,8 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     Notes
     -----
     Each number becomes 8 to 32 columns by a `fastbp.PeriodicEmbedding` with frozen frequencies, and
-    a category zeros and ones, or an embedding if there are many.  After them come 1 to 3 hidden
-    layers with ReLU and dropout, trained by `fastbp.Muon`.
+    a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
+    with ReLU and dropout, trained by `fastbp.Muon`.
 
     Memory: the encoded table in float32, and for each member about 20 times its weights at most,
     which are 200 kB for 10 numeric columns.
@@ -402,8 +312,8 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     Notes
     -----
     Each number becomes 8 to 32 columns by a `fastbp.PeriodicEmbedding` with frozen frequencies, and
-    a category zeros and ones, or an embedding if there are many.  After them come 1 to 3 hidden
-    layers with ReLU and dropout, trained by `fastbp.Muon`.
+    a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
+    with ReLU and dropout, trained by `fastbp.Muon`.
 
     Memory: the encoded table in float32, and for each member about 20 times its weights at most,
     which are 200 kB for 10 numeric columns.

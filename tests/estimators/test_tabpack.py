@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastbp as fb
+from fastbp.estimators.members import Draw
 from fastbp.estimators.selection import Selection
-from fastbp.estimators.tabpack import Draw
 
 SMALL = {"n_members": 3, "width": 16, "max_epochs": 15, "random_state": 0}
 IRIS = load_iris(return_X_y=True)
