@@ -89,7 +89,7 @@ def choose(arguments):
     arguments.peers = list(arguments.methods)
     if arguments.tune:
         for key in arguments.methods:
-            if issubclass(known[key], tables_peers.Boosted):
+            if issubclass(known[key], tables_peers.Boosted) and not key.endswith("-refit"):
                 known[f"tuned-{key}"] = tables_peers.Tuned(known[key], arguments.tune)
                 arguments.peers.append(f"tuned-{key}")
     return common.choose(arguments, known)
@@ -217,11 +217,11 @@ def panel(axes, result):
     """One table; returns the labels."""
     metric, texts = result["metrics"][0], []
     for name, row in summary(result).items():
-        color, marker = LOOKS[name.removesuffix(", tuned")]
+        color, marker = LOOKS[name.partition(", ")[0]]
         mean, deviation = row[metric]
         axes.errorbar(row["fit_seconds"], mean, deviation, color=color, marker=marker,
                       markersize=11 if marker == "*" else 8, linestyle="none", capsize=3,
-                      markerfacecolor="white" if name.endswith("tuned") else color)
+                      markerfacecolor="white" if ", " in name else color)
         texts.append(axes.annotate(name, (row["fit_seconds"], mean), (9, 0), fontsize=8,
                                    textcoords="offset points", va="center"))
     axes.set_xscale("log")

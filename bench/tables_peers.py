@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+import pandas as pd
 import tables_data
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -85,17 +86,23 @@ class TabPack(Peer):
     """fastbp's ensemble, chosen while it trains."""
 
     name, module, pip = "fastbp TabPack", "fastbp", "fastbp[sklearn]"
-    estimator = "TabPack"
+    estimator, options = "TabPack", {}
 
     def make(self):
         kind = self.pick("fastbp.estimators", self.estimator)
         known = inspect.signature(kind).parameters
         threads = {"n_threads": self.settings.threads} if "n_threads" in known else {}
-        return kind(random_state=self.seed, **threads)
+        return kind(random_state=self.seed, **threads, **self.options)
 
     def fit(self):
         X_val, y_val = self.validation
         self.model.fit(*self.train, X_val=X_val, y_val=y_val)
+
+
+class TabPackOnce(TabPack):
+    """As the other methods, which do not train on the validation rows."""
+
+    name, options = "fastbp TabPack, refit=False", {"refit": False}
 
 
 class TabM(TabPack):
@@ -107,7 +114,8 @@ class TabM(TabPack):
 class Boosted(Peer):
     """Trees, added until the validation rows have not improved for a while.
 
-    A subclass has ``space(trial)``, the settings that `Tuned` tries.
+    A subclass has ``space(trial)``, the settings that `Tuned` tries, and ``settled``, those of a
+    model that is to have the best number of rounds.
     """
 
     def __init__(self, table, seed, settings, parameters=None, deadline=math.inf):
@@ -119,8 +127,28 @@ class Boosted(Peer):
         return perf_counter() > self.deadline
 
 
+def refitted(peer):
+    """Trees that are made again, as many as were best, from the training and validation rows."""
+
+    class Refitted(peer):
+        name = f"{peer.name}, refit"
+
+        def fit(self):
+            super().fit()
+            X, y = zip(self.train, self.validation, strict=True)
+            join = np.concatenate if isinstance(X[0], np.ndarray) else pd.concat
+            self.model = self.make().set_params(**self.settled)
+            self.model.fit(join(X), np.concatenate(y))
+
+    return Refitted
+
+
 class LightGBM(Boosted):
     name, module, pip = "LightGBM", "lightgbm", "lightgbm"
+
+    @property
+    def settled(self):
+        return {"n_estimators": self.model.best_iteration_}
 
     def make(self):
         return self.pick("lightgbm", "LGBM")(
@@ -152,6 +180,10 @@ class LightGBM(Boosted):
 
 class XGBoost(Boosted):
     name, module, pip = "XGBoost", "xgboost", "xgboost"
+
+    @property
+    def settled(self):
+        return {"n_estimators": self.model.best_iteration + 1, "early_stopping_rounds": None}
 
     def make(self):
         return self.pick("xgboost", "XGB")(
@@ -190,6 +222,11 @@ class CatBoost(Boosted):
     """Its default learning rate depends on the rows and on the rounds that it may make."""
 
     name, module, pip = "CatBoost", "catboost", "catboost"
+
+    @property
+    def settled(self):
+        return {"iterations": self.model.get_best_iteration() + 1, "early_stopping_rounds": None,
+                "learning_rate": self.model.learning_rate_}
 
     def prepare(self, X):
         """Categories as text, a missing one as a category of its own."""
@@ -367,7 +404,9 @@ class Tuned:
 
 # By the names that `--methods` takes.
 METHODS = {
-    "tabpack": TabPack, "tabm": TabM, "lightgbm": LightGBM, "xgboost": XGBoost,
-    "catboost": CatBoost, "hist": HistGradientBoosting, "mlp": ScikitLearnMLP,
+    "tabpack": TabPack, "tabpack-once": TabPackOnce, "tabm": TabM, "lightgbm": LightGBM,
+    "lightgbm-refit": refitted(LightGBM), "xgboost": XGBoost, "xgboost-refit": refitted(XGBoost),
+    "catboost": CatBoost, "catboost-refit": refitted(CatBoost), "hist": HistGradientBoosting,
+    "mlp": ScikitLearnMLP,
     "realmlp": RealMLP, "pytabkit-tabm": PytabkitTabM,
 }

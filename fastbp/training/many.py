@@ -157,8 +157,7 @@ def fit_many(
     }
     for name, value in {"epochs": epochs, "batch_size": batch_size, "l2": l2, "ema": ema}.items():
         each[name] = _one_each(name, value, n)
-    if not checks.is_sparse(X):
-        X = checks.real_numbers("X", X)  # once for all networks
+    X = _converted(X, {network.dtype for network in networks})
     held: list[threading.Lock] = []
     try:
         with threads.using(n_threads), contextlib.ExitStack() as stack:
@@ -367,6 +366,17 @@ def _checked_networks(networks: Any) -> list[Sequential]:
         raise ValueError("networks: expected at least one network, got none")
     _check_different("networks", checked)
     return checked
+
+
+def _converted(X: Any, dtypes: set[np.dtype[Any]]) -> Any:
+    """X as an array, which the networks share; a sparse one in their dtype, if it is the same."""
+    if not checks.is_sparse(X):
+        return checks.real_numbers("X", X)
+    X = checks.sparse_rows("X", X)
+    if len(dtypes) == 1 and X.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what is infinite then is refused
+            X = X.astype(dtypes.pop(), copy=False)
+    return X
 
 
 def _check_different(name: str, objects: list[Any]) -> None:
