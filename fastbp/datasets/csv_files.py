@@ -349,6 +349,8 @@ def _check_columns(columns: list[_Column], may_drop: bool) -> None:
         if more > 0:
             drop, options = "drop=[...]", "--drop COLUMN ..."
         message += f", or leave these columns out with {drop}, on the command line {options}"
+        if all("infinite" not in column.first for column in bad):
+            message += "; read_frame and --model tabpack take text and missing values"
     raise ValueError(message)
 
 

@@ -381,6 +381,9 @@ def decoded(kind: str, state: dict[str, Any]) -> ColumnEncoder:
         encoder.table = {value: int(i) for value, i in state["table"]}
         encoder.missing, encoder.n_codes = int(state["missing"]), int(state["n_codes"])
         encoder.binary, encoder.codes = list(state["binary"]), list(state["codes"])
+        n = encoder.n_codes if encoder.codes else len(encoder.binary)
+        if not all(-1 <= i < n for i in (encoder.missing, *encoder.table.values())):
+            raise ValueError(f"expected codes below {n}")
         return encoder
     for each in state["parts"]:
         part = NumberPart.__new__(NumberPart)

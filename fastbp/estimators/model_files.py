@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import io
 from ..ensemble import Ensemble
+from ..messages import counted
 from ..network import Sequential
 from .column_encoders import decoded, encoded
 from .table_encoder import TableEncoder
@@ -31,6 +32,9 @@ __all__ = ["load_model", "save_model"]
 KINDS = {each.__name__: each for each in (TabPackClassifier, TabPackRegressor, TabMClassifier,
                                           TabMRegressor)}
 
+# Parameters that say nothing about the model: equal models have equal files.
+OF_THE_RUN = ("n_threads", "verbose")
+
 
 def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     """Write a fitted TabPack or TabM to a file, for `load_model`.
@@ -39,7 +43,8 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     ----------
     path : str or path-like
     model : TabPackClassifier, TabPackRegressor, TabMClassifier or TabMRegressor
-        Its history is not saved, nor parameters that are objects, such as a scoring function.
+        Its history is not saved, nor `n_threads`, `verbose`, and parameters that are neither
+        numbers nor text, such as a scoring function.
 
     Raises
     ------
@@ -70,7 +75,8 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     state: dict[str, Any] = {
         "kind": kind,
         "parameters": {name: value for name, value in model.get_params().items()
-                       if value is None or type(value) in (bool, int, float, str)},
+                       if type(value) in (type(None), bool, int, float, str)
+                       and name not in OF_THE_RUN},
         "encoder": {
             "dtype": str(np.dtype(encoder.dtype)), "n_features": encoder.n_features_in_,
             "named": hasattr(encoder, "feature_names_in_"), "kinds": encoder.kinds_,
@@ -147,6 +153,11 @@ def _restored(networks: list[Sequential], state: dict[str, Any]) -> Any:
         if dtype.kind not in "Uiufb":
             raise ValueError(f"its classes are of dtype {dtype}")
         model.classes_ = np.array(state["classes"]["values"], dtype=dtype)
+        n_out = 1 if len(model.classes_) == 2 else len(model.classes_)
+        width = getattr(model, "n_members", 1) if isinstance(model, TabMClassifier) else 1
+        if n_out * width != networks[0].n_out:
+            raise ValueError(f"it has {counted(len(model.classes_), 'class')}, its networks have "
+                             f"{networks[0].n_out} outputs")
     else:
         scaler = state["scaler"]
         model.target_scaler_ = TargetScaler.restored(
@@ -168,5 +179,8 @@ def _encoder(state: dict[str, Any]) -> TableEncoder:
     if state["named"]:
         encoder.feature_names_in_ = np.array(list(encoder.kinds_), dtype=object)
     encoder._encoders = [(int(i), decoded(kind, each)) for i, kind, each in state["columns"]]
+    if not all(0 <= i < encoder.n_features_in_ == len(encoder.kinds_)
+               for i, _ in encoder._encoders):
+        raise ValueError("its encoder has other columns than it lists")
     encoder._lay_out()
     return encoder
