@@ -359,15 +359,23 @@ def test_classification_with_text_and_missing_values(houses, tmp_path):
 
 def test_new_rows_may_be_in_another_order_and_lack_values_and_have_new_text(houses, tmp_path,
                                                                             capsys):
-    run("--data", houses, "--target", "price", "--drop", "cheap", "--drop", "id", *SMALL, tmp_path)
-    new = write_csv(tmp_path / "new.csv", ["one", "street", "area"],
-                    [[1, "7", 80], [1, "Ash", 80], ["", "", ""]])
+    header, *rows = csv.reader(houses.read_text().splitlines())
+    write_csv(houses, [*header, "sold"], [[*row, f"2024-0{1 + i % 9}-2{i % 8}"]
+                                          for i, row in enumerate(rows)])
+    out = run("--data", houses, "--target", "price", "--drop", "cheap", "--drop", "id", *SMALL,
+              tmp_path)
+    assert "date: 'sold' (days, month, weekday)" in out
+    new = write_csv(tmp_path / "new.csv", ["one", "street", "area", "sold"],
+                    [[1, "7", 80, "2030-01-01"], [1, "Ash", 80, "NA"], ["", "", "", ""]])
     run("--predict", new, "--output", tmp_path)
     predicted = predictions(tmp_path)[1].astype(float)
     assert len(predicted) == 3 and np.isfinite(predicted).all()
     for header, row, message in [
-        (["street", "one"], ["Elm", 1], "new.csv: columns: there is no column 'area'; the columns"),
-        (["street", "one", "area"], ["Elm", 1, "big"],
+        (["street", "one", "sold"], ["Elm", 1, ""],
+         "new.csv: columns: there is no column 'area'; the columns"),
+        (["street", "one", "area", "sold"], ["Elm", 1, 80, "2024-13-01"],
+         "new.csv: column 'sold' holds '2024-13-01'; expected dates such as 2024-02-29"),
+        (["street", "one", "area", "sold"], ["Elm", 1, "big", ""],
          "new.csv: column 'area' holds text, first 'big' in line 2; correct such cells"),
     ]:
         write_csv(new, header, [row])
@@ -404,6 +412,11 @@ def test_a_network_predicts_from_the_command_line_too(iris, tmp_path):
     out = run("--data", iris, "--target", "kind", "--epochs", 5, "--output", tmp_path)
     run("--predict", iris, "--output", tmp_path)
     assert predictions(tmp_path)[1].tolist() == execute(printed_code(out))["prediction"]
+
+
+def test_the_network_of_the_digits_does_not_predict_a_file(iris, digits, capsys):
+    assert main(["--predict", str(iris), "--output", str(digits[1])]) == 2
+    assert "a model that learned from one in the folder" in capsys.readouterr().err
 
 
 def test_without_scikit_learn_the_message_says_how_to_install_it(houses, tmp_path):

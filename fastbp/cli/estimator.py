@@ -158,7 +158,7 @@ def _members(model: Any) -> tuple[int, int, str]:
         epochs = len(model.history_.ensemble_scores)
         note = (f"{counted(trained, 'network')} trained for up to {counted(epochs, 'epoch')}, "
                 f"{chosen} of their states chosen")
-        return chosen, epochs, note
+        return trained, epochs, note
     epochs = len(model.history_["loss"])
     note = (f"one network of {counted(model.n_members, 'member')}, trained for "
             f"{counted(epochs, 'epoch')}, the best of which is {model.best_epoch_ + 1}")
@@ -171,8 +171,6 @@ def _code(path: str, file: Path) -> str:
         "from fastbp import datasets, estimators",
         "",
         f"model = estimators.load_model({str(file)!r})",
-        "kinds = model.encoder_.kinds_",
-        f"X = datasets.read_frame({path!r}, columns=list(kinds),",
-        "                        text=[name for name in kinds if kinds[name] == 'category'])",
+        f"X = datasets.read_frame({path!r}, kinds=model.encoder_.kinds_)",
         "prediction = model.predict(X)",
     ])

@@ -42,8 +42,9 @@ examples:
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
 which model, unless --model says so:
-  a CSV table in which a column holds text or lacks values: TabPack, an ensemble of small
-  networks, which takes both, tunes itself, and needs pip install "fastbp[sklearn]".
+  a CSV table in which a column holds text or dates (2024-02-29), or lacks values: TabPack,
+  an ensemble of small networks, which takes these, tunes itself, and needs
+  pip install "fastbp[sklearn]".
   Everything else, and where an option of the network is given: a multilayer perceptron.
   --model tabpack or tabm is often more accurate than that on a table of numbers too, and
   takes longer.

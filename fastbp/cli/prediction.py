@@ -54,7 +54,9 @@ def predict_rows(options: Options, path: str) -> None:
     learned_from_csv = isinstance(about, dict) and {"columns", "target"} <= about.keys()
     if not learned_from_csv or path.lower().endswith(".npz"):
         raise ValueError(f"--predict: expected a CSV file, and a model that learned from one in "
-                         f"the folder {str(folder)!r}; see --help for prediction in Python")
+                         f"the folder {str(folder)!r}, got {path} and a model of "
+                         f"{about.get('data') if isinstance(about, dict) else about!r}; predict "
+                         f"others in Python, with fastbp.load")
     model = folder / "model.safetensors"
     values = _from_estimator if "model" in about else _from_network
     predicted = values(str(model), path, about)
@@ -69,10 +71,8 @@ def predict_rows(options: Options, path: str) -> None:
 
 def _from_estimator(model: str, path: str, about: dict[str, Any]) -> list[Any]:
     estimator = need_estimators(f"{model} is a {about['model']}").load_model(model)
-    kinds = estimator.encoder_.kinds_
-    text = [name for name, kind in kinds.items() if kind == "category"]
-    predicted: list[Any] = estimator.predict(
-        datasets.read_frame(path, columns=list(kinds), text=text)).tolist()
+    X = datasets.read_frame(path, kinds=estimator.encoder_.kinds_)
+    predicted: list[Any] = estimator.predict(X).tolist()
     return predicted
 
 

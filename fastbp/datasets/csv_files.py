@@ -6,6 +6,7 @@ import contextlib
 import csv
 import math
 import os
+import re
 import shlex
 from array import array
 from collections import Counter
@@ -16,7 +17,7 @@ import numpy as np
 from ..messages import LISTED, counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from ..kernels.types import Array, Doubles
 
@@ -24,6 +25,9 @@ __all__ = ["read_cells", "read_csv"]
 
 # Cells that stand for a missing value, in lower case.
 MISSING = {"", "na", "n/a", "nan", "null"}
+
+# Dates, with or without the time of day.
+DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 def read_csv(
@@ -86,28 +90,30 @@ def read_cells(
     target: str | None,
     drop: Sequence[str],
     names: Sequence[str] | None,
-    text: Collection[str] | None,
+    kinds: Mapping[str, str] | None,
 ) -> tuple[list[Array], Array | None, list[str]]:
-    """Read columns of numbers and of text, with missing values, and a target, from a CSV file.
+    """Read columns of numbers, dates and text, with missing values, and a target, from a CSV file.
 
     Parameters
     ----------
     path, target, drop, names
         As for `read_csv`.
-    text : collection of str or None
-        The columns of text; None for those that hold any.
+    kinds : mapping of str to str, or None
+        What each column is: "category" for text, "date", or anything else for numbers.  None if
+        that is decided by the cells.
 
     Returns
     -------
     columns : list of ndarray of shape (rows,)
-        Numbers in float64, NaN where missing; or text in an array of objects, None where missing.
+        Numbers in float64, NaN where missing; dates in datetime64, NaT where missing; or text in an
+        array of objects, None where missing.
     y, names
         As of `read_csv`.
 
     Raises
     ------
     OSError, ValueError
-        As `read_csv`, except for missing values, and for text unless `text` leaves it out.
+        As `read_csv`, except for missing values, and for text unless `kinds` excludes it.
 
     Examples
     --------
@@ -121,16 +127,21 @@ def read_cells(
     >>> folder.cleanup()
     """
     columns, selected, y = _read(path, target, drop, names, keep_cells=True)
+    if kinds is None:
+        kinds = {column.name: column.kind for column in columns}
     cells = []
     for column in columns:
-        is_text = "text" in column.first if text is None else column.name in text
-        if is_text and text is None and column.is_decimal_comma_only:
-            raise ValueError(f"{column.problem()}; write decimals with a point")
-        problem = None if is_text else column.problem(may_be_missing=True)
-        if problem:
-            raise ValueError(f"{problem}; correct such cells, or leave them empty where the value "
-                             f"is missing")
-        cells.append(column.text() if is_text else np.array(column.numbers))
+        kind = kinds[column.name]
+        if kind == "category":
+            cells.append(column.text())
+        elif kind == "date":
+            cells.append(column.dates())
+        else:
+            problem = column.problem(may_be_missing=True)
+            if problem:
+                raise ValueError(f"{problem}; correct such cells, or leave them empty where the "
+                                 f"value is missing")
+            cells.append(np.array(column.numbers))
     return cells, y, selected
 
 
@@ -234,6 +245,33 @@ class _Column:
         return self.has_decimal_comma and all(
             _is_number(cell) or _has_decimal_comma(cell) or _is_missing(cell)
             for cell in self.cells or ())
+
+    @property
+    def kind(self) -> str:
+        """What its cells, which are kept, are: "number", "date" or "category"."""
+        if "text" not in self.first:
+            return "number"
+        if self.is_decimal_comma_only:
+            raise ValueError(f"{self.problem()}; write decimals with a point")
+        try:
+            self.dates()
+        except ValueError:
+            return "category"
+        return "date"
+
+    def dates(self) -> Array:
+        """The cells, which are kept, as dates, with NaT for missing ones."""
+        dates = ["NaT" if _is_missing(cell) else cell for cell in self.cells or ()]
+        for cell in dates:
+            try:
+                if cell != "NaT" and not DATE.fullmatch(cell):
+                    raise ValueError
+                np.datetime64(cell)
+            except ValueError:
+                raise ValueError(f"column {self.name!r} holds {cell!r}; expected dates such as "
+                                 f"2024-02-29 or 2024-02-29 18:30, or nothing where the date is "
+                                 f"missing") from None
+        return np.array(dates, dtype="M8[us]")
 
     def text(self) -> Array:
         """The cells, which are kept, with None for missing ones."""

@@ -1,4 +1,4 @@
-"""Tables of numbers and text, with missing values, read from CSV files."""
+"""Tables of numbers, dates and text, with missing values, read from CSV files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..messages import listed
 from .tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..kernels.types import Array
 
@@ -20,15 +21,15 @@ __all__ = ["Frame", "read_frame"]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Columns of numbers and of text, and the target to learn from them if there is one.
+    """Columns of numbers, dates and text, and the target to learn from them if there is one.
 
     The estimators for tables take it as X.
 
     Attributes
     ----------
     cells : list of ndarray of shape (rows,)
-        Of each column: numbers in float64, NaN where missing; or text in an array of objects, None
-        where missing.
+        Of each column: numbers in float64, NaN where missing; dates in datetime64, NaT where
+        missing; or text in an array of objects, None where missing.
     y : ndarray of shape (rows,), or None
     columns : list of str
         Their names.
@@ -58,7 +59,7 @@ class Frame:
     @property
     def is_complete(self) -> bool:
         """Whether all cells are numbers, of which none is missing."""
-        return all(each.dtype != object and np.isfinite(each).all() for each in self.cells)
+        return all(each.dtype == np.float64 and np.isfinite(each).all() for each in self.cells)
 
     def to_table(self) -> Table:
         """The same rows as an array of numbers, if the frame is complete."""
@@ -70,17 +71,19 @@ def read_frame(
     target: str | None = None,
     drop: str | Sequence[str] = (),
     columns: str | Sequence[str] | None = None,
-    text: Collection[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> Frame:
-    """Read a CSV file whose columns may hold text, and lack values.
+    """Read a CSV file whose columns may hold dates or text, and lack values.
 
     Parameters
     ----------
     path, target, drop, columns
         As for `read_table`, for CSV files.  The target must be there in every row.
-    text : collection of str, optional
-        The columns that are text, as they were in other rows; in all others text is an error.  By
-        default those in which any cell is text.
+    kinds : mapping of str to str, optional
+        What each column is, and which there are unless `columns` says so: "number", "date" or
+        "category", as in the attribute ``encoder_.kinds_`` of an estimator, so that rows to predict
+        are read as those to learn from were.  By default a column is of dates if all its cells are
+        such as 2024-02-29 or 2024-02-29 18:30, and of categories if another one is text.
 
     Returns
     -------
@@ -109,7 +112,12 @@ def read_frame(
 
     drop = [drop] if isinstance(drop, str) else drop
     columns = [columns] if isinstance(columns, str) else columns
+    if kinds is not None and columns is None:
+        columns = list(kinds)
     try:
-        return Frame(*read_cells(path, target, drop, columns, text), target)
+        absent = [] if kinds is None else [name for name in columns or () if name not in kinds]
+        if absent:
+            raise ValueError(f"kinds: expected one for each column, got none for {listed(absent)}")
+        return Frame(*read_cells(path, target, drop, columns, kinds), target)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None

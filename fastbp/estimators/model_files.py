@@ -43,8 +43,8 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     ----------
     path : str or path-like
     model : TabPackClassifier, TabPackRegressor, TabMClassifier or TabMRegressor
-        Its history is not saved, nor `n_threads`, `verbose`, and parameters that are neither
-        numbers nor text, such as a scoring function.
+        Its history is not saved, nor `n_threads`, `verbose`, and parameters that are objects, such
+        as a scoring function.
 
     Raises
     ------
@@ -75,8 +75,7 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     state: dict[str, Any] = {
         "kind": kind,
         "parameters": {name: value for name, value in model.get_params().items()
-                       if type(value) in (type(None), bool, int, float, str)
-                       and name not in OF_THE_RUN},
+                       if _is_plain(value) and name not in OF_THE_RUN},
         "encoder": {
             "dtype": str(np.dtype(encoder.dtype)), "n_features": encoder.n_features_in_,
             "named": hasattr(encoder, "feature_names_in_"), "kinds": encoder.kinds_,
@@ -132,6 +131,13 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         return _restored([Sequential(*each) for each in read], settings["estimator"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise io.damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold a parameter."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return type(value) in (type(None), bool, int, float, str)
 
 
 def _restored(networks: list[Sequential], state: dict[str, Any]) -> Any:

@@ -52,8 +52,7 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
     (['number', 'category'], None, 2)
     """
     if isinstance(X, Frame):
-        return ([Column(f"X: column {name!r}", cells,
-                        "category" if cells.dtype == object else "number")
+        return ([Column(f"X: column {name!r}", cells, "category" if cells.dtype == object else None)
                  for name, cells in zip(X.columns, X.cells, strict=True)], X.columns, len(X))
     module = type(X).__module__.partition(".")[0]
     if module != "polars" and not hasattr(X, "iloc") and (
