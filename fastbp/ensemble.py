@@ -203,6 +203,9 @@ class Ensemble:
             As `load`.
         """
         read, settings = io.read_ensemble(path, layer_types)
+        if "estimator" in settings:
+            raise ValueError(f"path: {os.fspath(path)!r} holds an estimator; read it with "
+                             f"fastbp.estimators.load_model")
         try:
             return cls([Sequential(layers, dtype) for layers, dtype in read], **settings)
         except (TypeError, ValueError) as error:

@@ -290,6 +290,145 @@ def test_a_terminal_of_ascii(tmp_path):
     assert done.returncode == 0 and b"8 \\xd7 8" in done.stdout
 
 
+# A table with text and missing values
+
+
+@pytest.fixture
+def houses(tmp_path, rng):
+    """A table of numbers, some missing, text, some of it digits, identifiers and a constant."""
+    rows = []
+    for i in range(120):
+        area, street = round(rng.uniform(40, 200), 1), ("Elm", "Oak", "7", "")[i % 4]
+        price = round(1000 * area + (50_000 if street == "Elm" else 0))
+        cheap = ("yes", "no")[price > 130_000]
+        rows.append(["" if i % 9 == 0 else area, street, f"n{i}", 1, price, cheap])
+    return write_csv(tmp_path / "houses.csv", ["area", "street", "id", "one", "price", "cheap"],
+                     rows)
+
+
+SMALL = ["--members", 3, "--output"]
+
+
+def predictions(folder):
+    name, *values = (folder / "predictions.csv").read_text("utf-8").splitlines()
+    return name, np.array(values)
+
+
+@pytest.mark.parametrize("model", ["auto", "tabm"])
+def test_regression_with_text_and_missing_values(houses, tmp_path, model):
+    folder = tmp_path / "my model"
+    out = run("--data", houses, "--target", "price", "--drop", "cheap", "--model", model, *SMALL,
+              folder)
+    assert re.search(r"^number: 'area' \(missing: \d+\)$", out, re.M)
+    assert re.search(r"^category: 'street' \(3 levels, missing: \d+\)$", out, re.M)
+    assert "dropped: 'id' (identifiers), 'one' (constant)" in out
+    assert ("TabPack: 3 networks trained" if model == "auto" else "TabM: one network of 3") in out
+    assert re.search(r"^seconds   \d+\.\d$", out, re.M)
+    assert number("R²", out[out.index("held out  "):]) > 0.25 and "(always the mean: RMSE" in out
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    about = json.loads((folder / "model.json").read_text("utf-8"))
+    assert about["taken_as"] == {"area": "number", "street": "category", "id": "category",
+                                 "one": "number"}
+    assert f"fastbp --predict NEW.csv --output '{folder}'" in out
+    # The printed lines and the command predict the same, and what was scored.
+    assert "predicted 'price' of 120 rows" in run("--predict", houses, "--output", folder)
+    name, predicted = predictions(folder)
+    assert name == "price"
+    np.testing.assert_array_equal(predicted.astype(float), execute(printed_code(out))["prediction"])
+    y = datasets.read_frame(houses, "price").y
+    _, test = datasets.hold_out(y, 0.2, 0)
+    rmse = np.sqrt(np.mean((predicted.astype(float) - y)[test] ** 2))
+    assert rmse == pytest.approx(about["score"]["rmse"])
+
+
+def test_classification_with_text_and_missing_values(houses, tmp_path):
+    arguments = ["--data", houses, "--target", "cheap", "--drop", "price", *SMALL]
+    out = run(*arguments, tmp_path / "a")
+    score = out[out.index("held out  "):]
+    assert number("accuracy", score) > number(r"\(always (?:yes|no):", score) > 0.4
+    run("--predict", houses, "--output", tmp_path / "a")
+    name, predicted = predictions(tmp_path / "a")
+    y = datasets.read_frame(houses, "cheap").y
+    _, test = datasets.hold_out(y, 0.2, 0, stratify=True)
+    assert name == "cheap"
+    assert round(np.mean(predicted[test] == y[test]), 4) == number("accuracy", score)
+    assert re.fullmatch(r"held out .*\n", run(*arguments, tmp_path / "b", "--quiet"))
+    models = [(tmp_path / each / "model.safetensors").read_bytes() for each in "ab"]
+    assert models[0] == models[1]
+
+
+def test_new_rows_may_be_in_another_order_and_lack_values_and_have_new_text(houses, tmp_path,
+                                                                            capsys):
+    header, *rows = csv.reader(houses.read_text().splitlines())
+    write_csv(houses, [*header, "sold"], [[*row, f"2024-0{1 + i % 9}-2{i % 8}"]
+                                          for i, row in enumerate(rows)])
+    out = run("--data", houses, "--target", "price", "--drop", "cheap", "--drop", "id", *SMALL,
+              tmp_path)
+    assert "date: 'sold' (days, month, weekday)" in out
+    new = write_csv(tmp_path / "new.csv", ["one", "street", "area", "sold"],
+                    [[1, "7", 80, "2030-01-01"], [1, "Ash", 80, "NA"], ["", "", "", ""]])
+    run("--predict", new, "--output", tmp_path)
+    predicted = predictions(tmp_path)[1].astype(float)
+    assert len(predicted) == 3 and np.isfinite(predicted).all()
+    for header, row, message in [
+        (["street", "one", "sold"], ["Elm", 1, ""],
+         "new.csv: columns: there is no column 'area'; the columns"),
+        (["street", "one", "area", "sold"], ["Elm", 1, 80, "2024-13-01"],
+         "new.csv: column 'sold' holds '2024-13-01'; expected dates such as 2024-02-29"),
+        (["street", "one", "area", "sold"], ["Elm", 1, "big", ""],
+         "new.csv: column 'area' holds text, first 'big' in line 2; correct such cells"),
+    ]:
+        write_csv(new, header, [row])
+        capsys.readouterr()
+        assert main(["--predict", str(new), "--output", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+
+
+def test_a_class_of_which_no_row_is_trained_on_and_classes_that_are_fractions(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"],
+                     [["uv"[i % 2], [0.5, 1.5][i % 2]] for i in range(24)] + [["u", 0.25]])
+    run("--data", path, "--target", "y", "--task", "classification", "--test-share", 0.9, *SMALL,
+        tmp_path)
+    run("--predict", path, "--output", tmp_path)
+    assert set(predictions(tmp_path)[1]) <= {"0.25", "0.5", "1.5"}
+
+
+def test_which_model_is_chosen(iris, houses, tmp_path):
+    def model(*arguments):
+        run(*arguments, "--quiet", "--output", tmp_path)
+        return json.loads((tmp_path / "model.json").read_text("utf-8")).get("model")
+
+    of_iris = ["--data", iris, "--target", "kind"]
+    assert model(*of_iris) is None
+    assert model(*of_iris, "--members", 2) == "TabPack"
+    assert model(*of_iris, "--model", "tabm", "--time-limit", 1) == "TabM"
+    assert model("--data", houses, "--target", "price", "--time-limit", 1) == "TabPack"
+    numbers = [each for name in ("area", "street", "id", "cheap") for each in ("--drop", name)]
+    assert model("--data", houses, "--target", "price", *numbers) is None
+
+
+def test_a_network_predicts_from_the_command_line_too(iris, tmp_path):
+    out = run("--data", iris, "--target", "kind", "--epochs", 5, "--output", tmp_path)
+    run("--predict", iris, "--output", tmp_path)
+    assert predictions(tmp_path)[1].tolist() == execute(printed_code(out))["prediction"]
+
+
+def test_the_network_of_the_digits_does_not_predict_a_file(iris, digits, capsys):
+    assert main(["--predict", str(iris), "--output", str(digits[1])]) == 2
+    assert "a model that learned from one in the folder" in capsys.readouterr().err
+
+
+def test_without_scikit_learn_the_message_says_how_to_install_it(houses, tmp_path):
+    code = ("import sys; sys.modules['sklearn'] = None\n"
+            "from fastbp.__main__ import main; sys.exit(main())")
+    done = subprocess.run([sys.executable, "-c", code, "--data", houses, "--target", "price",
+                           "--output", tmp_path / "out"], capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "houses.csv holds text or lacks values, which --model tabpack takes: " in done.stderr
+    assert 'pip install "fastbp[sklearn]"' in done.stderr
+
+
 # Which task
 
 
@@ -334,8 +473,36 @@ BAD = {
     "no target": (["--data", "t.csv"], "t.csv: target: name the column to learn; the columns that "
                                        "the first line names are 'a', 'kind'"),
     "unknown target": (["--data", "t.csv", "--target", "z"], "there is no column 'z'"),
-    "text": (["--data", "t.csv", "--target", "y"],
+    "text": (["--data", "t.csv", "--target", "y", "--epochs", "3"],
              "column 'kind' holds text, first 'u' in line 2; column 'id' holds text, first 'i0'"),
+    "one class": (["--data", "t.csv", "--target", "same"], "the target 'same' is 5.0 in every row"),
+    "target missing": (["--data", "m.csv", "--target", "y"],
+                       "m.csv: the target column 'y' lacks a value, in line 3; remove such rows"),
+    "unknown target with text": (["--data", "m.csv", "--target", "z"],
+                                 "m.csv: target: there is no column 'z'"),
+    "infinity beside text": (["--data", "m.csv", "--target", "b"],
+                             "column 'a' holds an infinite number, 'inf' in line 3"),
+    "decimal commas": (["--data", "d.csv", "--target", "y"],
+                       "column 'a' holds text, first '1,5' in line 2; write decimals with a point"),
+    "unknown model": (["--model", "tree"], "argument --model: invalid choice: 'tree'"),
+    "model without data": (["--model", "tabm"], "--model needs --data FILE"),
+    "model of arrays": (["--data", "x.npz", "--model", "tabm"],
+                        "--model tabm: expected a CSV table, got x.npz; save the arrays as CSV"),
+    "layers of TabPack": (["--data", "t.csv", "--target", "y", "--model", "tabpack", "--hidden"],
+                          "--hidden: is an option of --model mlp, but the model is tabpack"),
+    "members of layers": (["--data", "t.csv", "--target", "y", "--hidden", "8", "--members", "2"],
+                          "--members: is an option of --model tabpack and tabm, but the model is "
+                          "mlp, as --hidden is given; leave it out, or choose one of them"),
+    "no members": (["--data", "t.csv", "--members", "0"],
+                   "--members: expected a whole number of at least 1, got 0"),
+    "no time": (["--data", "t.csv", "--time-limit", "0"], "--time-limit: expected a finite number"),
+    "predict without model": (["--predict", "t.csv"],
+                              "--predict: expected a model in the folder 'fastbp-output', got no "
+                              "model.json in it; train one with --data"),
+    "predict and train": (["--predict", "t.csv", "--data", "t.csv"],
+                          "--predict: expected no --data"),
+    "predict with layers": (["--predict", "t.csv", "--hidden", "3"],
+                            "--hidden: expected no option of training with --predict"),
     "npz without y": (["--data", "x.npz"], "x.npz: there is no array 'y', but 'X'"),
     "npz with drop": (["--data", "x.npz", "--drop", "a"], "x.npz: drop: the columns of"),
     "share": (["--data", "t.csv", "--target", "y", *DROP, "--test-share", "1"],
@@ -361,6 +528,8 @@ def test_bad_input_is_one_line_and_status_2(case, tmp_path, monkeypatch, capsys)
     arguments, message = BAD[case]
     monkeypatch.chdir(tmp_path)
     Path("t.csv").write_text(TABLE)
+    Path("m.csv").write_text("a,b,y\n1,u,2\ninf,v,\n")
+    Path("d.csv").write_text("a;b;y\n1,5;u;2\n2;v;3\n;u;4\n")
     np.savez("x.npz", X=np.eye(3))
     assert main(arguments) == 2
     err = capsys.readouterr().err

@@ -11,6 +11,7 @@ from ..messages import counted
 from ..version import __version__
 from .digits import train_on_digits
 from .options import parse
+from .prediction import predict_rows
 from .table import train_on_table
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def _run(argv: Sequence[str] | None) -> int:
         options = parse(argv)
         options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, "
                     f"{counted(threads.get_num_threads(), 'thread')}, float32")
-        if options.data is None:
+        if options.predict is not None:
+            predict_rows(options, options.predict)
+        elif options.data is None:
             train_on_digits(options)
         else:
             train_on_table(options, options.data)
@@ -74,8 +77,8 @@ def _run(argv: Sequence[str] | None) -> int:
         reason = error.strerror or error
         return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
     except (MemoryError, OverflowError) as error:
-        return _fail(2, f"too little memory: {error or 'none is left'}; choose a smaller --hidden "
-                        f"or --batch-size")
+        return _fail(2, f"too little memory: {error or 'none is left'}; choose a smaller --hidden, "
+                        f"--batch-size or --members")
     except (ValueError, ImportError) as error:
         return _fail(2, error)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import datasets
+from .. import datasets, plot
 from ..builders import mlp
 from ..losses import SoftmaxCrossEntropy
 from ..optimizers import SGD
@@ -43,7 +43,7 @@ def train_on_digits(options: Options) -> None:
 
     accuracy = net.evaluate(X_test, y_test, loss=loss)["accuracy"]
     print(f"held out  accuracy {accuracy:.4f}")
-    save(options, net, history, {
+    save(options, net.save, lambda: plot.learning_curves(history), {
         "data": "the digits that scikit-learn ships, pixels from 0 to 1",
         "task": "classification",
         "classes": list(range(10)),

@@ -21,6 +21,7 @@ Train a multilayer perceptron and save it, with a picture of how the training we
 Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
+With --predict: the rows of another file, with the model that was saved.
 """
 
 EXAMPLES = """\
@@ -29,8 +30,10 @@ examples:
       learn to read digits, in seconds
   fastbp --data houses.csv --target price
       predict a column of a CSV file from all the others
+  fastbp --predict new.csv
+      predict the rows of another file, into fastbp-output/predictions.csv
   fastbp --data houses.csv --target price --drop street --drop "owner name"
-      leave out columns that hold text
+      leave out columns
   fastbp --data houses.csv --target price --hidden 128 128 --epochs 100
       train a larger network for longer
   fastbp --data wine.csv --target quality --task regression
@@ -38,10 +41,21 @@ examples:
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
+which model, unless --model says so:
+  a CSV table in which a column holds text or dates (2024-02-29), or lacks values: TabPack,
+  an ensemble of small networks, which takes these, tunes itself, and needs
+  pip install "fastbp[sklearn]".
+  Everything else, and where an option of the network is given: a multilayer perceptron.
+  --model tabpack or tabm is often more accurate than that on a table of numbers too, and
+  takes longer.
+
 what is saved, in the --output folder:
   model.safetensors    the network, for fastbp.load; it takes your columns in their own units
+                       (TabPack, TabM: for fastbp.estimators.load_model; takes raw rows).
+                       Nothing in the file is executed when it is read.
   model.json           the names of columns and classes, in order; the scores
   learning_curves.png  loss and score, epoch by epoch (needs pip install "fastbp[plot]")
+  predictions.csv      with --predict: a line for each row of the file, in its order
 
 exit status: 0 done, 1 the training diverged, 2 bad options or data or too little memory,
 130 stopped by Ctrl-C, 141 broken pipe
@@ -50,9 +64,16 @@ exit status: 0 done, 1 the training diverged, 2 bad options or data or too littl
 # The defaults that differ between the digits and a table.
 DIGITS_RECIPE: dict[str, Any] = {"hidden": [128], "dropout": 0.2, "learning_rate": 0.1}
 TABLE_RECIPE: dict[str, Any] = {"hidden": [64, 64], "dropout": 0.1, "learning_rate": 0.005}
+# Those of both.
+RECIPE: dict[str, Any] = {"activation": "relu", "epochs": 30, "batch_size": 32}
+
+# The options of the models.
+OF_NETWORK = [*TABLE_RECIPE, *RECIPE]
+OF_ESTIMATOR = ["members", "time_limit"]
 
 # The options that need --data, and their defaults.
-ONLY_WITH_DATA: dict[str, Any] = {"target": None, "drop": [], "task": None, "test_share": 0.2}
+ONLY_WITH_DATA: dict[str, Any] = {"target": None, "drop": [], "task": None, "test_share": 0.2,
+                                  "model": "auto", "members": None, "time_limit": None}
 
 
 class Options(argparse.Namespace):
@@ -70,6 +91,10 @@ class Options(argparse.Namespace):
     drop: list[str]
     task: str | None
     test_share: float
+    predict: str | None
+    model: str
+    members: int | None
+    time_limit: float | None
     hidden: list[int]
     activation: str
     dropout: float
@@ -132,18 +157,31 @@ def build_parser() -> Parser:
     text = "the share of rows to hold out, default 0.2"
     add("--test-share", metavar="SHARE", type=float, default=0.2, help=text)
 
-    add = parser.add_argument_group("network").add_argument
+    text = "predict the rows of this .csv with the model in the --output folder"
+    add("--predict", metavar="FILE", help=text)
+
+    add = parser.add_argument_group("model").add_argument
+    text = "default auto: tabpack for text or missing values, else mlp; see below"
+    add("--model", choices=["auto", "mlp", "tabpack", "tabm"], default="auto", help=text)
+    text = "TabPack: networks to train, default 32; TabM: members of its network"
+    add("--members", metavar="N", type=int, help=text)
+    text = "TabPack and TabM: stop after this time; the result then depends on the machine"
+    add("--time-limit", metavar="SECONDS", type=float, help=text)
+
+    add = parser.add_argument_group("network (mlp)").add_argument
     text = "sizes of the hidden layers, default 64 64 (digits: 128); none for a linear model"
     add("--hidden", metavar="N", type=int, nargs="*", help=text)
-    add("--activation", choices=list(ACTIVATIONS), default="relu", help="default relu")
+    add("--activation", choices=list(ACTIVATIONS), help="default relu")
     add("--dropout", metavar="RATE", type=float, help="default 0.1 (digits: 0.2)")
 
-    add = parser.add_argument_group("training").add_argument
-    add("--epochs", metavar="N", type=int, default=30, help="default 30")
-    add("--batch-size", metavar="N", type=int, default=32, help="default 32")
+    add = parser.add_argument_group("training (mlp)").add_argument
+    add("--epochs", metavar="N", type=int, help="default 30")
+    add("--batch-size", metavar="N", type=int, help="default 32")
     text = "default 0.005, for Adam (digits: 0.1, for SGD)"
     add("--learning-rate", metavar="RATE", type=float, help=text)
-    text = "default 0; the same seed gives the same network, bit for bit"
+
+    add = parser.add_argument_group("run").add_argument
+    text = "default 0; the same seed gives the same model, bit for bit"
     add("--seed", metavar="N", type=int, default=0, help=text)
     text = "where to save, default fastbp-output"
     add("--output", metavar="FOLDER", type=Path, default=Path("fastbp-output"), help=text)
@@ -177,8 +215,13 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     options = build_parser().parse_args(arguments, Options())
     for name, default in ONLY_WITH_DATA.items():
         if options.data is None and getattr(options, name) != default:
-            raise ValueError(f"--{name.replace('_', '-')} needs --data FILE")
-    for name, value in (DIGITS_RECIPE if options.data is None else TABLE_RECIPE).items():
+            raise ValueError(f"{_written(name)} needs --data FILE")
+    if options.predict is not None and options.data is not None:
+        raise ValueError("--predict: expected no --data at the same time; train first, then "
+                         "predict with the model in the --output folder")
+    _decide_model(options)
+    recipe = DIGITS_RECIPE if options.data is None else TABLE_RECIPE
+    for name, value in (recipe | RECIPE).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     for size in options.hidden:
@@ -187,6 +230,36 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     checks.integer("--epochs", options.epochs, 1)
     checks.integer("--batch-size", options.batch_size, 1)
     checks.positive("--learning-rate", options.learning_rate)
+    if options.members is not None:
+        checks.integer("--members", options.members, 1)
+    if options.time_limit is not None:
+        checks.positive("--time-limit", options.time_limit)
     checks.integer("--seed", options.seed, 0)
     checks.number("--test-share", options.test_share, 0, 1, low_open=True, high_open=True)
     return options
+
+
+def _decide_model(options: Options) -> None:
+    """Decide what other options than ``--model`` imply, and refuse those of another model."""
+
+    def given(names: Sequence[str]) -> list[str]:
+        return [_written(name) for name in names if getattr(options, name) is not None]
+
+    of_network, of_estimator = given(OF_NETWORK), given(OF_ESTIMATOR)
+    if options.model == "auto" and (of_network or of_estimator):
+        options.model = "mlp" if of_network else "tabpack"
+    if options.predict is not None and of_network:
+        raise ValueError(f"{of_network[0]}: expected no option of training with --predict; leave "
+                         f"it out")
+    if options.model in ("tabpack", "tabm") and of_network:
+        raise ValueError(f"{of_network[0]}: is an option of --model mlp, but the model is "
+                         f"{options.model}; leave it out, or choose --model mlp")
+    if options.model == "mlp" and of_estimator:
+        raise ValueError(f"{of_estimator[0]}: is an option of --model tabpack and tabm, but the "
+                         f"model is mlp" + f", as {of_network[0]} is given" * bool(of_network)
+                         + "; leave it out, or choose one of them")
+
+
+def _written(name: str) -> str:
+    """An option as it is written."""
+    return f"--{name.replace('_', '-')}"

@@ -7,15 +7,15 @@ import tempfile
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from .. import plot
 from ..files import replace_file
 from ..version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from ..network import Sequential
-    from ..training import History
+    from matplotlib.figure import Figure
+
     from .options import Options
 
 __all__ = ["prepare", "save"]
@@ -63,23 +63,25 @@ def prepare(folder: Path) -> None:
 
 
 def save(
-    options: Options, net: Sequential, history: History, about: dict[str, Any]
+    options: Options, write: Callable[[Path], None], draw: Callable[[], Figure],
+    about: dict[str, Any],
 ) -> tuple[Path, Path]:
-    """Save the network, its description and the learning curves, and say where.
+    """Save the model, its description and the learning curves, and say where.
 
     Parameters
     ----------
     options : Options
-    net : Sequential
-    history : History
-        Drawn as learning curves if matplotlib is installed.
+    write : callable
+        Writes the model to a path.
+    draw : callable
+        Makes the picture if matplotlib is installed.
     about : dict
         What JSON can hold: the task, the names of columns and classes, the scores.
 
     Returns
     -------
     model, description : pathlib.Path
-        The files of the network and of `about`.
+        The files of the model and of `about`.
 
     Raises
     ------
@@ -95,20 +97,21 @@ def save(
     >>> history = net.fit(X, X, loss=fb.MeanSquaredError(), epochs=2, seed=0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     options = parse(["--quiet", "--output", folder])
-    ...     model, description = save(options, net, history, {"task": "regression"})
+    ...     model, description = save(
+    ...         options, net.save, lambda: fb.plot.learning_curves(history), {"task": "regression"})
     >>> model.name, description.name
     ('model.safetensors', 'model.json')
     """
     model, description, picture = (options.output / name for name in SAVED)
     about = {"fastbp": __version__, "seed": options.seed, **about}
     text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    net.save(model)
+    write(model)
     # A file name may hold bytes that are not UTF-8: written as backslash escapes, which JSON has.
     replace_file(description, text.encode(errors="backslashreplace"))
     options.say(f"saved     {model}\n          {description}")
     try:
         content = BytesIO()
-        plot.learning_curves(history).savefig(content, format="png", dpi=150)
+        draw().savefig(content, format="png", dpi=150)
         replace_file(picture, content.getvalue())
         options.say(f"          {picture}")
     except ImportError as error:

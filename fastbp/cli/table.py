@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import datasets
+from .. import datasets, plot
 from ..builders import mlp
 from ..messages import counted
 from ..optimizers import Adam
 from ..schedules import Cosine
+from .estimator import need_estimators, train_estimator
 from .output import save
-from .tasks import Classification, Regression, decide_task, target_of
+from .tasks import Classification, Regression, Split, decide_task, target_of
 from .training import train
 
 if TYPE_CHECKING:
+    from ..datasets import Frame, Table
     from .options import Options
 
-__all__ = ["train_on_table"]
+__all__ = ["train_network", "train_on_table"]
 
 
 def train_on_table(options: Options, path: str) -> None:
-    """Learn a column of a file from the others, save the network, and show how to use it.
+    """Learn a column of a file from the others, save the model, and show how to use it.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def train_on_table(options: Options, path: str) -> None:
         As `fastbp.datasets.read_table`.
     ValueError
         If the target cannot be learned.
+    ImportError
+        If the table is one for an estimator, and scikit-learn is not installed.
 
     Examples
     --------
@@ -46,25 +50,63 @@ def train_on_table(options: Options, path: str) -> None:
     >>> train_on_table(options, "iris.csv")  # doctest: +SKIP
     held out  accuracy 0.9333   (always setosa: 0.3333)
     """
-    table = datasets.read_table(path, options.target, options.drop)
+    if path.lower().endswith(".npz") and options.model in ("tabpack", "tabm"):
+        raise ValueError(f"--model {options.model}: expected a CSV table, got {path}; save the "
+                         f"arrays as CSV, or choose --model mlp")
+    if path.lower().endswith(".npz") or options.model == "mlp":
+        train_network(options, path, datasets.read_table(path, options.target, options.drop))
+        return
+    frame = datasets.read_frame(path, options.target, options.drop)
+    if options.model == "auto" and frame.is_complete:
+        train_network(options, path, frame.to_table())
+        return
+    if options.model == "auto":
+        need_estimators(f"{path} holds text or lacks values, which --model tabpack takes")
+        options.model = "tabpack"
+    train_estimator(options, path, frame, _split(options, path, frame))
+
+
+def _split(options: Options, path: str, table: Table | Frame) -> Split:
+    """Decide the task, hold rows out, and say so."""
     y = target_of(table)
     kind, reason = decide_task(table, options.task)
-    classify = kind == "classification"
-    trained, tested = datasets.hold_out(y, options.test_share, options.seed, stratify=classify)
+    trained, tested = datasets.hold_out(y, options.test_share, options.seed,
+                                        stratify=kind == "classification")
     if len(np.unique(y[trained])) == 1:
         raise ValueError(f"{path}: the target {table.target!r} is {y[trained[0]]} in every row to "
                          f"train on; there is nothing to learn")
-    name = Path(path).name
-    options.say(f"data      {name}: {counted(len(table.X), 'row')}, "
+    options.say(f"data      {Path(path).name}: {counted(len(y), 'row')}, "
                 f"{counted(len(table.columns), 'column')} to learn {table.target!r} from")
     options.say(f"task      {kind}: {reason}")
     options.say(f"rows      {len(trained):,} to train on, {len(tested):,} held out, drawn at "
                 f"random with seed {options.seed}")
+    return Split(kind, trained, tested)
 
+
+def train_network(options: Options, path: str, table: Table) -> None:
+    """Train a multilayer perceptron on a table of numbers.
+
+    Parameters
+    ----------
+    options : Options
+    path : str
+        The file that the table was read from.
+    table : fastbp.datasets.Table
+
+    Examples
+    --------
+    >>> from fastbp.cli.options import parse
+    >>> options = parse(["--quiet", "--data", "iris.csv", "--target", "kind"])
+    >>> table = datasets.read_table("iris.csv", "kind")  # doctest: +SKIP
+    >>> train_network(options, "iris.csv", table)  # doctest: +SKIP
+    held out  accuracy 0.9333   (always setosa: 0.3333)
+    """
+    kind, trained, tested = _split(options, path, table)
+    y = target_of(table)
     # Standardized by the training rows alone, so that the held-out ones have no influence.
     inputs = datasets.Standardizer(table.X[trained], table.columns)
     X = inputs(table.X)
-    task = (Classification if classify else Regression)(y, trained, table.target)
+    task = (Classification if kind == "classification" else Regression)(y, trained, table.target)
     sizes = [X.shape[1], *options.hidden, task.n_out]
     net = mlp(sizes, options.activation, options.dropout, seed=options.seed)
     optimizer = Adam(Cosine(options.learning_rate, options.epochs))
@@ -76,8 +118,8 @@ def train_on_table(options: Options, path: str) -> None:
     net = datasets.fold(net, inputs, task.outputs)
     score, baseline, text = task.scores(net.predict(table.X[tested]), tested)
     print(f"held out  {text}")
-    model, description = save(options, net, history, {
-        "data": name,
+    model, description = save(options, net.save, lambda: plot.learning_curves(history), {
+        "data": Path(path).name,
         "task": kind,
         "target": table.target,
         "columns": table.columns,

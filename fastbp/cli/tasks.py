@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,21 +10,36 @@ from ..datasets import Standardizer
 from ..losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 
 if TYPE_CHECKING:
-    from ..datasets import Table
+    from ..datasets import Frame, Table
     from ..kernels.types import Array
 
-__all__ = ["Classification", "Regression", "decide_task", "target_of"]
+__all__ = ["Classification", "Regression", "Split", "decide_task", "target_of"]
 
 # A target of whole numbers with at most this many different values is taken for classes.
 FEW = 20
 
 
-def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
+class Split(NamedTuple):
+    """The task, and the rows.
+
+    Attributes
+    ----------
+    kind : {"classification", "regression"}
+    train, test : ndarray of int
+        The rows to train on, and those that are held out.
+    """
+
+    kind: str
+    train: Array
+    test: Array
+
+
+def decide_task(table: Table | Frame, asked: str | None = None) -> tuple[str, str]:
     """Decide whether to classify or to regress.
 
     Parameters
     ----------
-    table : fastbp.datasets.Table
+    table : fastbp.datasets.Table or Frame
         With a target.
     asked : {"classification", "regression"}, optional
         What the user asked for.
@@ -71,12 +86,12 @@ def decide_task(table: Table, asked: str | None = None) -> tuple[str, str]:
     return task, reason
 
 
-def target_of(table: Table) -> Array:
+def target_of(table: Table | Frame) -> Array:
     """The target of a table to train on, which has one.
 
     Parameters
     ----------
-    table : fastbp.datasets.Table
+    table : fastbp.datasets.Table or Frame
 
     Returns
     -------

@@ -3,6 +3,7 @@
 ==================  ==========================================================================
 `builtin`           `digits`, the data set that needs no file
 `tables`            `read_table` and its result, `Table`
+`frames`            `read_frame` and its result, `Frame`: with text and missing values
 `csv_files`         the reader of CSV files
 `npz_files`         the reader of NumPy's ``.npz`` files
 `splits`            `hold_out`: which rows to train on and which to test on
@@ -19,8 +20,10 @@ Examples
 """
 
 from .builtin import digits
+from .frames import Frame, read_frame
 from .preprocessing import Standardizer, fold
 from .splits import hold_out
 from .tables import Table, read_table
 
-__all__ = ["Standardizer", "Table", "digits", "fold", "hold_out", "read_table"]
+__all__ = ["Frame", "Standardizer", "Table", "digits", "fold", "hold_out", "read_frame",
+           "read_table"]

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import math
 import os
+import re
 import shlex
 from array import array
 from collections import Counter
@@ -16,14 +17,17 @@ import numpy as np
 from ..messages import LISTED, counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from ..kernels.types import Array, Doubles
 
-__all__ = ["read_csv"]
+__all__ = ["read_cells", "read_csv"]
 
 # Cells that stand for a missing value, in lower case.
 MISSING = {"", "na", "n/a", "nan", "null"}
+
+# Dates, with or without the time of day.
+DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 def read_csv(
@@ -76,14 +80,87 @@ def read_csv(
            [6.3]]), array(['setosa', 'virginica'], dtype='<U9'), ['length'])
     >>> folder.cleanup()
     """
+    columns, selected, y = _read(path, target, drop, names)
+    _check_columns(columns, may_drop=names is None)
+    return np.column_stack([np.frombuffer(column.numbers) for column in columns]), y, selected
+
+
+def read_cells(
+    path: str | os.PathLike[str],
+    target: str | None,
+    drop: Sequence[str],
+    names: Sequence[str] | None,
+    kinds: Mapping[str, str] | None,
+) -> tuple[list[Array], Array | None, list[str]]:
+    """Read columns of numbers, dates and text, with missing values, and a target, from a CSV file.
+
+    Parameters
+    ----------
+    path, target, drop, names
+        As for `read_csv`.
+    kinds : mapping of str to str, or None
+        What each column is: "category" for text, "date", or anything else for numbers.  None if
+        that is decided by the cells.
+
+    Returns
+    -------
+    columns : list of ndarray of shape (rows,)
+        Numbers in float64, NaN where missing; dates in datetime64, NaT where missing; or text in an
+        array of objects, None where missing.
+    y, names
+        As of `read_csv`.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_csv`, except for missing values, and for text unless `kinds` excludes it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "iris.csv")
+    >>> _ = path.write_text("length,kind\\n5.1,setosa\\n,\\n")
+    >>> read_cells(path, None, (), ["length", "kind"], None)[0]
+    [array([5.1, nan]), array(['setosa', None], dtype=object)]
+    >>> folder.cleanup()
+    """
+    columns, selected, y = _read(path, target, drop, names, keep_cells=True)
+    if kinds is None:
+        kinds = {column.name: column.kind for column in columns}
+    cells = []
+    for column in columns:
+        kind = kinds[column.name]
+        if kind == "category":
+            cells.append(column.text())
+        elif kind == "date":
+            cells.append(column.dates())
+        else:
+            problem = column.problem(may_be_missing=True)
+            if problem:
+                raise ValueError(f"{problem}; correct such cells, or leave them empty where the "
+                                 f"value is missing")
+            cells.append(np.array(column.numbers))
+    return cells, y, selected
+
+
+def _read(
+    path: str | os.PathLike[str],
+    target: str | None,
+    drop: Sequence[str],
+    names: Sequence[str] | None,
+    keep_cells: bool = False,
+) -> tuple[list[_Column], list[str], Array | None]:
+    """The columns of X, their names, and the target."""
     with contextlib.closing(_rows(path)) as rows:
         _, first_row = next(rows, (0, []))
         header = [name.strip() for name in first_row]
         selected = _select(header, target, drop, names)
-        columns = [_Column(name) for name in selected]
-        target_column = None if target is None else _Column(target)
-        target_cells = []
-        places = [(header.index(column.name), column) for column in columns]
+        columns = [_Column(name, keep_cells) for name in selected]
+        target_column = None if target is None else _Column(target, keep_cells=True)
+        places = [(header.index(column.name), column)
+                  for column in [*columns, target_column] if column is not None]
         for line, cells in rows:
             if not cells:  # an empty line
                 continue
@@ -95,16 +172,9 @@ def read_csv(
                 )
             for place, column in places:
                 column.add(cells[place], line)
-            if target_column is not None:
-                cell = cells[header.index(target_column.name)]
-                target_column.add(cell, line)
-                target_cells.append(cell.strip())
     if not columns[0].numbers:
         raise ValueError("has no rows below the first line, which names the columns")
-    _check_columns(columns, may_drop=names is None)
-    X = np.column_stack([np.frombuffer(column.numbers) for column in columns])
-    y = None if target_column is None else _target_values(target_column, target_cells)
-    return X, y, selected
+    return columns, selected, None if target_column is None else _target_values(target_column)
 
 
 def _rows(path: str | os.PathLike[str]) -> Generator[tuple[int, list[str]], None, None]:
@@ -138,10 +208,13 @@ class _Column:
         How many cells are "missing", "text" or "infinite", by these names.
     first : dict
         The first cell of each of these kinds, and its line number.
+    cells : list of str, or None
+        All of them, if they are kept.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, keep_cells: bool = False) -> None:
         self.name = name
+        self.cells: list[str] | None = [] if keep_cells else None
         self.numbers = array("d")
         self.count: Counter[str] = Counter()
         self.first: dict[str, tuple[str, int]] = {}
@@ -153,8 +226,10 @@ class _Column:
         except ValueError:
             number = math.nan
         self.numbers.append(number)
+        if self.cells is not None:
+            self.cells.append(cell.strip())
         if not math.isfinite(number):
-            kind = ("missing" if cell.strip().lower() in MISSING
+            kind = ("missing" if _is_missing(cell)
                     else "text" if math.isnan(number) else "infinite")
             self.count[kind] += 1
             self.first.setdefault(kind, (cell, line))
@@ -164,11 +239,50 @@ class _Column:
         """Whether its first text is a number with a decimal comma."""
         return "text" in self.first and _has_decimal_comma(self.first["text"][0])
 
-    def problem(self, may_be_text: bool = False) -> str | None:
+    @property
+    def is_decimal_comma_only(self) -> bool:
+        """Whether its text, which is kept, is all of numbers with a decimal comma."""
+        return self.has_decimal_comma and all(
+            _is_number(cell) or _has_decimal_comma(cell) or _is_missing(cell)
+            for cell in self.cells or ())
+
+    @property
+    def kind(self) -> str:
+        """What its cells, which are kept, are: "number", "date" or "category"."""
+        if "text" not in self.first:
+            return "number"
+        if self.is_decimal_comma_only:
+            raise ValueError(f"{self.problem()}; write decimals with a point")
+        try:
+            self.dates()
+        except ValueError:
+            return "category"
+        return "date"
+
+    def dates(self) -> Array:
+        """The cells, which are kept, as dates, with NaT for missing ones."""
+        dates = ["NaT" if _is_missing(cell) else cell for cell in self.cells or ()]
+        for cell in dates:
+            try:
+                if cell != "NaT" and not DATE.fullmatch(cell):
+                    raise ValueError
+                np.datetime64(cell)
+            except ValueError:
+                raise ValueError(f"column {self.name!r} holds {cell!r}; expected dates such as "
+                                 f"2024-02-29 or 2024-02-29 18:30, or nothing where the date is "
+                                 f"missing") from None
+        return np.array(dates, dtype="M8[us]")
+
+    def text(self) -> Array:
+        """The cells, which are kept, with None for missing ones."""
+        return np.array([None if _is_missing(cell) else cell for cell in self.cells or ()],
+                        dtype=object)
+
+    def problem(self, may_be_text: bool = False, may_be_missing: bool = False) -> str | None:
         """What is wrong with the column; None if nothing is."""
         if "text" in self.first and not may_be_text:
             return f"column {self.name!r} holds text, first {self._place('text')}"
-        if "missing" in self.first:
+        if "missing" in self.first and not may_be_missing:
             n, (_, line) = self.count["missing"], self.first["missing"]
             what = "a value, in" if n == 1 else f"{n} values, first in"
             return f"column {self.name!r} lacks {what} line {line}"
@@ -179,6 +293,10 @@ class _Column:
     def _place(self, kind: str) -> str:
         cell, line = self.first[kind]
         return f"{cell!r} in line {line}"
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in MISSING
 
 
 def _is_number(text: str) -> bool:
@@ -269,10 +387,12 @@ def _check_columns(columns: list[_Column], may_drop: bool) -> None:
         if more > 0:
             drop, options = "drop=[...]", "--drop COLUMN ..."
         message += f", or leave these columns out with {drop}, on the command line {options}"
+        if all("infinite" not in column.first for column in bad):
+            message += "; read_frame and --model tabpack take text and missing values"
     raise ValueError(message)
 
 
-def _target_values(column: _Column, cells: list[str]) -> Array:
+def _target_values(column: _Column) -> Array:
     """The target: numbers if all of its cells are, otherwise the text of its cells."""
     problem = column.problem(may_be_text=True)
     if problem:
@@ -280,8 +400,6 @@ def _target_values(column: _Column, cells: list[str]) -> Array:
                          f"filled in")
     if "text" not in column.first:
         return np.array(column.numbers)
-    if column.has_decimal_comma and all(
-        _is_number(cell) or _has_decimal_comma(cell) for cell in cells
-    ):
+    if column.is_decimal_comma_only:
         raise ValueError(f"the target {column.problem()}; write decimals with a point")
-    return np.array(cells)
+    return np.array(column.cells)

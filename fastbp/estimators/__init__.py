@@ -17,6 +17,7 @@ parameters and `random_state`.
 `table_reading`    arrays, lists and data frames as columns
 `table_columns`    a column: its kind, numbers, dates and categories
 `targets`          classes as whole numbers, and standardized targets
+`model_files`      `save_model` and `load_model`, for TabPack and TabM
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
 `base`             what the two have in common: fitting, from top to bottom
@@ -40,6 +41,7 @@ True
 
 try:
     from .classifier import MLPClassifier
+    from .model_files import load_model, save_model
     from .regressor import MLPRegressor
     from .table_encoder import TableEncoder
     from .tabm import TabMClassifier, TabMRegressor
@@ -53,4 +55,4 @@ except ImportError as error:
     ) from error
 
 __all__ = ["MLPClassifier", "MLPRegressor", "TabMClassifier", "TabMRegressor", "TabPackClassifier",
-           "TabPackRegressor", "TableEncoder"]
+           "TabPackRegressor", "TableEncoder", "load_model", "save_model"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..kernels.types import Doubles, Floats
 
 __all__ = ["ENCODERS", "IDENTIFIERS", "CategoryEncoder", "ColumnEncoder", "DateEncoder",
-           "NumberEncoder"]
+           "NumberEncoder", "decoded", "encoded"]
 
 # Why a column is dropped.
 CONSTANT, NO_VALUES, IDENTIFIERS = "constant", "no values", "identifiers"
@@ -324,3 +324,76 @@ ENCODERS: dict[str, type[ColumnEncoder]] = {
     "number": NumberEncoder, "boolean": NumberEncoder, "date": DateEncoder,
     "category": CategoryEncoder,
 }
+
+
+# Encoders for files.
+
+
+def encoded(encoder: ColumnEncoder) -> tuple[str, dict[str, Any]]:
+    """A fitted encoder as what JSON can hold.
+
+    Parameters
+    ----------
+    encoder : ColumnEncoder
+
+    Returns
+    -------
+    kind : str
+        Of the column.
+    state : dict
+    """
+    if isinstance(encoder, CategoryEncoder):
+        return "category", {
+            "table": list(encoder.table.items()), "missing": encoder.missing,
+            "n_codes": encoder.n_codes, "binary": encoder.binary, "codes": encoder.codes}
+    parts = [{
+        "numeric": part.numeric, "binary": part.binary, "indicator": part.indicator,
+        "threshold": part.threshold,
+        "quantiles": None if part.quantiles is None else part.quantiles.tolist(),
+    } for part in encoder.parts]
+    if isinstance(encoder, DateEncoder):
+        return "date", {"parts": parts, "origin": str(encoder.origin), "kept": encoder.kept}
+    return "number", {"parts": parts}
+
+
+def decoded(kind: str, state: dict[str, Any]) -> ColumnEncoder:
+    """The encoder of which `encoded` returned this.
+
+    Parameters
+    ----------
+    kind : str
+    state : dict
+
+    Returns
+    -------
+    ColumnEncoder
+
+    Examples
+    --------
+    >>> encoder = NumberEncoder(32, 5)
+    >>> encoder.fit(Column("column 0", [1.0, 2.0]), np.random.default_rng(0))
+    >>> decoded(*encoded(encoder)).parts[0].threshold
+    1.5
+    """
+    encoder = ENCODERS[kind](0, 0)
+    if isinstance(encoder, CategoryEncoder):
+        encoder.parts = [encoder]
+        encoder.table = {value: int(i) for value, i in state["table"]}
+        encoder.missing, encoder.n_codes = int(state["missing"]), int(state["n_codes"])
+        encoder.binary, encoder.codes = list(state["binary"]), list(state["codes"])
+        n = encoder.n_codes if encoder.codes else len(encoder.binary)
+        if not all(-1 <= i < n for i in (encoder.missing, *encoder.table.values())):
+            raise ValueError(f"expected codes below {n}")
+        return encoder
+    for each in state["parts"]:
+        part = NumberPart.__new__(NumberPart)
+        part.numeric, part.binary = list(each["numeric"]), list(each["binary"])
+        part.indicator, part.threshold = bool(each["indicator"]), each["threshold"]
+        part.quantiles = None
+        if each["quantiles"] is not None:
+            part.quantiles = np.array(each["quantiles"], dtype=np.float64)
+            part.references = np.linspace(0, 1, len(part.quantiles))
+        encoder.parts.append(part)
+    if isinstance(encoder, DateEncoder):
+        encoder.origin, encoder.kept = np.datetime64(state["origin"], "us"), list(state["kept"])
+    return encoder

@@ -16,6 +16,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
+from ..datasets import Frame
+
 __all__ = ["MLP_CONSTRAINTS", "Interval", "Options", "StrOptions",
            "check_feature_names_in", "check_sample_weight", "take_rows", "validates_parameters"]
 
@@ -27,11 +29,13 @@ MLP_CONSTRAINTS: dict[str, Any] = MLPClassifier._parameter_constraints
 
 check_sample_weight: Callable[..., Any] = _check_sample_weight
 
-# Some rows of an array, list or data frame, by their places.
-take_rows: Callable[..., Any] = _safe_indexing
-
 # The names of X's columns, for `get_feature_names_out`.
 check_feature_names_in: Callable[..., Any] = _check_feature_names_in
+
+
+def take_rows(X: Any, rows: Any) -> Any:
+    """Some rows of an array, list or data frame, by their places."""
+    return X[rows] if isinstance(X, Frame) else _safe_indexing(X, rows)
 
 
 def validates_parameters(method: Method) -> Method:

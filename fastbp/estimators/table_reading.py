@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..datasets import Frame
 from ..messages import listed
 from .table_columns import Column
 
@@ -25,9 +26,10 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
     Parameters
     ----------
     X : array_like or data frame of shape (rows, columns)
-        A NumPy array, a list of rows, a data frame of pandas or polars, or of any other library
-        whose data frames have Arrow's ``__arrow_c_stream__`` or the interchange protocol's
-        ``__dataframe__``, if polars is installed, or else a method ``to_pandas``.
+        A NumPy array, a list of rows, a `fastbp.datasets.Frame`, a data frame of
+        pandas or polars, or of any other library whose data frames have Arrow's
+        ``__arrow_c_stream__`` or the interchange protocol's ``__dataframe__``, if polars is
+        installed, or else a method ``to_pandas``.
 
     Returns
     -------
@@ -49,6 +51,9 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
     >>> [column.infer_kind() for column in columns], names, n_rows
     (['number', 'category'], None, 2)
     """
+    if isinstance(X, Frame):
+        return ([Column(f"X: column {name!r}", cells, "category" if cells.dtype == object else None)
+                 for name, cells in zip(X.columns, X.cells, strict=True)], X.columns, len(X))
     module = type(X).__module__.partition(".")[0]
     if module != "polars" and not hasattr(X, "iloc") and (
             hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__")):

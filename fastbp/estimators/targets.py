@@ -123,6 +123,26 @@ class TargetScaler:
         self._standardizer = Standardizer(table, names)
         self.mean, self.scale = self._standardizer.mean, self._standardizer.scale
 
+    @classmethod
+    def restored(cls, mean: Any, scale: Any, one_dimension: bool) -> TargetScaler:
+        """A scaler of these means and scales.
+
+        Parameters
+        ----------
+        mean, scale : array_like of shape (n_outputs,)
+        one_dimension : bool
+            Whether predictions are of shape (rows,).
+
+        Returns
+        -------
+        TargetScaler
+        """
+        scaler = cls(np.zeros((1, len(mean))))
+        scaler.mean, scaler.scale = np.array(mean, np.float64), np.array(scale, np.float64)
+        scaler._standardizer.mean, scaler._standardizer.scale = scaler.mean, scaler.scale
+        scaler._one_dimension = one_dimension
+        return scaler
+
     def transform(self, y: Any, dtype: DTypeLike = "float32") -> Floats:
         """Standardize targets, those of other rows included.
 

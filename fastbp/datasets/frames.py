@@ -1,0 +1,123 @@
+"""Tables of numbers, dates and text, with missing values, read from CSV files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..messages import listed
+from .tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..kernels.types import Array
+
+__all__ = ["Frame", "read_frame"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Columns of numbers, dates and text, and the target to learn from them if there is one.
+
+    The estimators for tables take it as X.
+
+    Attributes
+    ----------
+    cells : list of ndarray of shape (rows,)
+        Of each column: numbers in float64, NaN where missing; dates in datetime64, NaT where
+        missing; or text in an array of objects, None where missing.
+    y : ndarray of shape (rows,), or None
+    columns : list of str
+        Their names.
+    target : str or None
+        The name of y.
+
+    Examples
+    --------
+    >>> frame = Frame([np.array([1.5, np.nan])], np.array(["cat", "dog"]), ["height"], "animal")
+    >>> len(frame), frame[[1]].y, frame.is_complete
+    (2, array(['dog'], dtype='<U3'), False)
+    """
+
+    cells: list[Array]
+    y: Array | None
+    columns: list[str]
+    target: str | None
+
+    def __len__(self) -> int:
+        return len(self.cells[0])
+
+    def __getitem__(self, rows: Sequence[int] | Array) -> Frame:
+        """Some of the rows, by their indices."""
+        y = None if self.y is None else self.y[rows]
+        return Frame([each[rows] for each in self.cells], y, self.columns, self.target)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all cells are numbers, of which none is missing."""
+        return all(each.dtype == np.float64 and np.isfinite(each).all() for each in self.cells)
+
+    def to_table(self) -> Table:
+        """The same rows as an array of numbers, if the frame is complete."""
+        return Table(np.column_stack(self.cells), self.y, self.columns, self.target)
+
+
+def read_frame(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    drop: str | Sequence[str] = (),
+    columns: str | Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> Frame:
+    """Read a CSV file whose columns may hold dates or text, and lack values.
+
+    Parameters
+    ----------
+    path, target, drop, columns
+        As for `read_table`, for CSV files.  The target must be there in every row.
+    kinds : mapping of str to str, optional
+        What each column is, and which there are unless `columns` says so: "number", "date" or
+        "category", as in the attribute ``encoder_.kinds_`` of an estimator, so that rows to predict
+        are read as those to learn from were.  By default a column is of dates if all its cells are
+        such as 2024-02-29 or 2024-02-29 18:30, and of categories if another one is text.
+
+    Returns
+    -------
+    Frame
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If there is a problem with its contents.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "houses.csv")
+    >>> _ = path.write_text("rooms,street,price\\n4,Elm,250000\\n,Oak,190000\\n")
+    >>> read_frame(path, "price").cells
+    [array([ 4., nan]), array(['Elm', 'Oak'], dtype=object)]
+    >>> folder.cleanup()
+    """
+    # Imported here because csv would slow down `import fastbp`.
+    from .csv_files import read_cells
+
+    drop = [drop] if isinstance(drop, str) else drop
+    columns = [columns] if isinstance(columns, str) else columns
+    if kinds is not None and columns is None:
+        columns = list(kinds)
+    try:
+        absent = [] if kinds is None else [name for name in columns or () if name not in kinds]
+        if absent:
+            raise ValueError(f"kinds: expected one for each column, got none for {listed(absent)}")
+        return Frame(*read_cells(path, target, drop, columns, kinds), target)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
