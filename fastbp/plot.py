@@ -222,15 +222,16 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     axes = _axes(ax, 6.4)
     for i, scores in enumerate(history.member_scores):
         axes.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
-                label=None if i else "members")
+                  label=None if i else "members")
     ensemble = history.ensemble_scores
     axes.plot(range(1, len(ensemble) + 1), ensemble, color=LOSS_COLOR, label="ensemble")
     for i, (member, epoch) in enumerate(history.chosen):
         axes.plot(epoch + 1, history.member_scores[member][epoch], "o", color=METRIC_COLOR,
-                markersize=5, label=None if i else f"chosen ({len(history.chosen)})")
+                  markersize=5, label=None if i else f"chosen ({len(history.chosen)})")
     # The first epochs are far below all others.
-    low, high = np.quantile(np.concatenate(history.member_scores), 0.25), ensemble[-1]
-    if low < high:
+    scores = np.concatenate(history.member_scores)
+    low, high = np.quantile(scores[np.isfinite(scores)], 0.25), ensemble[-1]
+    if low < high < np.inf:
         axes.set_ylim(low, high + 0.1 * (high - low))
     _whole_ticks(axes.xaxis)
     axes.set_xlabel("epoch")

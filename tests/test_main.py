@@ -141,6 +141,17 @@ def write_csv(path, header, rows):
     return path
 
 
+def test_classes_whose_order_as_text_is_another(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [[f"{x:.3f}", color, 2.5 if x < 0 else 10.5]
+            for x, color in zip(rng.normal(size=200), rng.choice(["red", "blue"], 200),
+                                strict=True)]
+    path = write_csv(tmp_path / "t.csv", ["x", "color", "size"], rows)
+    out = run("--data", path, "--target", "size", "--task", "classification", "--model", "tabpack",
+              "--members", 2, "--output", tmp_path / "out")
+    assert float(re.search(r"accuracy ([\d.]+)", out)[1]) > 0.9
+
+
 @pytest.fixture
 def iris(tmp_path):
     data = sklearn.datasets.load_iris()

@@ -108,10 +108,10 @@ def train_estimator(options: Options, path: str, frame: Frame, split: Split) -> 
 
     held_out = frame[split.test]
     if classify:
-        # A class may be in no row to train on.
+        # The model's classes are in another order, and some may be in no row to train on.
         Z = np.zeros((len(held_out), task.n_out))
-        Z[:, np.isin(_labels(task.about["classes"]), model.classes_)] = (
-            model.predict_proba(held_out))
+        places = {label: i for i, label in enumerate(_labels(task.about["classes"]).tolist())}
+        Z[:, [places[label] for label in model.classes_.tolist()]] = model.predict_proba(held_out)
     else:
         Z = model.predict(held_out)[:, None]
     score, baseline, text = task.scores(Z, split.test)

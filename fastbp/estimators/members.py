@@ -72,7 +72,7 @@ class Draw(NamedTuple):
 
 
 def default_batch_size(n_rows: int) -> int:
-    """Rows of a minibatch: about 32 minibatches an epoch, but 16 to 256 rows, and 512 of very many.
+    """Rows of a minibatch: a 32nd of all, but 16 to 256, and 512 of more than 50,000.
 
     Examples
     --------

@@ -74,8 +74,8 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     encoder = model.encoder_
     state: dict[str, Any] = {
         "kind": kind,
-        "parameters": {name: value for name, value in model.get_params().items()
-                       if _is_plain(value) and name not in OF_THE_RUN},
+        "parameters": {name: _plain(value) for name, value in model.get_params().items()
+                       if _is_plain(_plain(value)) and name not in OF_THE_RUN},
         "encoder": {
             "dtype": str(np.dtype(encoder.dtype)), "n_features": encoder.n_features_in_,
             "named": hasattr(encoder, "feature_names_in_"), "kinds": encoder.kinds_,
@@ -131,6 +131,11 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         return _restored([Sequential(*each) for each in read], settings["estimator"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise io.damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -122,6 +124,8 @@ class LogLoss:
 class AreaUnderCurve:
     """The area under the ROC curve; of more than two classes, the mean of each against the rest.
 
+    Classes that no row has do not count.
+
     Parameters
     ----------
     codes : ndarray of int of shape (rows,)
@@ -137,10 +141,12 @@ class AreaUnderCurve:
         return P[:, 1] if P.shape[1] == 2 else P
 
     def __call__(self, reduced: Doubles) -> float:
-        if reduced.ndim == 2:  # scikit-learn wants sums of 1
-            reduced = reduced / reduced.sum(1, keepdims=True)
-        return float(roc_auc_score(self._codes, reduced, multi_class="ovr",
-                                   sample_weight=self._weights))
+        columns = [reduced] if reduced.ndim == 1 else reduced.T
+        first = 1 if reduced.ndim == 1 else 0
+        areas = [roc_auc_score(self._codes == k, column, sample_weight=self._weights)
+                 for k, column in enumerate(columns, first)
+                 if 0 < np.count_nonzero(self._codes == k) < len(self._codes)]
+        return float(np.mean(areas)) if areas else math.nan
 
 
 class Scorer:
@@ -160,7 +166,9 @@ class Scorer:
     def __init__(self, scorer: Callable[..., float], y: Array, weights: Array | None,
                  fitted: Callable[[Array], BaseEstimator]) -> None:
         self._scorer, self._y, self._fitted = scorer, y, fitted
-        self._weights = {} if weights is None else {"sample_weight": weights}
+        self._weights = {}
+        if weights is not None and _takes_weights(scorer):
+            self._weights = {"sample_weight": weights}
 
     def reduced(self, predictions: Array) -> Doubles:
         return np.asarray(predictions, float)
@@ -168,6 +176,13 @@ class Scorer:
     def __call__(self, reduced: Doubles) -> float:
         rows = np.zeros((len(reduced), 1))
         return float(self._scorer(self._fitted(reduced), rows, self._y, **self._weights))
+
+
+def _takes_weights(scorer: Callable[..., float]) -> bool:
+    """Whether it is one of scikit-learn's, or a function with that argument."""
+    parameters = inspect.signature(scorer).parameters.values()
+    return any(each.name == "sample_weight" or each.kind is each.VAR_KEYWORD
+               for each in parameters)
 
 
 class _FittedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # without types
@@ -218,6 +233,8 @@ def classification_score(scoring: Any, codes: Array, classes: Array,
         "log_loss": LogLoss, "neg_log_loss": LogLoss, "accuracy": Accuracy,
         "roc_auc": AreaUnderCurve, "roc_auc_ovr": AreaUnderCurve,
     }
+    if scoring is None:
+        scoring = "log_loss"
     if isinstance(scoring, str) and scoring in own:
         return own[scoring](codes, weights)
     return Scorer(get_scorer(scoring), classes[codes], weights,

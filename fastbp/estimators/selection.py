@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,9 +48,14 @@ class Selection:
     """Chooses an ensemble after each epoch of `fit_many`, and ends trainings that are done.
 
     A member ends after more than `patience` epochs in which its score on the validation rows has
-    not improved.  The ensemble is chosen greedily among the snapshots that it consists of, the best
-    ones of members that have ended, and the others as they are; it replaces the last one if it is
-    better.  All end after more than `ensemble_patience` epochs in which it has not improved.
+    not improved.  The ensemble is chosen greedily among
+
+    - the snapshots of the last ensemble,
+    - the best snapshot of each member that has ended, and
+    - the other members as they are now,
+
+    and replaces the last one if it is better.  All members end after more than `ensemble_patience`
+    epochs in which it has not improved.
 
     Parameters
     ----------
@@ -99,11 +105,11 @@ class Selection:
             latest = self._snapshot(member, training)
             self.member_scores[member].append(latest.score)
             best = self._best[member]
-            if best is None or latest.score > best.score:
+            if best is None or latest.score > best.score or math.isnan(best.score):
                 self._best[member] = best = latest
             if latest.epoch - best.epoch > self.patience:
                 training.stop(f"no better on the validation rows for {self.patience} epochs")
-            if not training.stopping:
+            if not training.stopping and training.epoch + 1 < training.epochs:
                 now.append(latest)
         self._choose(now)
         epoch = len(self.ensemble_scores) - 1

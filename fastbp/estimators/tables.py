@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_weights"]
+__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_sample_weight"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
@@ -148,6 +148,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
             X, y = take_rows(X, kept), y[kept]
             weights = None if weights is None else weights[kept]
         X_val, y_val, weights_val = validation
+        if weights_val is not None and not (weights_val > 0).any():
+            raise ValueError("sample_weight: expected one above 0 among the validation rows; pass "
+                             "X_val, y_val and sample_weight_val, or a larger validation_fraction")
         self.encoder_ = TableEncoder(self.categories, numbers=self.numbers,
                                      max_one_hot=self._max_one_hot,
                                      random_state=random.randint(2**31))
@@ -161,6 +164,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
         deadline = np.inf if self.time_limit is None else begin + self.time_limit
         self._train(task, encoded, self.encoder_.transform(X_val), random, deadline)
 
+    def _forget(self) -> None:
+        """Delete what an earlier `fit` has set, so that nothing of it is left if this one fails."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
     def _subscriptable(self, X: Any) -> Any:
         """X as something from which rows can be taken."""
         if checks.is_sparse(X) or 0 in getattr(X, "shape", ()):
@@ -172,7 +180,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
         rows = np.arange(n)
         if n < FEW_ROWS:
             return rows, rows
-        n_aside = max(1, round(n * self.validation_fraction))
+        n_aside = min(n - 1, max(1, round(n * self.validation_fraction)))
         if stratify is not None:
             counts = np.bincount(stratify)
             if counts.min() < 2 or not len(counts) <= n_aside <= n - len(counts):
@@ -218,6 +226,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  #
             If an argument is not as described, or a parameter of the estimator is invalid.
         """
         validation = validation_arguments(X_val, y_val, sample_weight_val)
+        self._forget()
         codes, self.classes_ = encode_classes(y)
         check_consistent_length(X, codes)
         weights = self._weights(codes, sample_weight)
@@ -233,7 +242,11 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  #
             return None
         weights: Array = check_sample_weight(sample_weight, codes, ensure_non_negative=True)
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, self.classes_[codes])
+            if isinstance(self.class_weight, dict):
+                own = [self.class_weight.get(label, 1.0) for label in self.classes_.tolist()]
+                weights = weights * np.array(own, float)[codes]
+            else:
+                weights = weights * compute_sample_weight(self.class_weight, codes)
         return weights
 
     def _task(self, y: Array, y_val: Array, weights: Array | None,
@@ -315,13 +328,14 @@ class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]  # w
             If an argument is not as described, or a parameter of the estimator is invalid.
         """
         validation = validation_arguments(X_val, y_val, sample_weight_val)
+        self._forget()
         y = real_targets(y)
         check_consistent_length(X, y)
-        weights = checked_weights(y, sample_weight)
+        weights = checked_sample_weight(y, sample_weight)
         if validation is not None:
             y_val = real_targets(y_val)
             check_consistent_length(X_val, y_val)
-            validation = X_val, y_val, checked_weights(y_val, sample_weight_val)
+            validation = X_val, y_val, checked_sample_weight(y_val, sample_weight_val)
         self._fit(X, y, weights, validation, None)
         return self
 
@@ -355,7 +369,7 @@ def _both(P: Floats) -> Floats:
     return np.hstack([1 - P, P])
 
 
-def checked_weights(y: Array, sample_weight: Any) -> Array | None:
+def checked_sample_weight(y: Array, sample_weight: Any) -> Array | None:
     """Sample weights as an array with a number of at least 0 for each row of y, or None."""
     if sample_weight is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -18,7 +19,7 @@ from .members import Draw, default_batch_size
 from .scores import Pinball, regression_score
 from .selection import PackHistory, Selection, Snapshot
 from .sklearn_private import Interval
-from .tables import TableClassifier, TableEstimator, TableRegressor, Task, checked_weights
+from .tables import TableClassifier, TableEstimator, TableRegressor, Task, checked_sample_weight
 from .targets import TargetScaler, checked_quantiles, real_targets
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TabPackClassifier", "TabPackRegressor"]
 
-# Of the time limit, what is left for `refit`.
+# Of the time that is left once the rows are encoded, how much is for `refit`.
 REFIT_SHARE = 0.35
 
 
@@ -64,7 +65,6 @@ class BaseTabPack(TableEstimator):
 
     def _train(self, task: Task, X: Floats, X_val: Floats, random: RandomState,
                deadline: float) -> None:
-        begin = time.monotonic()
         draws = np.random.default_rng(random.randint(2**31))
         members = [Draw.from_generator(draws) for _ in range(self.n_members)]
 
@@ -75,12 +75,21 @@ class BaseTabPack(TableEstimator):
         selection = Selection(
             predict, task.score, n_members=len(members), patience=self.patience,
             ensemble_patience=self.ensemble_patience, max_size=self.max_ensemble_size,
-            deadline=deadline - REFIT_SHARE * (deadline - begin) * self.refit)
-        self._fit_many(members, task, X, [self.max_epochs] * len(members), selection)
+            deadline=self._first_deadline(deadline))
+        batch_size = self.batch_size or default_batch_size(len(X))
+        self._fit_many(members, task, X, [self.max_epochs] * len(members), batch_size, selection)
+        if not selection.chosen:
+            raise ValueError(
+                f"no member has a score on the validation rows: scoring={self.scoring!r} is not a "
+                f"number for any, as where only one class is among them, or all trainings "
+                f"diverged; pass another scoring, or X_val and y_val with all classes")
         states = [each.state for each in selection.chosen]
-        if self.refit:
+        # Few rows are for training and validation at once.
+        if self.refit and not (len(X) == len(X_val) and np.array_equal(X, X_val)):
+            if self.verbose:
+                print(f"training the {len(states)} chosen ones again, on all rows", flush=True)
             states = self._refit(members, task.with_validation(), np.concatenate([X, X_val]),
-                                 selection.chosen, deadline) or states
+                                 batch_size, selection.chosen, deadline) or states
         networks = []
         for snapshot, state in zip(selection.chosen, states, strict=True):
             network = members[snapshot.member].network(self.encoder_, self.width, task.n_out)
@@ -90,10 +99,16 @@ class BaseTabPack(TableEstimator):
         self.history_ = PackHistory(selection, [each._asdict() for each in members])
         self.best_score_ = selection.best_score
 
-    def _refit(self, members: list[Draw], task: Task, X: Floats, chosen: list[Snapshot],
-               deadline: float) -> list[Floats]:
-        """The states of the chosen snapshots after training on these rows; empty if there is no
-        time for it."""
+    def _first_deadline(self, deadline: float) -> float:
+        """When the members' training ends, so that there is time to train the chosen ones again."""
+        if not self.refit or deadline == math.inf:
+            return deadline
+        return deadline - REFIT_SHARE * (deadline - time.monotonic())
+
+    def _refit(self, members: list[Draw], task: Task, X: Floats, batch_size: int,
+               chosen: list[Snapshot], deadline: float) -> list[Floats]:
+        """The states of the chosen snapshots after training on these rows; empty if there was not
+        enough time, or a training diverged."""
         last = {each.member: 0 for each in chosen}
         for each in chosen:
             last[each.member] = max(last[each.member], each.epoch)
@@ -107,19 +122,19 @@ class BaseTabPack(TableEstimator):
                 if time.monotonic() > deadline:
                     training.stop("the time limit was reached")
 
-        self._fit_many([members[i] for i in last], task, X, [n + 1 for n in last.values()], keep)
+        self._fit_many([members[i] for i in last], task, X, [n + 1 for n in last.values()],
+                       batch_size, keep)
         complete = all(each[:2] in states for each in chosen)
         return [states[each[:2]] for each in chosen] if complete else []
 
     def _fit_many(self, members: list[Draw], task: Task, X: Floats, epochs: list[int],
-                  on_epoch_end: Any) -> None:
+                  batch_size: int, on_epoch_end: Any) -> None:
         fit_many([each.network(self.encoder_, self.width, task.n_out) for each in members],
                  X, task.targets, loss=task.loss,
                  optimizers=[each.optimizer() for each in members], epochs=epochs,
-                 batch_size=self.batch_size or default_batch_size(len(X)),
-                 sample_weight=task.weights, on_epoch_end=on_epoch_end,
+                 batch_size=batch_size, sample_weight=task.weights, on_epoch_end=on_epoch_end,
                  seeds=[each.seed for each in members], n_threads=self.n_threads,
-                 verbose=int(self.verbose))
+                 verbose=2 if self.verbose else 0)
 
     def _outputs(self, X: Any) -> Floats:
         check_is_fitted(self, "ensemble_")
@@ -141,8 +156,8 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     width : int, default 128
         Columns of their hidden layers.
     batch_size : int, optional
-        By default 16 to 256, for about 32 minibatches an epoch, and 512 for more than 50,000
-        training rows.
+        By default 16 to 256, for at least 32 minibatches an epoch where there are enough rows, and
+        512 for more than 50,000 training rows.
     max_epochs : int, default 1000
         The largest number of epochs; members usually end much earlier.
     patience : int, default 8
@@ -185,7 +200,7 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
         Scores of the members and of the ensemble after each epoch, and which members were chosen;
         ``history_.plot()`` is a picture of it.
     best_score_ : float
-        The score of the chosen ensemble on the validation rows, before `refit`.
+        The score of the chosen ensemble on the validation rows, before `refit`; higher is better.
     n_features_in_ : int
     feature_names_in_ : ndarray
         If X has column names that are strings.
@@ -196,8 +211,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
 
-    Memory: the encoded table in float32, and for each member about 20 times its weights at most,
-    which are 200 kB for 10 numeric columns.
+    Memory: the encoded table in float32, twice with `refit`; about 20 times the weights of each
+    member, which are 200 kB for 10 numeric columns; and up to three predictions of the validation
+    rows in float64 for each member.
 
     References
     ----------
@@ -259,8 +275,8 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     width : int, default 128
         Columns of their hidden layers.
     batch_size : int, optional
-        By default 16 to 256, for about 32 minibatches an epoch, and 512 for more than 50,000
-        training rows.
+        By default 16 to 256, for at least 32 minibatches an epoch where there are enough rows, and
+        512 for more than 50,000 training rows.
     max_epochs : int, default 1000
         The largest number of epochs; members usually end much earlier.
     patience : int, default 8
@@ -273,8 +289,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         Whether to train the chosen members again, for as many epochs, on the training and the
         validation rows together.
     scoring : str or callable, optional
-        What members and ensemble are chosen by: the root mean squared error, with `quantiles` the
-        pinball loss, or another name or function of scikit-learn's.
+        What members and ensemble are chosen by: the root mean squared error or, with `quantiles`,
+        the pinball loss, both of standardized targets; or another name or function of
+        scikit-learn's.
     validation_fraction : float in (0, 1), default 0.2
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
@@ -303,7 +320,7 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         Scores of the members and of the ensemble after each epoch, and which members were chosen;
         ``history_.plot()`` is a picture of it.
     best_score_ : float
-        The score of the chosen ensemble on the validation rows, before `refit`.
+        The score of the chosen ensemble on the validation rows, before `refit`; higher is better.
     n_features_in_ : int
     feature_names_in_ : ndarray
         If X has column names that are strings.
@@ -315,8 +332,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
 
-    Memory: the encoded table in float32, and for each member about 20 times its weights at most,
-    which are 200 kB for 10 numeric columns.
+    Memory: the encoded table in float32, twice with `refit`; about 20 times the weights of each
+    member, which are 200 kB for 10 numeric columns; and up to three predictions of the validation
+    rows in float64 for each member.
 
     References
     ----------
@@ -432,5 +450,5 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         check_consistent_length(X, y)
         checked_quantiles(self.quantiles_, None, y)
         predicted = self.predict(X).reshape(len(y), -1)
-        weights = checked_weights(y, sample_weight)
+        weights = checked_sample_weight(y, sample_weight)
         return Pinball(y, np.atleast_1d(self.quantiles_), weights)(predicted)

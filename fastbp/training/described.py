@@ -196,7 +196,7 @@ def describe_piece(value: object) -> Any:
 def _is_plain(setting: object) -> bool:
     """Whether a setting's `repr` describes it: a number, a string or numbers, such as quantiles."""
     if isinstance(setting, tuple):
-        return all(isinstance(each, float) for each in setting)
+        return bool(setting) and all(isinstance(each, float) for each in setting)
     return isinstance(setting, bool | int | float | str)
 
 

@@ -7,6 +7,7 @@ call the callbacks.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,6 +46,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
     History
     """
     with Loop(network, X, y, settings) as loop:
+        loop.prepare()
         loop.begin()
         with loop.interrupts:
             try:
@@ -69,7 +71,7 @@ class Loop:
     It is a context manager, in which no other training can use the optimizer and the folder of
     checkpoints.  The methods are called in this order::
 
-        begin()
+        prepare(); begin()
         while is_running:
             begin_epochs(); run_epochs(); end_epochs()
         settle(); end()
@@ -86,7 +88,7 @@ class Loop:
     Attributes
     ----------
     run : Training
-        From `begin` on.
+        From `prepare` on.
     interrupts : DeferInterrupt
 
     Raises
@@ -121,6 +123,7 @@ class Loop:
         self.interrupts = DeferInterrupt()
         self._next = 0  # the first epoch that has not been recorded
         self._at_once = 1  # epochs that run next
+        self._seconds = 0.0  # that the last ones took
         self._orders: Array | None = None
         self._ran: dict[str, list[Any]] = {"loss": []}  # of the epochs to record
 
@@ -139,14 +142,14 @@ class Loop:
         finally:
             self._lock.release()
 
-    def begin(self) -> None:
-        """Restore a checkpoint if there is one, and call the callbacks' `on_train_begin`."""
+    def prepare(self) -> None:
+        """Call the callbacks' `on_train_begin`, which may refuse the arguments."""
         network, settings, data = self._network, self._settings, self._data
         callbacks, validation = settings.callbacks, self._validation
         history = self._new_history()
         self._checkpoints.begin(network, settings.optimizer, callbacks, history)
-        stream = network.random_stream(settings.seed)
-        self._rng = shuffling(stream)
+        self._stream = network.random_stream(settings.seed)
+        self._rng = shuffling(self._stream)
         if settings.validation_fraction > 0:
             n_validation = data.n_validation(settings.validation_fraction)
             data, validation = data.split(n_validation, self._rng)
@@ -156,9 +159,13 @@ class Loop:
         self.run.averages.resume()
         for callback in callbacks:
             callback.on_train_begin(self.run)
-        network.use_stream(stream)
-        network.history = history
-        self._checkpoints.restore(self.run, self._rng, callbacks)
+
+    def begin(self) -> None:
+        """Restore a checkpoint if there is one."""
+        history = self.run.history
+        self._network.use_stream(self._stream)
+        self._network.history = history
+        self._checkpoints.restore(self.run, self._rng, self._settings.callbacks)
         self._next = len(history["loss"])
         self.run.begin_epoch(max(0, self._next - 1))
 
@@ -208,15 +215,18 @@ class Loop:
         """
         if self._orders is None:
             self._orders = _orders(self._settings.shuffle, self._at_once, self._n_rows, self._rng)
+        begin = time.monotonic()
         try:
             self._ran = self.run.run_epochs(self._orders, self.interrupts, progress)
         except BaseException:
             self._ran = self.run.complete_epochs()
             raise
+        finally:
+            self._seconds = time.monotonic() - begin
 
     def end_epochs(self) -> None:
         """Record the epochs that have run, and call who is to be called between them."""
-        done = len(self._ran["loss"])
+        done, begin = len(self._ran["loss"]), time.monotonic()
         try:
             if done == 1:
                 self._record_and_call()
@@ -226,7 +236,11 @@ class Loop:
             self._next += done
             self._ran = {"loss": []}
         if done:
-            self.run.measure(done)
+            self.run.measure((self._seconds + time.monotonic() - begin) / done)
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is a folder for it, of a training that has been stopped."""
+        self._checkpoints.after_epoch(self.run, self._rng, self._settings.callbacks)
 
     def _record_and_call(self) -> None:
         run, callbacks = self.run, self._settings.callbacks

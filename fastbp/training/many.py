@@ -177,6 +177,9 @@ def fit_many(
                     stack.enter_context(loop)
             for i, loop in enumerate(loops):
                 with _noting(i):
+                    loop.prepare()
+            for i, loop in enumerate(loops):
+                with _noting(i):
                     loop.begin()
             _Rounds(loops, on_epoch_end, verbose).run()
             return [loop.run.history for loop in loops]
@@ -216,20 +219,37 @@ class _Rounds:
                     self.interrupts.call(self._run_round, running, workers)
                     if self.on_epoch_end is not None:
                         self.on_epoch_end(list(self.trainings))
+                    self.interrupts.call(self._save_stopped, running)
                     progress.update()
             finally:
-                for loop in self.loops:
-                    self.interrupts.call(loop.settle)
+                self.interrupts.call(self._settle)
         for i, loop in enumerate(self.loops):
             with _noting(i):
                 loop.end()
+
+    def _save_stopped(self, running: list[int]) -> None:
+        """Save those that ended after their last checkpoint was written."""
+        for i in running:
+            if self.trainings[i].stopping:
+                self.loops[i].save()
+
+    def _settle(self) -> None:
+        first: BaseException | None = None
+        for i, loop in enumerate(self.loops):
+            try:
+                with _noting(i):
+                    loop.settle()
+            except BaseException as raised:
+                first = first or raised
+        if first is not None:
+            raise first
 
     def _running(self) -> list[int]:
         """The networks that take part in the next round."""
         running = [i for i, loop in enumerate(self.loops) if loop.is_running]
         if self.on_epoch_end is None or not running:
             return running
-        # Of networks that resume from checkpoints of different epochs, the last catch up first.
+        # Of networks that resume from checkpoints of different epochs, those behind run first.
         epoch = min(self.loops[i].next_epoch for i in running)
         return [i for i in running if self.loops[i].next_epoch == epoch]
 
@@ -272,6 +292,7 @@ class _Rounds:
                     self.loops[i].end_epochs()
                     if error is not None:
                         self.trainings[i].stop(str(error))
+                        self.loops[i].settle()  # it has run its last step
                         warnings.warn(f"networks[{i}]: {error}", RuntimeWarning, stacklevel=6)
             except BaseException as raised:
                 first = first or raised
@@ -317,8 +338,10 @@ class _Workers:
                 function(item)
             return
         self.left = len(items)
-        futures = [self.pool.submit(self._call, function, item) for item in items]
+        futures: list[Future[None]] = []
         try:
+            for item in items:
+                futures.append(self.pool.submit(self._call, function, item))
             while not any(map(_has_failed, futures)) and wait(futures, POLL).not_done:
                 interrupts.handle()
         finally:

@@ -94,12 +94,12 @@ class EpochProgress:
 
     def _write(self, epoch: int, n_left: int) -> None:
         parts = [f"epoch {epoch}/{max(run.epochs for run in self.trainings)}",
-                 f"{n_left} of {len(self.trainings)} networks go on"]
+                 f"{n_left} of {len(self.trainings)} networks still training"]
         for key in ("loss", "val_loss"):
             last = {i: run.history[key][-1] for i, run in enumerate(self.trainings)
                     if run.history.get(key)}
             if last:
                 best = min(last, key=lambda i: (math.isnan(last[i]), last[i]))
-                parts.append(f"least {key} {last[best]:.4f} (networks[{best}])")
+                parts.append(f"lowest {key} {last[best]:.4f} (networks[{best}])")
         line = "  ".join(parts)
         print(line, flush=True) if self.bar is None else self.bar.write(line)

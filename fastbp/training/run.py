@@ -274,9 +274,9 @@ class Training:
         made = self._compiled.made - self._made_before
         return self._values(made // self.steps_per_epoch)
 
-    def measure(self, epochs: int) -> None:
+    def measure(self, seconds: float) -> None:
         """Note how long an epoch takes, with the calls that come after it."""
-        self._seconds = (_now() - self._start) / epochs
+        self._seconds = seconds
 
     def _run_steps(self, orders: Array, interrupts: DeferInterrupt, progress: StepProgress) -> int:
         """All steps of the epochs; returns how many epochs were run."""

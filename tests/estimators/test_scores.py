@@ -49,6 +49,22 @@ class TestClassification:
         assert score(score.reduced(P)) == np.mean(P.argmax(1) == codes)
 
 
+def test_area_of_the_classes_that_are_there():
+    codes = np.array([0, 2, 2, 0, 2])
+    P = RNG.dirichlet(np.ones(3), 5)
+    score = classification_score("roc_auc", codes, np.arange(3), None)
+    expected = np.mean([metrics.roc_auc_score(codes == k, P[:, k]) for k in (0, 2)])
+    assert score(score.reduced(P)) == pytest.approx(expected)
+    of_one = classification_score("roc_auc", np.zeros(5, int), np.arange(3), None)
+    assert np.isnan(of_one(of_one.reduced(P)))
+
+
+def test_a_function_without_weights_gets_none():
+    score = classification_score(lambda estimator, X, y: 0.5, np.array([0, 1]), np.arange(2),
+                                 np.ones(2))
+    assert score(score.reduced(np.full((2, 2), 0.5))) == 0.5
+
+
 def test_a_probability_of_zero_is_finite():
     score = classification_score("log_loss", np.array([0, 1]), np.array([0, 1]), None)
     assert np.isfinite(score(score.reduced(np.array([[0.0, 1.0], [0.0, 1.0]]))))

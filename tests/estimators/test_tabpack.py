@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -163,6 +164,35 @@ class TestFit:
         model = tiny(fb.TabPackClassifier).fit(X, y % 2)
         assert np.isfinite(model.predict_proba(X)).all()
 
+    def test_few_rows_are_not_trained_on_twice(self):
+        X, y = np.random.default_rng(0).normal(size=(9, 2)), np.arange(9)
+        found = {tiny(fb.TabPackRegressor, refit=refit).fit(X, y).predict(X).tobytes()
+                 for refit in (True, False)}
+        assert len(found) == 1
+
+    def test_a_fit_that_fails_leaves_nothing_of_an_earlier_one(self):
+        X, y = IRIS
+        model = tiny(fb.TabPackClassifier).fit(X, y)
+        with pytest.raises(ValueError, match="infinit"):
+            model.fit(np.where(X > 5, np.inf, X), y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+
+    def test_verbose_of_any_size(self, capsys):
+        tiny(fb.TabPackClassifier, verbose=10).fit(*IRIS)
+        assert "again, on all rows" in capsys.readouterr().out
+
+    def test_scoring_none(self):
+        default, none = (tiny(fb.TabPackClassifier, **options).fit(*IRIS).predict_proba(IRIS[0])
+                         for options in ({}, {"scoring": None}))
+        assert default.tobytes() == none.tobytes()
+
+    def test_weights_of_a_class_that_is_not_among_the_validation_rows(self):
+        X, y = load_breast_cancer(return_X_y=True)
+        model = tiny(fb.TabPackClassifier, class_weight={1: 2})
+        model.fit(X, y, X[y == 0], y[y == 0])
+        assert np.isfinite(model.best_score_)
+
     def test_categories_alone(self):
         X = np.array([["a", "x"], ["b", "y"], ["a", "y"], ["b", "x"]] * 20, dtype=object)
         y = X[:, 0]
@@ -242,6 +272,11 @@ class TestBadInput:
             model.fit(X, y[:100])
         with pytest.raises(ValueError, match="infinit"):
             model.fit(np.where(X > 5, np.inf, X), y)
+        with pytest.raises(ValueError, match="no member has a score"):
+            model.set_params(scoring="roc_auc").fit(X[:100], y[:100], X[:50], y[:50])
+        weights = np.arange(150) == 0  # of a row that is not set aside
+        with pytest.raises(ValueError, match="expected one above 0 among the validation rows"):
+            model.set_params(scoring="accuracy").fit(X, y, sample_weight=weights)
         fitted = model.fit(X, y)
         with pytest.raises(ValueError, match="features"):
             fitted.predict(X[:, :3])

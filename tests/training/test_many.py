@@ -305,6 +305,17 @@ class TestErrors:
         for net in nets:
             net.exclusive_use("network").release()
 
+    def test_a_callback_that_refuses_leaves_every_network_unchanged(self, folder):
+        nets = networks(2)
+        seeds = [net.seeds for net in nets]
+        with pytest.raises(ValueError, match="val_loss") as caught:
+            fb.fit_many(nets, X, LABELS, loss=CROSS_ENTROPY, checkpoint=folder,
+                        callbacks=[[], [fb.EarlyStopping(3)]])
+        assert caught.value.__notes__ == ["(for networks[1])"]
+        assert [net.history for net in nets] == [None, None]
+        assert [net.seeds for net in nets] == seeds
+        assert not list(folder.glob("*/*.fastbp"))
+
     def test_the_network_that_an_argument_does_not_fit_is_named(self):
         with pytest.raises(ValueError, match="expected 4 columns") as caught:
             fb.fit_many([fb.mlp([5, 3]), fb.mlp([4, 3])], X, LABELS, loss=CROSS_ENTROPY)
@@ -337,6 +348,26 @@ class TestCheckpoints:
         for net, other in zip(resumed, expected, strict=True):
             assert net.parameters.tobytes() == other.parameters.tobytes()
 
+    def test_one_that_on_epoch_end_has_stopped_stays_so(self, folder):
+        def train(nets, on_epoch_end, **options):
+            return fb.fit_many(nets, X, LABELS, loss=CROSS_ENTROPY, epochs=6, seeds=1,
+                               checkpoint=folder, checkpoint_every=4, on_epoch_end=on_epoch_end,
+                               **options)
+
+        def stop(trainings):
+            if trainings[0].epoch == 1:
+                trainings[0].stop("early")
+            if trainings[1].epoch == 2:
+                raise InterruptedError
+
+        nets, resumed = networks(2), networks(2)
+        with pytest.raises(InterruptedError):
+            train(nets, stop)
+        first, second = train(resumed, lambda trainings: None, resume=True)
+        assert (len(first["loss"]), first.stopped) == (2, "early")
+        assert (len(second["loss"]), second.stopped) == (6, None)
+        assert resumed[0].parameters.tobytes() == nets[0].parameters.tobytes()
+
     def test_those_that_are_behind_catch_up(self, folder):
         def train(nets, epochs, **options):
             fb.fit_many(nets, X, LABELS, loss=CROSS_ENTROPY, epochs=epochs, seeds=1,
@@ -353,10 +384,10 @@ def test_what_is_printed(capsys):
     fb.fit_many(networks(2), X, LABELS, loss=CROSS_ENTROPY, epochs=[1, 3], verbose=2,
                 validation_fraction=0.2)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition("  least loss")[0] for line in lines] == [
-        "epoch 1/3  1 of 2 networks go on", "epoch 2/3  1 of 2 networks go on",
-        "epoch 3/3  0 of 2 networks go on"]
-    assert all("least val_loss" in line for line in lines)
+    assert [line.partition("  lowest loss")[0] for line in lines] == [
+        "epoch 1/3  1 of 2 networks still training", "epoch 2/3  1 of 2 networks still training",
+        "epoch 3/3  0 of 2 networks still training"]
+    assert all("lowest val_loss" in line for line in lines)
 
 
 def test_a_bar_over_all_networks(monkeypatch):
