@@ -274,7 +274,8 @@ class TestBadInput:
             model.fit(np.where(X > 5, np.inf, X), y)
         with pytest.raises(ValueError, match="no member has a score"):
             model.set_params(scoring="roc_auc").fit(X[:100], y[:100], X[:50], y[:50])
-        weights = np.arange(150) == 0  # of a row that is not set aside
+        kept, _ = model._split(150, y, np.random.RandomState(0))
+        weights = np.arange(150) == kept[0]
         with pytest.raises(ValueError, match="expected one above 0 among the validation rows"):
             model.set_params(scoring="accuracy").fit(X, y, sample_weight=weights)
         fitted = model.fit(X, y)
