@@ -18,7 +18,6 @@ class StepProgress(Protocol):
         """Take note that a training has made some more steps."""
 
 
-
 def epoch_line(run: Training) -> str:
     """The last epoch in one line."""
     history = run.history
