@@ -14,6 +14,8 @@ import fastbp as fb
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4))
 LABELS = RNG.integers(0, 3, 50)

@@ -14,6 +14,8 @@ from fastbp.program import reference
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(300, 5))
 LABELS = RNG.integers(0, 3, 300)

@@ -13,6 +13,8 @@ from fastbp.program import reference
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 SHAPES = [(1, 1), (1, 7), (7, 1), (3, 5), (17, 16), (33, 31), (48, 48), (40, 100), (100, 40),
           (300, 70), (70, 300)]
 ROWS = 60

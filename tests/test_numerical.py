@@ -12,6 +12,8 @@ from fastbp.kernels import dispatch, threads
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(300, 4))
 Y = np.sin(4 * X[:, :1]) + abs(X[:, 1:2])

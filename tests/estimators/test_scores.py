@@ -6,6 +6,8 @@ from sklearn import metrics
 
 from fastbp.estimators.scores import classification_score, regression_score
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(0)
 N = 60
 WEIGHTS = RNG.uniform(0.5, 2, N)

@@ -13,6 +13,8 @@ from fastbp import kernels
 
 from ..cases import each
 
+pytestmark = pytest.mark.once
+
 EVERY_SHAPE = settings(max_examples=25, deadline=None)
 # Rows, features, columns of the output for each.
 SHAPES = st.tuples(st.integers(1, 600), st.integers(1, 5), st.integers(2, 40)).filter(

@@ -93,6 +93,7 @@ def train_alone(network, shared, *, optimizers, seeds, patience, **own):
 
 
 class TestBits:
+    @pytest.mark.once
     @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
     def test_each_network_is_what_it_is_alone(self, n_threads, small_work_is_shared):
         for seed in range(n_threads, 200, 4):  # 200 packs in all
