@@ -5,6 +5,7 @@ import copy
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import fastbp as fb
 from fastbp import kernels
@@ -365,11 +366,10 @@ class TestLoss:
         np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-3, atol=1e-4)
 
     def test_sparse_rows_and_copies(self):
-        scipy_sparse = pytest.importorskip("scipy.sparse")
         nets = [a_net() for _ in range(2)]
         loss = copy.deepcopy(fb.EnsembleLoss(fb.SoftmaxCrossEntropy(), K))
         S = np.where(abs(X) > 1, X, 0)
-        for net, rows in zip(nets, (S, scipy_sparse.csr_array(S)), strict=True):
+        for net, rows in zip(nets, (S, scipy.sparse.csr_array(S)), strict=True):
             net.fit(rows, LABELS, loss=loss, epochs=2, seed=0)
         assert nets[0].get_state().tobytes() == nets[1].get_state().tobytes()
 

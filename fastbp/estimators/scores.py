@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -17,7 +17,7 @@ from ..kernels.types import Array, Doubles
 __all__ = ["Score", "classification_score", "regression_score"]
 
 
-class Score(Protocol):
+class Score:
     """The score of predictions for known targets; the higher the better.
 
     A mean of several predictions has the score of the mean of what `reduced` returns for them.
@@ -30,12 +30,14 @@ class Score(Protocol):
         ----------
         predictions : ndarray of shape (rows, outputs)
         """
+        return np.asarray(predictions, float)
 
     def __call__(self, reduced: Doubles) -> float:
         """The score."""
+        raise NotImplementedError
 
 
-class RootMeanSquaredError:
+class RootMeanSquaredError(Score):
     """Minus the root of the mean squared error.
 
     Parameters
@@ -47,16 +49,13 @@ class RootMeanSquaredError:
     def __init__(self, y: Array, weights: Array | None) -> None:
         self._y = np.asarray(y, float)
         weights = np.ones(len(y)) if weights is None else weights
-        self._roots = np.sqrt(weights / (total(weights) * y.shape[1]))[:, None]
-
-    def reduced(self, predictions: Array) -> Doubles:
-        return np.asarray(predictions, float)
+        self._roots = np.sqrt(weights / (_total(weights) * y.shape[1]))[:, None]
 
     def __call__(self, reduced: Doubles) -> float:
         return -kernels.norm(np.ravel(self._roots * (reduced - self._y)))
 
 
-class Pinball:
+class Pinball(Score):
     """Minus the mean pinball loss, the mean over several quantiles.
 
     Parameters
@@ -69,17 +68,14 @@ class Pinball:
     def __init__(self, y: Array, quantiles: Array, weights: Array | None) -> None:
         self._y, self._quantiles, self._weights = np.asarray(y, float), quantiles, weights
 
-    def reduced(self, predictions: Array) -> Doubles:
-        return np.asarray(predictions, float)
-
     def __call__(self, reduced: Doubles) -> float:
         residuals = self._y - reduced
         losses = np.maximum(self._quantiles * residuals, (self._quantiles - 1) * residuals)
         return -_mean(losses.mean(1), self._weights)
 
 
-class Accuracy:
-    """The share of rows whose class is the most probable one.
+class ClassScore(Score):
+    """Base class of scores of probabilities; of two classes, the second one's is enough.
 
     Parameters
     ----------
@@ -95,23 +91,17 @@ class Accuracy:
         P = np.asarray(predictions, float)
         return P[:, 1] if P.shape[1] == 2 else P
 
+
+class Accuracy(ClassScore):
+    """The share of rows whose class is the most probable one."""
+
     def __call__(self, reduced: Doubles) -> float:
         predicted = reduced > 0.5 if reduced.ndim == 1 else reduced.argmax(1)
         return _mean(predicted == self._codes, self._weights)
 
 
-class LogLoss:
-    """The mean logarithm of the probability of the right class.
-
-    Parameters
-    ----------
-    codes : ndarray of int of shape (rows,)
-        The classes.
-    weights : ndarray of shape (rows,) or None
-    """
-
-    def __init__(self, codes: Array, weights: Array | None) -> None:
-        self._codes, self._weights = codes, weights
+class LogLoss(ClassScore):
+    """The mean logarithm of the probability of the right class."""
 
     def reduced(self, predictions: Array) -> Doubles:
         return np.asarray(predictions[np.arange(len(self._codes)), self._codes], float)
@@ -121,24 +111,11 @@ class LogLoss:
         return _mean(kernels.log(np.maximum(reduced, 1e-38)), self._weights)
 
 
-class AreaUnderCurve:
+class AreaUnderCurve(ClassScore):
     """The area under the ROC curve; of more than two classes, the mean of each against the rest.
 
     Classes that no row has do not count.
-
-    Parameters
-    ----------
-    codes : ndarray of int of shape (rows,)
-        The classes.
-    weights : ndarray of shape (rows,) or None
     """
-
-    def __init__(self, codes: Array, weights: Array | None) -> None:
-        self._codes, self._weights = codes, weights
-
-    def reduced(self, predictions: Array) -> Doubles:
-        P = np.asarray(predictions, float)
-        return P[:, 1] if P.shape[1] == 2 else P
 
     def __call__(self, reduced: Doubles) -> float:
         columns = [reduced] if reduced.ndim == 1 else reduced.T
@@ -149,7 +126,7 @@ class AreaUnderCurve:
         return float(np.mean(areas)) if areas else math.nan
 
 
-class Scorer:
+class Scorer(Score):
     """A score of scikit-learn's, or one that keeps to its interface.
 
     Parameters
@@ -169,9 +146,6 @@ class Scorer:
         self._weights = {}
         if weights is not None and _takes_weights(scorer):
             self._weights = {"sample_weight": weights}
-
-    def reduced(self, predictions: Array) -> Doubles:
-        return np.asarray(predictions, float)
 
     def __call__(self, reduced: Doubles) -> float:
         rows = np.zeros((len(reduced), 1))
@@ -269,12 +243,12 @@ def regression_score(scoring: Any, y: Array, weights: Array | None, quantiles: A
                   lambda Z: _FittedRegressor(inverse(Z)))
 
 
-def total(values: Array) -> float:
+def _total(values: Array) -> float:
     """The sum, added in order; NumPy's adds in another order on other machines."""
     return float(np.cumsum(values, dtype=np.float64)[-1])
 
 
 def _mean(values: Array, weights: Array | None) -> float:
     if weights is None:
-        return total(values) / len(values)
-    return total(values * weights) / total(weights)
+        return _total(values) / len(values)
+    return _total(values * weights) / _total(weights)

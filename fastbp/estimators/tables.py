@@ -142,11 +142,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
         random = check_random_state(self.random_state)
         if validation is None:
             X = self._subscriptable(X)
-            kept, aside = self._split(len(y), stratify, random)
-            validation = (take_rows(X, aside), y[aside],
-                          None if weights is None else weights[aside])
-            X, y = take_rows(X, kept), y[kept]
-            weights = None if weights is None else weights[kept]
+            rows, rows_val = self._split(len(y), stratify, random)
+            validation = (take_rows(X, rows_val), y[rows_val],
+                          None if weights is None else weights[rows_val])
+            X, y = take_rows(X, rows), y[rows]
+            weights = None if weights is None else weights[rows]
         X_val, y_val, weights_val = validation
         if weights_val is not None and not (weights_val > 0).any():
             raise ValueError("sample_weight: expected one above 0 among the validation rows; pass "
@@ -180,14 +180,15 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
         rows = np.arange(n)
         if n < FEW_ROWS:
             return rows, rows
-        n_aside = min(n - 1, max(1, round(n * self.validation_fraction)))
+        n_validation = min(n - 1, max(1, round(n * self.validation_fraction)))
         if stratify is not None:
             counts = np.bincount(stratify)
-            if counts.min() < 2 or not len(counts) <= n_aside <= n - len(counts):
+            if counts.min() < 2 or not len(counts) <= n_validation <= n - len(counts):
                 stratify = None
-        kept, aside = train_test_split(rows, test_size=n_aside, random_state=random,
-                                       stratify=stratify)
-        return np.sort(kept), np.sort(aside)
+        split = train_test_split(rows, test_size=n_validation, random_state=random,
+                                 stratify=stratify)
+        rows, rows_val = map(np.sort, split)
+        return rows, rows_val
 
 
 class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  # without types

@@ -109,9 +109,9 @@ class BaseTabPack(TableEstimator):
                chosen: list[Snapshot], deadline: float) -> list[Floats]:
         """The states of the chosen snapshots after training on these rows; empty if there was not
         enough time, or a training diverged."""
-        last = {each.member: 0 for each in chosen}
+        last: dict[int, int] = {}  # epoch of each member
         for each in chosen:
-            last[each.member] = max(last[each.member], each.epoch)
+            last[each.member] = max(last.get(each.member, 0), each.epoch)
         states: dict[tuple[int, int], Floats] = {}
 
         def keep(trainings: list[Training]) -> None:

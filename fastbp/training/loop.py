@@ -124,6 +124,7 @@ class Loop:
         self._next = 0  # the first epoch that has not been recorded
         self._at_once = 1  # epochs that run next
         self._seconds = 0.0  # that the last ones took
+        self._stop_is_saved = False
         self._orders: Array | None = None
         self._ran: dict[str, list[Any]] = {"loss": []}  # of the epochs to record
 
@@ -238,9 +239,11 @@ class Loop:
         if done:
             self.run.measure((self._seconds + time.monotonic() - begin) / done)
 
-    def save(self) -> None:
-        """Write a checkpoint, if there is a folder for it, of a training that has been stopped."""
-        self._checkpoints.after_epoch(self.run, self._rng, self._settings.callbacks)
+    def save_stop(self) -> None:
+        """Write a checkpoint if the training has been stopped since the last one."""
+        if self.run.stopping and not self._stop_is_saved:
+            self._checkpoints.after_epoch(self.run, self._rng, self._settings.callbacks)
+            self._stop_is_saved = True
 
     def _record_and_call(self) -> None:
         run, callbacks = self.run, self._settings.callbacks
@@ -259,6 +262,7 @@ class Loop:
                 for callback in callbacks:
                     callback.on_epoch_end(run)
                 self._checkpoints.after_epoch(run, self._rng, callbacks)
+                self._stop_is_saved = run.stopping
             except BaseException:
                 recorded = len(run.history["loss"]) - self._next
                 for later in rows[recorded:]:  # the weights are those after the last one

@@ -219,30 +219,19 @@ class _Rounds:
                     self.interrupts.call(self._run_round, running, workers)
                     if self.on_epoch_end is not None:
                         self.on_epoch_end(list(self.trainings))
-                    self.interrupts.call(self._save_stopped, running)
+                    self.interrupts.call(_for_each, running, self._save_stop)
                     progress.update()
             finally:
-                self.interrupts.call(self._settle)
+                self.interrupts.call(_for_each, range(len(self.loops)), self._settle)
         for i, loop in enumerate(self.loops):
             with _noting(i):
                 loop.end()
 
-    def _save_stopped(self, running: list[int]) -> None:
-        """Save those that ended after their last checkpoint was written."""
-        for i in running:
-            if self.trainings[i].stopping:
-                self.loops[i].save()
+    def _save_stop(self, i: int) -> None:
+        self.loops[i].save_stop()
 
-    def _settle(self) -> None:
-        first: BaseException | None = None
-        for i, loop in enumerate(self.loops):
-            try:
-                with _noting(i):
-                    loop.settle()
-            except BaseException as raised:
-                first = first or raised
-        if first is not None:
-            raise first
+    def _settle(self, i: int) -> None:
+        self.loops[i].settle()
 
     def _running(self) -> list[int]:
         """The networks that take part in the next round."""
@@ -266,7 +255,7 @@ class _Rounds:
         try:
             workers.map(self._run_epochs, order, self.cancelled, self.interrupts)
         finally:
-            self._end_epochs(running)
+            _for_each(running, self._end_epochs)
 
     def _run_epochs(self, i: int) -> None:
         with _noting(i):
@@ -282,22 +271,13 @@ class _Rounds:
         if self.cancelled.is_set():
             raise _Cancelled
 
-    def _end_epochs(self, running: list[int]) -> None:
-        """Record the epochs of all, even if callbacks raise errors, and raise the first of them."""
-        first: BaseException | None = None
-        for i in running:
-            error = self.diverged.pop(i, None)
-            try:
-                with _noting(i):
-                    self.loops[i].end_epochs()
-                    if error is not None:
-                        self.trainings[i].stop(str(error))
-                        self.loops[i].settle()  # it has run its last step
-                        warnings.warn(f"networks[{i}]: {error}", RuntimeWarning, stacklevel=6)
-            except BaseException as raised:
-                first = first or raised
-        if first is not None:
-            raise first
+    def _end_epochs(self, i: int) -> None:
+        error = self.diverged.pop(i, None)
+        self.loops[i].end_epochs()
+        if error is not None:
+            self.trainings[i].stop(str(error))
+            self.loops[i].settle()  # it has run its last step
+            warnings.warn(f"networks[{i}]: {error}", RuntimeWarning, stacklevel=7)
 
 
 class _Workers:
@@ -364,6 +344,19 @@ class _Workers:
 
 def _has_failed(future: Future[None]) -> bool:
     return future.done() and future.exception() is not None
+
+
+def _for_each(networks: Iterable[int], function: Callable[[int], None]) -> None:
+    """Call a function for each network, even after an error, and raise the first one."""
+    first: BaseException | None = None
+    for i in networks:
+        try:
+            with _noting(i):
+                function(i)
+        except BaseException as raised:
+            first = first or raised
+    if first is not None:
+        raise first
 
 
 @contextlib.contextmanager

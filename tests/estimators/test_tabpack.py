@@ -4,6 +4,7 @@ import pickle
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -83,7 +84,6 @@ class TestSameBits:
 
 @pytest.fixture(scope="module")
 def frame():
-    pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     n = 600
     number, text = rng.normal(size=n), rng.choice(["red", "green", "blue"], n)
@@ -233,7 +233,6 @@ class TestUse:
         assert result.importances_mean[8] > 0  # s5 matters most, or next to most
 
     def test_history(self, model, tmp_path):
-        pytest.importorskip("matplotlib")
         history = model.history_
         assert len(history.members) == len(history.member_scores) == 3
         assert history.ensemble_scores == sorted(history.ensemble_scores)

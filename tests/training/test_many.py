@@ -9,6 +9,8 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse
+import tqdm.auto
 
 import fastbp as fb
 from fastbp.kernels import threads
@@ -130,9 +132,8 @@ class TestBits:
             assert network.layers[0].trained == alone.layers[0].trained
 
     def test_sparse_rows(self):
-        sparse = pytest.importorskip("scipy.sparse")
         nets, alone = networks(3), networks(3)
-        fb.fit_many(nets, sparse.csr_array(X), LABELS, loss=CROSS_ENTROPY, seeds=0)
+        fb.fit_many(nets, scipy.sparse.csr_array(X), LABELS, loss=CROSS_ENTROPY, seeds=0)
         for i, network in enumerate(alone):
             network.fit(X, LABELS, loss=CROSS_ENTROPY, seed=i)
             assert network.parameters.tobytes() == nets[i].parameters.tobytes()
@@ -392,15 +393,14 @@ def test_what_is_printed(capsys):
 
 
 def test_a_bar_over_all_networks(monkeypatch):
-    tqdm = pytest.importorskip("tqdm.auto")
     bars = []
 
-    class Bar(tqdm.tqdm):
+    class Bar(tqdm.auto.tqdm):
         def __init__(self, **options):
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
             bars.append(self)
 
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     fb.fit_many(networks(2), X, LABELS, loss=CROSS_ENTROPY, epochs=[3, 5], verbose=3)
     (bar,) = bars
     assert (bar.n, bar.total) == (8, 8)
