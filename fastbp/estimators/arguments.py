@@ -1,4 +1,4 @@
-"""The arguments of the estimators' fit: validation data, and what messages call them."""
+"""The arguments of the estimators' constructors and of fit, and what messages call them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,35 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.random import RandomState
 
     from ..kernels.types import Array
 
-__all__ = ["renamed", "split_rows", "validation_arguments"]
+__all__ = ["renamed", "set_parameters", "split_rows", "validation_arguments"]
+
+
+def set_parameters(estimator: Any, arguments: Mapping[str, Any]) -> None:
+    """Keep the arguments of an estimator's constructor as attributes, as scikit-learn asks.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+    arguments : dict
+        The local variables of the constructor.
+
+    Examples
+    --------
+    >>> class Estimator:
+    ...     def __init__(self, alpha=1.0):
+    ...         set_parameters(self, locals())
+    >>> Estimator().alpha
+    1.0
+    """
+    for name, value in arguments.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
 
 
 def validation_arguments(

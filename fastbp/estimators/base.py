@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .. import optimizers, training
 from ..callbacks import Plateau
 from ..kernels import memory, threads
-from .arguments import renamed, split_rows
+from .arguments import renamed, set_parameters, split_rows
 from .parameters import (
     CONSTRAINTS,
     OUTPUT_ACTIVATIONS,
@@ -123,9 +123,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
     _parameter_constraints = CONSTRAINTS
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        for name, value in parameters.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
+        set_parameters(self, parameters)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

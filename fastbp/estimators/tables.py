@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from ..kernels import checks
 from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
-from .arguments import validation_arguments
+from .arguments import set_parameters, validation_arguments
 from .scores import classification_score, regression_score
 from .sklearn_private import (
     Interval,
@@ -87,6 +87,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
     """Base class of estimators that encode a table, set rows aside, and train on the others.
 
     A subclass defines `_train`, and `_outputs` for predictions.
+
+    Parameters
+    ----------
+    parameters : dict
+        The local variables of the subclass's constructor.
     """
 
     scoring: Any
@@ -114,6 +119,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
     }
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        set_parameters(self, parameters)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

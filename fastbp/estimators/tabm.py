@@ -340,29 +340,7 @@ class TabMClassifier(BaseTabM, TableClassifier):
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
     ) -> None:
-        self.n_members = n_members
-        self.variant = variant
-        self.n_blocks = n_blocks
-        self.width = width
-        self.dropout = dropout
-        self.embedding = embedding
-        self.n_per_feature = n_per_feature
-        self.n_bins = n_bins
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.ema = ema
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.scoring = scoring
-        self.validation_fraction = validation_fraction
-        self.time_limit = time_limit
-        self.class_weight = class_weight
-        self.categories = categories
-        self.numbers = numbers
-        self.random_state = random_state
-        self.n_threads = n_threads
-        self.verbose = verbose
+        super().__init__(locals())
 
 
 class TabMRegressor(BaseTabM, TableRegressor):
@@ -458,25 +436,4 @@ class TabMRegressor(BaseTabM, TableRegressor):
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
     ) -> None:
-        self.n_members = n_members
-        self.variant = variant
-        self.n_blocks = n_blocks
-        self.width = width
-        self.dropout = dropout
-        self.embedding = embedding
-        self.n_per_feature = n_per_feature
-        self.n_bins = n_bins
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.ema = ema
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.scoring = scoring
-        self.validation_fraction = validation_fraction
-        self.time_limit = time_limit
-        self.categories = categories
-        self.numbers = numbers
-        self.random_state = random_state
-        self.n_threads = n_threads
-        self.verbose = verbose
+        super().__init__(locals())

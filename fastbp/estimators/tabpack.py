@@ -241,23 +241,7 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
     ) -> None:
-        self.n_members = n_members
-        self.width = width
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.ensemble_patience = ensemble_patience
-        self.max_ensemble_size = max_ensemble_size
-        self.refit = refit
-        self.scoring = scoring
-        self.validation_fraction = validation_fraction
-        self.time_limit = time_limit
-        self.class_weight = class_weight
-        self.categories = categories
-        self.numbers = numbers
-        self.random_state = random_state
-        self.n_threads = n_threads
-        self.verbose = verbose
+        super().__init__(locals())
 
 
 class TabPackRegressor(BaseTabPack, TableRegressor):
@@ -371,23 +355,7 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         random_state: int | RandomState | None = None, n_threads: int | None = None,
         verbose: int = 0,
     ) -> None:
-        self.n_members = n_members
-        self.width = width
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.ensemble_patience = ensemble_patience
-        self.max_ensemble_size = max_ensemble_size
-        self.refit = refit
-        self.scoring = scoring
-        self.validation_fraction = validation_fraction
-        self.time_limit = time_limit
-        self.quantiles = quantiles
-        self.categories = categories
-        self.numbers = numbers
-        self.random_state = random_state
-        self.n_threads = n_threads
-        self.verbose = verbose
+        super().__init__(locals())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
