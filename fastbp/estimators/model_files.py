@@ -15,7 +15,6 @@ from .. import io
 from ..ensemble import Ensemble
 from ..messages import counted
 from ..network import Sequential
-from .column_encoders import decoded, encoded
 from .table_encoder import TableEncoder
 from .tables import TableClassifier
 from .tabm import TabMClassifier, TabMRegressor
@@ -71,17 +70,11 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     if KINDS.get(kind) is not type(model):
         raise TypeError(f"model: expected one of {', '.join(KINDS)}, got {model!r}")
     check_is_fitted(model, "encoder_")
-    encoder = model.encoder_
     state: dict[str, Any] = {
         "kind": kind,
         "parameters": {name: _plain(value) for name, value in model.get_params().items()
                        if _is_plain(_plain(value)) and name not in OF_THE_RUN},
-        "encoder": {
-            "dtype": str(np.dtype(encoder.dtype)), "n_features": encoder.n_features_in_,
-            "named": hasattr(encoder, "feature_names_in_"), "kinds": encoder.kinds_,
-            "dropped": encoder.dropped_, "notes": encoder._notes,
-            "columns": [[i, *encoded(each)] for i, each in encoder._encoders],
-        },
+        "encoder": model.encoder_.get_state(),
     }
     if isinstance(model, TableClassifier):
         classes = model.classes_
@@ -92,7 +85,7 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     else:
         scaler = model.target_scaler_
         state["scaler"] = {
-            "mean": scaler.mean.tolist(), "one_dimension": scaler._one_dimension,
+            "mean": scaler.mean.tolist(), "one_dimension": scaler.one_dimension,
             "scale": [None if np.isinf(each) else each for each in scaler.scale.tolist()]}
         state["quantiles"] = getattr(model, "quantiles_", None)
     if isinstance(model, TabPackClassifier | TabPackRegressor):
@@ -101,7 +94,7 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
                   "activation": model.ensemble_.activation}
     else:
         networks = [model.network_]
-        state["activation"] = model._activation
+        state["activation"] = model.activation_
     io.write_ensemble(path, [(each.layers, each.dtype) for each in networks],
                       {"estimator": state})
 
@@ -152,9 +145,10 @@ def _restored(networks: list[Sequential], state: dict[str, Any]) -> Any:
         quantiles = tuple(quantiles) if isinstance(quantiles, list) else float(quantiles)
         parameters["quantiles"] = quantiles
     model = KINDS[state["kind"]](**parameters)
-    model.encoder_ = encoder = _encoder(state["encoder"])
-    if len(encoder._outputs) != networks[0].n_in:
-        raise ValueError(f"its encoder makes {len(encoder._outputs)} columns, its networks take "
+    model.encoder_ = encoder = TableEncoder.from_state(state["encoder"])
+    n_encoded = encoder.n_numeric_ + encoder.n_binary_ + len(encoder.n_codes_)
+    if n_encoded != networks[0].n_in:
+        raise ValueError(f"its encoder makes {n_encoded} columns, its networks take "
                          f"{networks[0].n_in}")
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(encoder, name):
@@ -179,19 +173,5 @@ def _restored(networks: list[Sequential], state: dict[str, Any]) -> Any:
     if isinstance(model, TabPackClassifier | TabPackRegressor):
         model.ensemble_ = Ensemble(networks, state["weights"], state["activation"])
     else:
-        (model.network_,), model._activation = networks, state["activation"]
+        (model.network_,), model.activation_ = networks, state["activation"]
     return model
-
-
-def _encoder(state: dict[str, Any]) -> TableEncoder:
-    encoder = TableEncoder(dtype=state["dtype"])
-    encoder.kinds_, encoder.dropped_ = dict(state["kinds"]), dict(state["dropped"])
-    encoder._notes, encoder.n_features_in_ = dict(state["notes"]), int(state["n_features"])
-    if state["named"]:
-        encoder.feature_names_in_ = np.array(list(encoder.kinds_), dtype=object)
-    encoder._encoders = [(int(i), decoded(kind, each)) for i, kind, each in state["columns"]]
-    if not all(0 <= i < encoder.n_features_in_ == len(encoder.kinds_)
-               for i, _ in encoder._encoders):
-        raise ValueError("its encoder has other columns than it lists")
-    encoder._lay_out()
-    return encoder

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..messages import LISTED, listed
-from .column_encoders import ENCODERS, IDENTIFIERS
+from .column_encoders import ENCODERS, IDENTIFIERS, decoded, encoded
 from .sklearn_private import (
     Interval,
     Options,
@@ -324,6 +324,51 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
             + (f" and {len(notes) - LISTED} more" if len(notes) > LISTED else "")
             for kind, notes in lines
         )
+
+    def get_state(self) -> dict[str, Any]:
+        """What was learned, as numbers, text, lists and dicts that JSON can hold.
+
+        Returns
+        -------
+        dict
+            For `from_state`.
+        """
+        check_is_fitted(self)
+        return {
+            "dtype": str(np.dtype(self.dtype)), "n_features": self.n_features_in_,
+            "named": hasattr(self, "feature_names_in_"), "kinds": self.kinds_,
+            "dropped": self.dropped_, "notes": self._notes,
+            "columns": [[i, *encoded(each)] for i, each in self._encoders],
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The fitted encoder of which `get_state` returned this.
+
+        Parameters
+        ----------
+        state : dict
+
+        Returns
+        -------
+        TableEncoder
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is not such a dict.
+        """
+        encoder = cls(dtype=state["dtype"])
+        encoder.kinds_, encoder.dropped_ = dict(state["kinds"]), dict(state["dropped"])
+        encoder._notes, encoder.n_features_in_ = dict(state["notes"]), int(state["n_features"])
+        if state["named"]:
+            encoder.feature_names_in_ = np.array(list(encoder.kinds_), dtype=object)
+        encoder._encoders = [(int(i), decoded(kind, each)) for i, kind, each in state["columns"]]
+        if not all(0 <= i < encoder.n_features_in_ == len(encoder.kinds_)
+                   for i, _ in encoder._encoders):
+            raise ValueError("its encoder has other columns than it lists")
+        encoder._lay_out()
+        return encoder
 
     # Fitting.
 

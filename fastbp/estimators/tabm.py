@@ -158,7 +158,7 @@ class BaseTabM(TableEstimator):
         network.set_state(best.state)
         self.network_, self.history_ = network, history
         self.best_score_, self.best_epoch_ = best.best_score, best.best_epoch
-        self._activation = task.activation
+        self.activation_ = task.activation
 
     def _network(self, X: Floats, n_out: int, seed: int) -> Sequential:
         """An untrained network for an encoded table."""
@@ -237,7 +237,7 @@ class BaseTabM(TableEstimator):
 
     def _outputs(self, X: Any) -> Floats:
         check_is_fitted(self, "network_")
-        return self._mean(self.network_, self.encoder_.transform(X), self._activation)
+        return self._mean(self.network_, self.encoder_.transform(X), self.activation_)
 
 
 def _uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Doubles:

@@ -97,6 +97,8 @@ class TargetScaler:
     ----------
     mean, scale : ndarray of shape (n_outputs,), float64
         As those of `fastbp.datasets.Standardizer`: a constant target's scale is infinite.
+    one_dimension : bool
+        Whether predictions are of shape (rows,).
 
     Raises
     ------
@@ -118,7 +120,7 @@ class TargetScaler:
 
     def __init__(self, y: Any) -> None:
         table = real_targets(y)
-        self._one_dimension = np.ndim(y) == 1 or table.shape[1] == 1
+        self.one_dimension = np.ndim(y) == 1 or table.shape[1] == 1
         names = ["y"] if table.shape[1] == 1 else [f"{i} of y" for i in range(table.shape[1])]
         self._standardizer = Standardizer(table, names)
         self.mean, self.scale = self._standardizer.mean, self._standardizer.scale
@@ -140,7 +142,7 @@ class TargetScaler:
         scaler = cls(np.zeros((1, len(mean))))
         scaler.mean, scaler.scale = np.array(mean, np.float64), np.array(scale, np.float64)
         scaler._standardizer.mean, scaler._standardizer.scale = scaler.mean, scaler.scale
-        scaler._one_dimension = one_dimension
+        scaler.one_dimension = one_dimension
         return scaler
 
     def transform(self, y: Any, dtype: DTypeLike = "float32") -> Floats:
@@ -190,7 +192,7 @@ class TargetScaler:
         """
         scale = np.where(np.isinf(self.scale), 0.0, self.scale)
         y: Doubles = np.asarray(Z, dtype=np.float64) * scale + self.mean
-        return y[:, 0] if self._one_dimension else y
+        return y[:, 0] if self.one_dimension else y
 
     def inverse_quantiles(self, Z: Any) -> Doubles:
         """Predictions of several quantiles of one target in its units, in ascending order.
