@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..layers import Columns, Dense, Dropout, Embedding, Layer, PeriodicEmbedding, ReLU
+from ..layers import Dense, Dropout, Layer, PeriodicEmbedding, ReLU
 from ..network import Sequential
 from ..optimizers import Group, Muon
+from .tables import embeddings
 
 if TYPE_CHECKING:
     from ..kernels.types import Doubles
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from .table_encoder import TableEncoder
 
 __all__ = ["Draw", "default_batch_size"]
-
-# Most columns for a category's embedding.
-MOST_EMBEDDED = 16
-
 
 class Draw(NamedTuple):
     """A member's hyperparameters, drawn at random."""
@@ -49,7 +46,10 @@ class Draw(NamedTuple):
 
     def network(self, encoder: TableEncoder, width: int, n_out: int) -> Sequential:
         """An untrained network for an encoded table."""
-        first = _embeddings(encoder, self.n_per_feature, self.scale)
+        n_numeric = encoder.n_numeric_
+        first = embeddings(encoder, PeriodicEmbedding(
+            n_numeric, self.n_per_feature, self.scale, trainable=False, random_phases=True,
+        ) if n_numeric else None, _small)
         stack: list[Layer] = [first]
         n = first.n_out
         for _ in range(self.n_blocks):
@@ -95,17 +95,3 @@ def _small(rng: np.random.Generator, n_codes: int, n_out: int) -> Doubles:
 
 def _is_shift(layer: Layer, name: str) -> bool:
     return name in ("b", "beta")
-
-
-def _embeddings(encoder: TableEncoder, n_per_feature: int, scale: float) -> Columns:
-    """The first layer: numbers, zeros and ones, and codes, side by side."""
-    n, n_binary = encoder.n_numeric_, encoder.n_binary_
-    parts: list[tuple[Any, Any]] = []
-    if n:
-        parts.append((slice(0, n), PeriodicEmbedding(n, n_per_feature, scale, trainable=False,
-                                                     random_phases=True)))
-    if n_binary:
-        parts.append((slice(n, n + n_binary), []))
-    for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
-        parts.append((column, Embedding(n_codes, min(MOST_EMBEDDED, n_codes), _small)))
-    return Columns(parts)

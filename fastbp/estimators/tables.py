@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.validation import check_consistent_length
 
 from ..kernels import checks
+from ..layers import Columns, Embedding, Layer
 from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from .arguments import set_parameters, validation_arguments
 from .scores import classification_score, regression_score
@@ -31,13 +32,17 @@ from .targets import TargetScaler, encode_classes, real_targets
 if TYPE_CHECKING:
     from numpy.random import RandomState
 
+    from ..initializers import Initializer
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_sample_weight"]
+__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_sample_weight",
+           "embeddings"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
+# Most columns for a category's embedding.
+MOST_EMBEDDED = 16
 
 
 @dataclass(kw_only=True)
@@ -371,6 +376,33 @@ class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]  # w
         """
         Z = self._outputs(X)
         return self.target_scaler_.inverse(Z)
+
+
+def embeddings(encoder: TableEncoder, of_numbers: Layer | None,
+               init: str | Initializer = "normal") -> Columns:
+    """A network's first layer: numbers, zeros and ones, and codes, side by side.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    of_numbers : Layer or None
+        What numbers go through; None passes them on.
+    init : str or callable
+        Of the embeddings of codes.
+
+    Returns
+    -------
+    Columns
+    """
+    n, n_binary = encoder.n_numeric_, encoder.n_binary_
+    parts: list[tuple[Any, Any]] = []
+    if n:
+        parts.append((slice(0, n), [] if of_numbers is None else of_numbers))
+    if n_binary:
+        parts.append((slice(n, n + n_binary), []))
+    for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
+        parts.append((column, Embedding(n_codes, min(MOST_EMBEDDED, n_codes), init)))
+    return Columns(parts)
 
 
 def _both(P: Floats) -> Floats:

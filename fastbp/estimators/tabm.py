@@ -30,7 +30,7 @@ from ..losses import EnsembleLoss
 from ..network import Sequential
 from ..optimizers import AdamW
 from .sklearn_private import Interval, StrOptions
-from .tables import TableClassifier, TableEstimator, TableRegressor, Task
+from .tables import TableClassifier, TableEstimator, TableRegressor, Task, embeddings
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -44,8 +44,6 @@ __all__ = ["TabMClassifier", "TabMRegressor"]
 
 # Rows from which on minibatches are larger, by default.
 MANY_ROWS = 50_000
-# Most columns for a category's embedding.
-MOST_EMBEDDED = 16
 # Outputs to compute at a time.
 OUTPUTS_AT_ONCE = 1 << 24
 
@@ -163,8 +161,7 @@ class BaseTabM(TableEstimator):
     def _network(self, X: Floats, n_out: int, seed: int) -> Sequential:
         """An untrained network for an encoded table."""
         k, width = self.n_members, self.width
-        parts, widths = self._embeddings(X, self.encoder_)
-        first = Columns(parts)
+        first, widths = self._embeddings(X, self.encoder_)
         n = first.n_out
         stack: list[Layer] = [first, Repeat(n, k)]
         is_mini = self.variant == "tabm-mini"
@@ -199,26 +196,17 @@ class BaseTabM(TableEstimator):
             adapted.r = factors
         return network
 
-    def _embeddings(self, X: Floats, encoder: TableEncoder) -> tuple[list[Any], list[int]]:
-        """The parts of the first layer: numbers, zeros and ones, and codes, side by side; and how
-        many columns each feature has."""
-        n, n_binary, d = encoder.n_numeric_, encoder.n_binary_, self.n_per_feature
-        parts: list[tuple[Any, Any]] = []
+    def _embeddings(self, X: Floats, encoder: TableEncoder) -> tuple[Columns, list[int]]:
+        """The first layer, and how many columns each feature has after it."""
+        n, d = encoder.n_numeric_, self.n_per_feature
+        of_numbers: Layer | None = None
         if n and self.embedding == "periodic":
-            parts.append((slice(0, n), PeriodicEmbedding(n, d)))
+            of_numbers = PeriodicEmbedding(n, d)
         elif n and self.embedding == "piecewise":
-            parts.append((slice(0, n), PiecewiseLinearEmbedding(
-                quantile_edges(X[:, :n], self.n_bins), d)))
-        elif n:
-            parts.append((slice(0, n), []))
-        widths = [1 if self.embedding is None else d] * n + [1] * n_binary
-        if n_binary:
-            parts.append((slice(n, n + n_binary), []))
-        for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
-            size = min(MOST_EMBEDDED, n_codes)
-            parts.append((column, Embedding(n_codes, size)))
-            widths.append(size)
-        return parts, widths
+            of_numbers = PiecewiseLinearEmbedding(quantile_edges(X[:, :n], self.n_bins), d)
+        first = embeddings(encoder, of_numbers)
+        codes = [layer.n_out for _, layer in first.children if isinstance(layer, Embedding)]
+        return first, [1 if of_numbers is None else d] * n + [1] * encoder.n_binary_ + codes
 
     def _mean(self, network: Sequential, X: Floats, activation: str | None) -> Floats:
         """The mean of the members' activated outputs, for encoded rows."""
@@ -306,6 +294,8 @@ class TabMClassifier(BaseTabM, TableClassifier):
     encoder_ : TableEncoder
     network_ : fastbp.Sequential
         The outputs of all members, before the activation.
+    activation_ : str
+        "sigmoid" for two classes, otherwise "softmax".
     history_ : dict
         Lists with a value for each epoch: "loss", and "val_score" on the validation rows.
     best_score_ : float
@@ -402,6 +392,7 @@ class TabMRegressor(BaseTabM, TableRegressor):
     target_scaler_ : TargetScaler
     network_ : fastbp.Sequential
         The outputs of all members, of standardized targets.
+    activation_ : None
     history_ : dict
         Lists with a value for each epoch: "loss", and "val_score" on the validation rows.
     best_score_ : float

@@ -145,8 +145,8 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     """Predict the classes of a table's rows with an ensemble of small networks.
 
     Many small networks with hyperparameters drawn at random are trained at the same time, and after
-    each epoch an ensemble of snapshots of them is chosen by its score on validation rows [1]_.  No
-    setting needs to be tuned.  Columns may be numbers, booleans, dates, text or categories, with
+    each epoch an ensemble of snapshots of them is chosen by its score on validation rows [1]_ [2]_.
+    No setting needs to be tuned.  Columns may be numbers, booleans, dates, text or categories, with
     missing values: see `TableEncoder`.
 
     Parameters
@@ -211,9 +211,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
 
-    Memory: the encoded table in float32, twice with `refit`; about 20 times the weights of each
-    member, which are 200 kB for 10 numeric columns; and up to three predictions of the validation
-    rows in float64 for each member.
+    Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
+    gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three
+    snapshots of the weights and of the predictions for the validation rows, these in float64.
 
     References
     ----------
@@ -248,8 +248,8 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     """Predict numbers, or quantiles of them, for a table's rows with an ensemble of small networks.
 
     Many small networks with hyperparameters drawn at random are trained at the same time, and after
-    each epoch an ensemble of snapshots of them is chosen by its score on validation rows [1]_.  No
-    setting needs to be tuned.  Columns may be numbers, booleans, dates, text or categories, with
+    each epoch an ensemble of snapshots of them is chosen by its score on validation rows [1]_ [2]_.
+    No setting needs to be tuned.  Columns may be numbers, booleans, dates, text or categories, with
     missing values: see `TableEncoder`.
 
     Parameters
@@ -283,7 +283,8 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         Seconds after which training ends, at the end of an epoch.  Results then depend on the speed
         of the machine.
     quantiles : float or sequence of float in (0, 1), optional
-        Predict these quantiles, in ascending order, instead of the mean.  They never cross.
+        Predict these quantiles, in ascending order, instead of the mean.  They never cross
+        [3]_.
     categories, numbers : sequence of str or int, optional
         As for `TableEncoder`.
     random_state : int, RandomState instance or None, default None
@@ -316,9 +317,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
 
-    Memory: the encoded table in float32, twice with `refit`; about 20 times the weights of each
-    member, which are 200 kB for 10 numeric columns; and up to three predictions of the validation
-    rows in float64 for each member.
+    Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
+    gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three
+    snapshots of the weights and of the predictions for the validation rows, these in float64.
 
     References
     ----------
