@@ -266,7 +266,7 @@ class _Column:
             try:
                 if cell != "NaT" and not DATE.fullmatch(cell):
                     raise ValueError
-                np.datetime64(cell)
+                np.datetime64(cell, "us")
             except ValueError:
                 raise ValueError(f"column {self.name!r} holds {cell!r}; expected dates such as "
                                  f"2024-02-29 or 2024-02-29 18:30, or nothing where the date is "

@@ -178,7 +178,9 @@ missing value (None) in its place, or list the column in `categories`
                 raise TypeError(f"{self.name}: expected a date, got {_shown(cell)} in row "
                                 f"{row}; convert the column, for example with pandas.to_datetime")
         values: Array = np.array(known, dtype="M8[us]")
-        return values if self.codes is None else np.append(values, np.datetime64("NaT"))[self.codes]
+        if self.codes is None:
+            return values
+        return np.append(values, np.datetime64("NaT", "us"))[self.codes]
 
     def counts(self) -> dict[Any, int]:
         """How often each value occurs, missing ones included.

@@ -140,10 +140,11 @@ def _pandas_column(name: str, series: Any) -> Column:
         if dtype.kind == "M":
             if getattr(getattr(dtype, "pyarrow_dtype", dtype), "tz", None) is not None:
                 series = series.dt.tz_localize(None)
-            missing = np.datetime64("NaT")
+            missing = np.datetime64("NaT", "us")
             return Column(name, series.to_numpy(dtype="M8[us]", na_value=missing))
         if dtype.kind == "m":
-            return Column(name, series.to_numpy(dtype="m8[us]", na_value=np.timedelta64("NaT")))
+            missing_time = np.timedelta64("NaT", "us")
+            return Column(name, series.to_numpy(dtype="m8[us]", na_value=missing_time))
         if dtype.kind in "iufb":
             kind = "boolean" if dtype.kind == "b" else "number"
             return Column(name, series.to_numpy(dtype=np.float64, na_value=np.nan), kind)
