@@ -13,6 +13,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 KERNELS = Path("fastbp", "kernels")
+# Cython's code for memoryviews, generated once and used by every module.
+UTILITIES = "fastbp.kernels._cyutility"
 TIERS = [f"{isa}_f{bits}.c" for isa in ("scalar", "avx2", "avx512", "neon") for bits in (32, 64)]
 HEADERS = [str(KERNELS / "ops.def"), *sorted(str(path) for path in KERNELS.glob("**/*.h"))]
 
@@ -86,6 +88,7 @@ def main():
     OPS.write_stubs()  # what type checkers read of what follows from the table
     extensions = cythonize(
         [
+            Extension(UTILITIES, [str(KERNELS / "_cyutility.c")], extra_compile_args=list(FLAGS)),
             kernel("dispatch", "dispatch.c", *TIERS),
             kernel("threads"),
             kernel("guards"),
@@ -111,6 +114,7 @@ def main():
             kernel("steps"),
         ],
         nthreads=os.cpu_count(),
+        shared_utility_qualified_name=UTILITIES,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -14,6 +14,8 @@ import fastbp as fb
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 LAYERS = {
     "Dense": partial(fb.Dense, 4, 4), "Dropout": partial(fb.Dropout, 0.3), "ReLU": fb.ReLU,
     "LeakyReLU": partial(fb.LeakyReLU, 0.1), "Sigmoid": fb.Sigmoid, "Tanh": fb.Tanh,

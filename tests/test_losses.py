@@ -20,6 +20,8 @@ from fastbp.program import reference
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 ln2, ln3 = math.log(2), math.log(3)
 
 

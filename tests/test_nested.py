@@ -18,6 +18,8 @@ from fastbp.program import reference
 
 from .cases import each
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(5)
 X = np.c_[RNG.normal(size=(60, 3)), RNG.integers(0, 4, 60), RNG.integers(0, 7, 60)]
 Y = (X[:, 0] > 0) + (X[:, 3] > 2).astype(int)

@@ -38,9 +38,9 @@ CASES = [("iris", "classes"), ("breast_cancer", "classes"), ("digits", "classes"
 @pytest.mark.parametrize(("name", "task"), CASES, ids=str)
 def test_the_same_model(name, task, solver, activation):
     kind, X, y = problem(name, task)
-    options = {"max_iter": 70 if task == "labels" else 200, "hidden_layer_sizes": (16,)}
-    if name != "digits":
-        options["hidden_layer_sizes"] = (20, 10)
+    options = {"max_iter": 200, "hidden_layer_sizes": (20, 10)}
+    if name == "digits":
+        options = {"max_iter": 50, "hidden_layer_sizes": (16,)}
     if task == "counts":
         options |= {"loss": "poisson"}
     if kind == "regressor" and solver == "sgd":

@@ -135,6 +135,7 @@ class TestFit:
         same = fb.TabPackClassifier(**options).fit(X, y, sample_weight=weights)
         assert same.predict_proba(X).tobytes() == heavy.predict_proba(X).tobytes()
 
+    @pytest.mark.once
     def test_many_classes_and_scoring(self):
         X, y = IRIS
         for scoring in ("accuracy", "roc_auc", "f1_macro"):
@@ -149,6 +150,7 @@ class TestFit:
         assert predicted.shape == Y.shape
         assert np.corrcoef(predicted[:, 0], y)[0, 1] > 0.5
 
+    @pytest.mark.once
     def test_better_than_a_linear_model(self):
         rng = np.random.default_rng(0)
         X = rng.uniform(-2, 2, (1500, 3))
@@ -342,6 +344,7 @@ class TestSelection:
         assert len(selection.chosen) == 3
 
 
+@pytest.mark.once
 def test_beside_trees_on_held_out_rows():
     """As good as gradient-boosted trees where there is something to learn."""
     from sklearn.ensemble import HistGradientBoostingClassifier

@@ -13,6 +13,8 @@ from fastbp.kernels import ops
 
 from ..cases import each
 
+pytestmark = pytest.mark.once
+
 LEAST_GRADIENT = {"float32": 2.0**-100, "float64": 2.0**-960}
 EVERY_MAP = [*ops.ACTIVATIONS, *ops.FUNCTIONS]
 FROM_OUTPUT = [name for name, op in ops.ACTIVATIONS.items() if op.from_output]

@@ -20,6 +20,8 @@ from fastbp.program import reference
 
 from ..cases import each
 
+pytestmark = pytest.mark.once
+
 ACTIVATIONS = list(fb.layers.ACTIVATIONS.values())
 
 

@@ -13,6 +13,8 @@ from fastbp.program import cache, reference
 
 from ..cases import each
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(0)
 ROWS = 40
 OPTIMIZERS = {

@@ -20,6 +20,8 @@ from fastbp.training import checkpoints
 
 from .checkpoint_jobs import NAME, Halving, Y, cut_off, epochs_in, forged, job, parts, signed, start
 
+pytestmark = pytest.mark.once
+
 # Damage
 
 
