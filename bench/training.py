@@ -54,6 +54,7 @@ def main():
             row for optimizer in ("sgd", "adam")
             for row in against_peers(arguments, peers, optimizer, machine["peak"])
         ]
+        print(rows_behind(results["peers"]) + "\n")
     if "tiers" in arguments.parts:
         results["tiers"] = tiers_and_dtypes(arguments)
     if "subnormals" in arguments.parts:
@@ -121,6 +122,18 @@ def against_peers(arguments, peers, optimizer, peak):
     common.table(f"{title}: time of a step (and its ratio to fastbp's)", header, rows,
                  arguments.markdown)
     return results
+
+
+def rows_behind(results):
+    """A line that counts the rows in which a peer's step takes less time than fastbp's."""
+    behind = []
+    for row in results:
+        ahead = [f"{name} {times['ratio']:.2f}×" for name, times in row["contenders"].items()
+                 if times["ratio"] < 1]
+        if ahead:
+            behind.append(f"{row['workload']}, {row['optimizer']} ({', '.join(ahead)})")
+    count = f"Rows in which a peer is ahead: {len(behind) or 'none'} of {len(results)}"
+    return f"{count}: {'; '.join(behind)}." if behind else f"{count}."
 
 
 def tiers_and_dtypes(arguments):
