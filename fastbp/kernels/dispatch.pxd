@@ -40,6 +40,7 @@ cdef extern from "simd/dispatch.h" nogil:
         Py_ssize_t work_per_look
 
     const fbp_tier *fbp_tier_at(int i) noexcept
+    void fbp_find_caches() noexcept
 
     ctypedef struct fbp_gemm:
         Py_ssize_t m, n, k

@@ -154,4 +154,5 @@ def _choose():
         raise ValueError(f"environment variable FASTBP_ISA: {error}") from None
 
 
+fbp_find_caches()
 _choose()

@@ -15,7 +15,12 @@ cdef enum:
 
 # Bytes of a gradient that is computed in the update, at a time: few enough for a level-2 cache.
 cdef enum:
-    PANEL = 1 << 17
+    LEAST_PANEL = 1 << 17
+    MOST_PANEL = 1 << 20
+
+cdef inline Py_ssize_t panel_bytes(Py_ssize_t batch_size, Py_ssize_t row_bytes) noexcept nogil:
+    """As many rows as the minibatch has: each panel's product packs all of dZ again."""
+    return min(max(LEAST_PANEL, batch_size * row_bytes), MOST_PANEL)
 
 
 # The stages of a step.

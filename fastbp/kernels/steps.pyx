@@ -23,9 +23,9 @@ from fastbp.kernels.guards cimport Borrowed
 from fastbp.kernels.instructions cimport resolve
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.stages cimport (
-    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE, PANEL,
+    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
-    check_sums, run_doubles, run_floats, seconds,
+    check_sums, panel_bytes, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
@@ -290,7 +290,8 @@ cdef class Steps:
             fused[i].instruction, fused[i].group = code.weights + i, group
             fused[i].start, fused[i].rows, fused[i].columns = W.start, W.rows, W.columns
             taken.append((W.start, W.rows * W.columns))
-            plan.panel_size = max(plan.panel_size, PANEL // size + W.columns)
+            plan.panel_size = max(plan.panel_size, W.columns + panel_bytes(
+                plan.batch_size, W.columns * size) // size)
         rest = step_checks.rest_of(groups, weights, taken)
         cdef Rest *others = <Rest *>self._pointer(
             np.zeros((len(rest) + 1) * sizeof(Rest), np.uint8))

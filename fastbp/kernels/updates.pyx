@@ -18,7 +18,7 @@ from fastbp.kernels.optimizers cimport (
     SQUARES_BLOCK, fbp_penalize, fbp_sum_of_squares, fbp_update, penalize_block,
     sum_of_squares_of,
 )
-from fastbp.kernels.stages cimport PANEL, Fused, Part, Plan, Run
+from fastbp.kernels.stages cimport Fused, Part, Plan, Run, panel_bytes
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_worker
 
 
@@ -250,7 +250,7 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
     cdef const Fused *each
     cdef const int *reads
     cdef fbp_gemm product
-    cdef Py_ssize_t first, stop, height, start, n_panels, j
+    cdef Py_ssize_t first, stop, height, start, n_panels, row_bytes, most, j
     cdef int i
     for i in range(plan.n_rest):
         fbp_partition(me, plan.rest[i].size, GRAIN, &first, &stop)
@@ -262,7 +262,9 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
         reads = run.frame.code.instructions[each.instruction].reads
         fbp_partition(me, each.rows, 1, &first, &stop)
         height = stop - first
-        n_panels = (height * each.columns * <Py_ssize_t>sizeof(real) + PANEL - 1) // PANEL
+        row_bytes = each.columns * <Py_ssize_t>sizeof(real)
+        most = panel_bytes(plan.batch_size, row_bytes)
+        n_panels = (height * row_bytes + most - 1) // most
         for j in range(n_panels):
             start = first + height * j // n_panels
             stop = first + height * (j + 1) // n_panels

@@ -29,7 +29,7 @@ ENCODED: dict[Any, EncodedProgram] = {}
 MOST_KEPT = 256
 
 # In larger batches, to compute the gradients takes so long that reading them does not count.
-MOST_ROWS_TO_FUSE = 128
+MOST_ROWS_TO_FUSE = 512
 
 # Operations that a prediction may end with.
 ENDS = "softmax", "sigmoid", "exp"

@@ -1,4 +1,6 @@
 /* The tiers compiled in, and which of them this machine can run. */
+#include <unistd.h>
+
 #include "dispatch.h"
 
 const char *const fbp_unary_names[FBP_UNARIES] = {
@@ -60,4 +62,14 @@ const fbp_tier *fbp_tier_at(int i)
 {
     const int n = (int)(sizeof tiers / sizeof tiers[0]);
     return 0 <= i && i < n ? &tiers[i] : NULL;
+}
+
+ptrdiff_t fbp_level2_bytes = 1 << 19;
+
+void fbp_find_caches(void)
+{
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (bytes > 0) fbp_level2_bytes = bytes;
+#endif
 }

@@ -20,8 +20,14 @@
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
 
-/* Size in elements of the workspace into which a large matrix product packs operands. */
-#define FBP_WORKSPACE (FBP_K_BLOCK * (256 + 16))
+/* Size in elements of the workspace into which a large matrix product copies rows of its first
+ * operand: of so many rows, FBP_K_BLOCK columns and some room between the rows. */
+#define FBP_MOST_COPIED 1024
+#define FBP_WORKSPACE ((FBP_K_BLOCK + 16) * FBP_MOST_COPIED)
+
+/* Of a core's level-2 cache, by which operands are blocked; results do not depend on it. */
+extern ptrdiff_t fbp_level2_bytes;
+void fbp_find_caches(void);
 
 /* A sum along a row runs in this many lanes, element j in lane j % 16, and the
  * lanes are added as a tree: l + (l + 8), then 4, 2, 1. */

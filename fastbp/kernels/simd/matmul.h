@@ -48,17 +48,13 @@ static void matmul(const fbp_gemm *c, real *workspace)
 #define TILE_ROWS 6
 #endif
 
-/* Rows of A that are copied together where its own layout is slow: with FBP_K_BLOCK columns
- * they take 256 KiB, which leaves room in a level-2 cache. */
-#define M_BLOCK 256
-
 /* Rows this many bytes apart lie in different pages, which the processor does not prefetch. */
 #define FAR_APART 2048
 
 /* Rows whose distance is a multiple of this share few cache sets and evict each other; rows of a
  * copy are SPREAD elements longer. */
 #define ALIASED 256
-#define SPREAD (FBP_WORKSPACE / FBP_K_BLOCK - M_BLOCK)
+#define SPREAD (FBP_WORKSPACE / FBP_MOST_COPIED - FBP_K_BLOCK)
 
 typedef struct {
     ptrdiff_t k;   /* the length of the chains, at most FBP_K_BLOCK */
@@ -77,91 +73,111 @@ typedef struct {
     ptrdiff_t columns; /* of C that the tile may write */
 } tile_t;
 
+/* The u-th vector of the tile's columns at p, of which the last may be partial. */
+INLINE vec load_vector(const tile_t *t, const real *p, const int vectors, const int partial,
+                       const int u)
+{
+    if (!partial || u < vectors - 1) return v_load(p + u * FBP_LANES);
+    return v_load_part(p + u * FBP_LANES, t->columns - u * FBP_LANES, 0);
+}
+
+INLINE void store_vector(const tile_t *t, real *p, const int vectors, const int partial,
+                         const int u, vec x)
+{
+    if (!partial || u < vectors - 1)
+        v_store(p + u * FBP_LANES, x);
+    else
+        v_store_part(p + u * FBP_LANES, t->columns - u * FBP_LANES, x);
+}
+
+#define EACH_SUM                                            \
+    _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++) \
+        _Pragma("GCC unroll 2") for (int u = 0; u < vectors; u++)
+
 /* The tile: load, multiply and add, and finish in registers.  Every loop over the sums is
  * unrolled by pragma: if one is not, gcc keeps all sums in memory. */
-INLINE void tile(const tile_t *t, const int rows, const int vectors, const int masked)
+INLINE void tile(const tile_t *t, const int rows, const int vectors, const int partial)
 {
     vec sum[TILE_ROWS][TILE_VECTORS];
+    if (t->row_start) {
+        EACH_SUM sum[i][u] = v_splat(t->row_start[i]);
+    } else if (t->start) {
+        vec start[TILE_VECTORS];
 #pragma GCC unroll 2
-    for (int u = 0; u < vectors; u++) {
-        const vec start = t->start
-                              ? v_load_part(t->start + u * FBP_LANES, t->columns - u * FBP_LANES, 0)
-                              : v_splat(0);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) sum[i][u] = t->row_start ? v_splat(t->row_start[i]) : start;
+        for (int u = 0; u < vectors; u++) start[u] = load_vector(t, t->start, vectors, partial, u);
+        EACH_SUM sum[i][u] = start[u];
+    } else {
+        EACH_SUM sum[i][u] = v_splat(0);
     }
 
-    /* Three rows share a pointer: the processor adds 0, 1 or 2 times a_row by itself. */
-    const ptrdiff_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
-    const real *b = t->B, *a[(TILE_ROWS + 2) / 3];
+    /* Five rows share a pointer: the processor adds 0, 1, 2 or 4 times a_row by itself. */
+    const ptrdiff_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row, c_row = t->c_row;
+    const real *b = t->B, *a[(TILE_ROWS + 4) / 5];
+    real *const c = t->C;
+#pragma GCC unroll 8
+    for (int g = 0; g < (rows + 4) / 5; g++) a[g] = t->A + 5 * g * a_row;
 #if FBP_MASKS
     const mask last = v_first(t->columns - (vectors - 1) * FBP_LANES);
-#else
-    (void)masked;
 #endif
-#pragma GCC unroll 8
-    for (int g = 0; g < (rows + 2) / 3; g++) a[g] = t->A + 3 * g * a_row;
-    if (t->k > FBP_K_BLOCK / 2) {
-        /* Prefetch C, which is likely not in the cache; a long chain leaves time for it. */
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-            for (int u = 0; u < vectors; u++)
-                __builtin_prefetch(t->C + i * t->c_row + u * FBP_LANES, 1);
-    }
+    const real *ahead = c;
     for (ptrdiff_t p = t->k; p > 0; p--) {
+        if (p % 8 == 0) {
+            /* A row of C, which is likely not in the level-1 cache. */
+#pragma GCC unroll 2
+            for (int u = 0; u < vectors; u++) __builtin_prefetch(ahead + u * FBP_LANES, 1);
+            ahead += c_row;
+        }
         vec b_p[TILE_VECTORS];
 #pragma GCC unroll 2
         for (int u = 0; u < vectors; u++) {
 #if FBP_MASKS
-            if (masked && u == vectors - 1) {
+            if (partial && u == vectors - 1) {
                 b_p[u] = v_load_masked(b + u * FBP_LANES, last, 0);
                 continue;
             }
 #endif
-            b_p[u] = v_load(b + u * FBP_LANES);
+            b_p[u] = v_load(b + u * FBP_LANES); /* without masks B is padded */
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            const vec a_i = v_splat(a[i / 3][i % 3 * a_row]);
+            const vec a_i = v_splat(a[i / 5][i % 5 * a_row]);
 #pragma GCC unroll 2
             for (int u = 0; u < vectors; u++) sum[i][u] = v_fma(a_i, b_p[u], sum[i][u]);
         }
 #pragma GCC unroll 8
-        for (int g = 0; g < (rows + 2) / 3; g++) a[g] += a_col;
+        for (int g = 0; g < (rows + 4) / 5; g++) a[g] += a_col;
         b += b_row;
     }
 
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 2
-        for (int u = 0; u < vectors; u++) {
-            real *c = t->C + i * t->c_row + u * FBP_LANES;
-            const ptrdiff_t columns = t->columns - u * FBP_LANES;
-            if (!t->is_first) sum[i][u] = v_load_part(c, columns, 0) + sum[i][u];
-            if (t->is_last) {
-                sum[i][u] = v_zero_below(sum[i][u], t->least);
-                if (t->relu) sum[i][u] = v_relu(sum[i][u]);
-                if (t->relu_mask) {
-                    const real *relu_mask = t->relu_mask + i * t->c_row + u * FBP_LANES;
-                    sum[i][u] = v_relu_backward(sum[i][u], v_load_part(relu_mask, columns, 0));
-                }
-            }
-            v_store_part(c, columns, sum[i][u]);
+    if (!t->is_first) {
+        EACH_SUM sum[i][u] = load_vector(t, c + i * c_row, vectors, partial, u) + sum[i][u];
+    }
+    if (t->is_last) {
+        const real least = t->least;
+        EACH_SUM sum[i][u] = v_zero_below(sum[i][u], least);
+        if (t->relu) {
+            EACH_SUM sum[i][u] = v_relu(sum[i][u]);
+        }
+        if (t->relu_mask) {
+            const real *const relu_mask = t->relu_mask;
+            EACH_SUM sum[i][u] = v_relu_backward(
+                sum[i][u], load_vector(t, relu_mask + i * c_row, vectors, partial, u));
         }
     }
+    EACH_SUM store_vector(t, c + i * c_row, vectors, partial, u, sum[i][u]);
 }
+#undef EACH_SUM
 
 /* Each height and width of a tile is a function of its own, with its sums in registers; a
  * single function for all takes compilers minutes. */
 /* clang-format off */
 #define TILE(rows)                                                                \
     static void tile_##rows##_1(const tile_t *t) { tile(t, rows, 1, 0); }         \
-    static void tile_##rows##_1_masked(const tile_t *t) { tile(t, rows, 1, 1); }  \
+    static void tile_##rows##_1_partial(const tile_t *t) { tile(t, rows, 1, 1); }  \
     static void tile_##rows##_2(const tile_t *t) { tile(t, rows, 2, 0); }         \
-    static void tile_##rows##_2_masked(const tile_t *t) { tile(t, rows, 2, 1); }
+    static void tile_##rows##_2_partial(const tile_t *t) { tile(t, rows, 2, 1); }
 #define ENTRY(rows) \
-    {tile_##rows##_1, tile_##rows##_1_masked, tile_##rows##_2, tile_##rows##_2_masked},
+    {tile_##rows##_1, tile_##rows##_1_partial, tile_##rows##_2, tile_##rows##_2_partial},
 #if TILE_ROWS == 6
 #define EACH_HEIGHT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #elif TILE_ROWS == 12
@@ -179,8 +195,8 @@ static void (*const tiles[TILE_ROWS][4])(const tile_t *) = {EACH_HEIGHT(ENTRY)};
 static void run_tile(const tile_t *t, ptrdiff_t rows)
 {
     const int vectors = t->columns > FBP_LANES ? 2 : 1;
-    const int masked = FBP_MASKS && t->columns < vectors * FBP_LANES;
-    tiles[rows - 1][(vectors - 1) * 2 + masked](t);
+    const int partial = t->columns < vectors * FBP_LANES;
+    tiles[rows - 1][(vectors - 1) * 2 + partial](t);
 }
 
 INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
@@ -324,6 +340,36 @@ static void prefetch_b(const real *B, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_
         for (ptrdiff_t j = 0; j < length; j += line) __builtin_prefetch(B + i * step + j, 0, 2);
 }
 
+/* Rows of A that are copied together where its own layout is slow: with FBP_K_BLOCK columns they
+ * take half of the level-2 cache, but there are at least 256. */
+static ptrdiff_t most_copied(void)
+{
+    const ptrdiff_t half = fbp_level2_bytes / 2 / (FBP_K_BLOCK * (ptrdiff_t)sizeof(real));
+    return half < 256 ? 256 : least_of(half, FBP_MOST_COPIED);
+}
+
+/* Copies a block of A, whose rows are contiguous, SPREAD elements further apart. */
+static void copy_rows(ptrdiff_t height, ptrdiff_t k, const real *A, ptrdiff_t a_row, real *copy)
+{
+    for (ptrdiff_t i = 0; i < height; i++)
+        memcpy(copy + i * (k + SPREAD), A + i * a_row, (size_t)k * sizeof(real));
+}
+
+/* Copies a block of A, whose columns are contiguous, tile by tile.  In place a tile would read a
+ * part of a line at each p, and the whole lines would fill the level-1 cache. */
+static void copy_columns(ptrdiff_t height, ptrdiff_t k, const real *A, ptrdiff_t a_col,
+                         ptrdiff_t n_tiles, real *copy)
+{
+    for (ptrdiff_t i = 0, number = 1; i < height; number++) {
+        const ptrdiff_t rows = height * number / n_tiles - i;
+        for (ptrdiff_t p = 0; p < k; p++)
+            for (ptrdiff_t l = 0; l < rows; l += FBP_LANES)
+                v_store_part(copy + i * k + p * rows + l, rows - l,
+                             v_load_part(A + p * a_col + i + l, rows - l, 0));
+        i += rows;
+    }
+}
+
 /* A matrix product whose chains start from a value for each column, or else for each row. */
 static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 {
@@ -334,11 +380,14 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
     real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
     const ptrdiff_t a_bytes = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real);
     const ptrdiff_t b_bytes = (b_row > b_col ? b_row : b_col) * (ptrdiff_t)sizeof(real);
-    const int copy_a = workspace && a_bytes >= FAR_APART && a_bytes % ALIASED == 0 &&
-                       n > TILE_COLUMNS && m > TILE_ROWS;
+    const int by_column = a_row == 1;
+    const int copy_a =
+        workspace && m > TILE_ROWS &&
+        (by_column ? n >= 8 * TILE_COLUMNS && k > FBP_K_BLOCK / 4
+                   : a_bytes >= FAR_APART && a_bytes % ALIASED == 0 && n > TILE_COLUMNS);
     const int pack = b_col != 1 || (b_bytes >= FAR_APART && m > 2 * TILE_ROWS);
     const int prefetch = pack && b_bytes >= FAR_APART;
-    const ptrdiff_t m_block = copy_a ? M_BLOCK : m;
+    const ptrdiff_t m_block = copy_a ? most_copied() : m;
     const int is_row = m == 1 && b_col == 1 && !row_start;
     const ptrdiff_t width = is_row ? ROW_VECTORS * FBP_LANES : TILE_COLUMNS;
 
@@ -354,23 +403,20 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
         for (ptrdiff_t i_block = 0; i_block < m; i_block += m_block) {
             const ptrdiff_t height = least_of(m - i_block, m_block);
             const real *A_block = A + i_block * a_row + p * a_col;
-            t.a_row = a_row;
-            t.a_col = a_col;
-            if (copy_a) {
-                /* Rows or columns, whichever is contiguous, one after the other. */
-                const int by_row = a_col == 1;
-                const ptrdiff_t lines = by_row ? height : t.k, length = by_row ? t.k : height;
-                const ptrdiff_t step = length + SPREAD;
-                for (ptrdiff_t l = 0; l < lines; l++)
-                    memcpy(workspace + l * step, A_block + l * (by_row ? a_row : a_col),
-                           (size_t)length * sizeof(real));
-                A_block = workspace;
-                t.a_row = by_row ? step : 1;
-                t.a_col = by_row ? 1 : step;
-            }
             /* As many tiles as it takes, of heights that differ by one at most: one of a few
              * rows at the end would wait for its own sums. */
             const ptrdiff_t n_tiles = (height + TILE_ROWS - 1) / TILE_ROWS;
+            ptrdiff_t a_step = a_row; /* from one row of the block to the next tile's */
+            t.a_row = a_row;
+            t.a_col = a_col;
+            if (copy_a && by_column) {
+                copy_columns(height, t.k, A_block, a_col, n_tiles, workspace);
+                a_step = t.k;
+            } else if (copy_a) {
+                copy_rows(height, t.k, A_block, a_row, workspace);
+                a_step = t.a_row = t.k + SPREAD;
+            }
+            if (copy_a) A_block = workspace;
             for (ptrdiff_t j = 0; j < n; j += width) {
                 t.columns = least_of(n - j, width);
                 t.B = B + p * b_row + j * b_col;
@@ -391,7 +437,8 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
                 t.start = start && p == 0 ? start + j : NULL;
                 for (ptrdiff_t i = 0, number = 1; i < height; number++) {
                     const ptrdiff_t stop = height * number / n_tiles;
-                    t.A = A_block + i * t.a_row;
+                    t.A = A_block + i * a_step;
+                    if (copy_a && by_column) t.a_col = stop - i; /* the rows of this tile */
                     t.C = C + (i_block + i) * c_row + j;
                     t.relu_mask = relu_mask ? relu_mask + (i_block + i) * c_row + j : NULL;
                     t.row_start = row_start && p == 0 ? row_start + i_block + i : NULL;
@@ -407,11 +454,12 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
 }
 
 /* C as the transpose of B^T A^T, for few columns, which would leave lanes idle. */
+#define MIRROR_ROWS 256
 static void transposed_product(const fbp_gemm *c)
 {
-    real mirror[FBP_LANES * M_BLOCK];
-    for (ptrdiff_t i = 0; i < c->m; i += M_BLOCK) {
-        const ptrdiff_t width = least_of(c->m - i, M_BLOCK);
+    real mirror[FBP_LANES * MIRROR_ROWS];
+    for (ptrdiff_t i = 0; i < c->m; i += MIRROR_ROWS) {
+        const ptrdiff_t width = least_of(c->m - i, MIRROR_ROWS);
         const fbp_gemm mirrored = {
             .m = c->n,
             .n = width,
