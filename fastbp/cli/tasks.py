@@ -220,13 +220,13 @@ class Regression:
             Both, for the user.
         """
         y = self._y[rows]
-        score, baseline = _regression_score(Z[:, 0], y), _regression_score(self._mean, y)
+        score, baseline = _regression_score(Z[:, 0], y), _regression_score(float(self._mean), y)
         text = (f"RMSE {_amount(score['rmse'])}, R² {score['r2']:.4f}   "
                 f"(always the mean: RMSE {_amount(baseline['rmse'])}, R² {baseline['r2']:.4f})")
         return score, baseline, text
 
 
-def _regression_score(prediction: Array, y: Array) -> dict[str, float]:
+def _regression_score(prediction: Array | float, y: Array) -> dict[str, float]:
     squares = np.sum((prediction - y) ** 2)
     spread = np.sum((y - y.mean()) ** 2)
     return {
