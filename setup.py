@@ -109,6 +109,7 @@ def main():
             kernel("encoded"),
             kernel("instructions"),
             kernel("executor"),
+            kernel("shares"),
             kernel("stages"),
             kernel("updates"),
             kernel("steps"),

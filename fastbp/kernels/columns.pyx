@@ -26,7 +26,7 @@ cdef int scale(const real[:, ::1] X, const real[::1] gamma, const real[::1] beta
 cdef int dots(const real[:, ::1] A, const real[:, ::1] B, real[::1] sums) except -1:
     cdef const real *B_data = <const real *>NULL if B is None else &B[0, 0]
     with nogil:
-        fbp_column_dots(tier, A.shape[0], A.shape[1], A.shape[1], &A[0, 0], B_data, &sums[0])
+        fbp_column_dots(tier, A.shape[0], A.shape[1], A.shape[1], &A[0, 0], B_data, &sums[0], 0)
     return 0
 
 
@@ -34,7 +34,7 @@ cdef int dots_and_sums(const real[:, ::1] dY, const real[:, ::1] X, real[::1] dg
                        real[::1] dbeta) except -1:
     with nogil:
         fbp_scale_shift_backward(tier, X.shape[0], X.shape[1], X.shape[1], &dY[0, 0], &X[0, 0],
-                                 &dgamma[0], &dbeta[0])
+                                 &dgamma[0], &dbeta[0], 0)
     return 0
 
 
@@ -55,7 +55,7 @@ cdef int apply_prelu_backward(const real[:, ::1] dY, const real[:, ::1] X,
 cdef int slope_gradient(const real[:, ::1] dY, const real[:, ::1] X, real[::1] dslope) except -1:
     with nogil:
         fbp_prelu_slope(tier, X.shape[0], X.shape[1], X.shape[1], &dY[0, 0], &X[0, 0],
-                        &dslope[0])
+                        &dslope[0], 0)
     return 0
 
 

@@ -32,31 +32,32 @@ cdef fbp_gemm forward_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_ou
                               real *Z) noexcept nogil:
     """Z = X·W + b; X (batch, n_in), W (n_in, n_out), b (n_out,), Z (batch, n_out)."""
     return fbp_gemm(m=batch, n=n_out, k=n_in, A=X, a_row=n_in, a_col=1, B=W, b_row=n_out,
-                    b_col=1, bias=b, C=Z, c_row=n_out, gradient=False, relu=False, relu_mask=NULL)
+                    b_col=1, bias=b, C=Z, c_row=n_out, gradient=False, part=0, relu=False,
+                    relu_mask=NULL)
 
 
 cdef fbp_gemm weights_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
                               const real *X, const real *dZ, real *dW) noexcept nogil:
     """dW = Xᵀ·dZ: row i of Xᵀ is column i of X, so it is read with stride n_in."""
     return fbp_gemm(m=n_in, n=n_out, k=batch, A=X, a_row=1, a_col=n_in, B=dZ, b_row=n_out,
-                    b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, relu=False,
-                    relu_mask=NULL)
+                    b_col=1, bias=NULL, C=dW, c_row=n_out, gradient=True, part=0,
+                    relu=False, relu_mask=NULL)
 
 
 cdef fbp_gemm bias_product(Py_ssize_t batch, Py_ssize_t n_out, const real *one,
                            const real *dZ, real *db) noexcept nogil:
     """db[j] = Σᵢ dZ[i, j]: a row of ones times dZ, where both strides of the ones are 0."""
     return fbp_gemm(m=1, n=n_out, k=batch, A=one, a_row=0, a_col=0, B=dZ, b_row=n_out,
-                    b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, relu=False,
-                    relu_mask=NULL)
+                    b_col=1, bias=NULL, C=db, c_row=n_out, gradient=True, part=0,
+                    relu=False, relu_mask=NULL)
 
 
 cdef fbp_gemm input_product(Py_ssize_t batch, Py_ssize_t n_in, Py_ssize_t n_out,
                             const real *dZ, const real *W, real *dX) noexcept nogil:
     """dX = dZ·Wᵀ: row p of Wᵀ is column p of W, so it is read with stride n_out."""
     return fbp_gemm(m=batch, n=n_in, k=n_out, A=dZ, a_row=n_out, a_col=1, B=W, b_row=1,
-                    b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, relu=False,
-                    relu_mask=NULL)
+                    b_col=n_out, bias=NULL, C=dX, c_row=n_in, gradient=True, part=0,
+                    relu=False, relu_mask=NULL)
 
 
 cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nogil:
@@ -66,6 +67,8 @@ cdef bint matmul(fbp_gemm product, fbp_worker *me, real *workspace) noexcept nog
     """
     cdef Py_ssize_t first, stop, panel
     cdef fbp_gemm rows
+    if product.m == 0:
+        return True
     if me.parts > 1:
         if product.m == 1 or product.n >= COLUMNS_PER_THREAD * me.parts:
             fbp_partition(me, product.n, WIDEST_TILE, &first, &stop)

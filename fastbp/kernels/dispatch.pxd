@@ -19,7 +19,9 @@ cdef extern from "simd/dispatch.h" nogil:
 
         FBP_MOST_STATE, FBP_MOST_ATTRIBUTES
 
-        FBP_WORKSPACE
+        FBP_WORKSPACE, FBP_K_BLOCK
+
+        FBP_CONTINUES, FBP_UNFINISHED  # parts of a sum over rows
 
     const char *const *fbp_unary_names
     const char *const *fbp_loss_names
@@ -51,7 +53,9 @@ cdef extern from "simd/dispatch.h" nogil:
         const void *bias
         void *C
         Py_ssize_t c_row
-        bint gradient, relu
+        bint gradient
+        int part
+        bint relu
         const void *relu_mask
 
     void fbp_take_rows(fbp_gemm *product, Py_ssize_t first, Py_ssize_t stop,
@@ -87,26 +91,35 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_normalize_columns_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                                         Py_ssize_t stride, const void *dN, const void *N,
                                         const void *rstd, void *dX) noexcept
+    void fbp_column_means(const fbp_tier *tier, Py_ssize_t n, const void *sum, double rows,
+                          void *mean) noexcept
+    void fbp_column_squares(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
+                            const void *X, const void *mean, void *out, int part) noexcept
+    void fbp_normalize_columns_from_sums(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
+                                         Py_ssize_t stride, const void *dN, const void *N,
+                                         const void *rstd, double rows, const void *sums,
+                                         const void *dots, void *dX) noexcept
     void fbp_scale(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
                    const void *gamma, const void *beta, void *Y, bint gradient) noexcept
     void fbp_column_dots(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
-                         const void *A, const void *B, void *out) noexcept
+                         const void *A, const void *B, void *out, int part) noexcept
     void fbp_scale_shift_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                                   Py_ssize_t stride, const void *dY, const void *X, void *dgamma,
-                                  void *dbeta) noexcept
+                                  void *dbeta, int part) noexcept
     void fbp_prelu(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,
                    const void *slope, void *Y) noexcept
     void fbp_prelu_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *dY,
                             const void *X, const void *slope, void *dX) noexcept
     void fbp_prelu_slope(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, Py_ssize_t stride,
-                         const void *dY, const void *X, void *dslope) noexcept
+                         const void *dY, const void *X, void *dslope, int part) noexcept
     void fbp_running_average(const fbp_tier *tier, Py_ssize_t n, void *average, const void *X,
                              double keep, double weight) noexcept
     void fbp_embedding(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *codes,
                        Py_ssize_t codes_stride, const void *table, void *Z) noexcept
     void fbp_embedding_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n,
                                 Py_ssize_t stride, const void *codes, Py_ssize_t codes_stride,
-                                const void *dZ, Py_ssize_t n_categories, void *dtable) noexcept
+                                const void *dZ, Py_ssize_t n_categories, void *dtable,
+                                int part) noexcept
     void fbp_periodic(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
                       const void *X, const void *frequencies, const void *phases,
                       const void *gamma, const void *beta, void *Z, void *N) noexcept
@@ -114,7 +127,7 @@ cdef extern from "simd/dispatch.h" nogil:
                                Py_ssize_t first, Py_ssize_t stop, const void *dZ, const void *X,
                                const void *frequencies, const void *phases, const void *gamma,
                                void *dgamma, void *dbeta, void *dfrequencies,
-                               void *dphases) noexcept
+                               void *dphases, int part) noexcept
     void fbp_periodic_backward_input(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k,
                                      Py_ssize_t d, const void *dZ, const void *X,
                                      const void *frequencies, const void *phases,
@@ -128,7 +141,7 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_piecewise_backward(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k, Py_ssize_t d,
                                 const int64_t *starts, Py_ssize_t first, Py_ssize_t stop,
                                 const void *dZ, const void *bins, const void *fractions,
-                                void *dW) noexcept
+                                void *dW, int part) noexcept
     void fbp_piecewise_backward_input(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t k,
                                       Py_ssize_t d, const int64_t *starts, const void *dZ,
                                       const void *bins, const void *edges, const void *W,

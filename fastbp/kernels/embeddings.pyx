@@ -20,7 +20,7 @@ cdef int look_up(const real[::1] codes, const real[:, ::1] table, real[:, ::1] Z
 cdef int add_up(const real[::1] codes, const real[:, ::1] dZ, real[:, ::1] dtable) except -1:
     with nogil:
         fbp_embedding_backward(tier, codes.shape[0], dZ.shape[1], dZ.shape[1], &codes[0], 1,
-                               &dZ[0, 0], dtable.shape[0], &dtable[0, 0])
+                               &dZ[0, 0], dtable.shape[0], &dtable[0, 0], 0)
     return 0
 
 

@@ -31,6 +31,7 @@ cdef struct Code:
     const Instruction *instructions
     int n_values, forward, backward, update  # where sections end
     int weights                   # where gradients of weights begin that the update may compute
+    int sums                      # where gradients begin that are sums over rows, if they are last
     const int *temporaries        # the values in the arena
     const int *outputs            # the values that are the output
     int n_temporaries, n_outputs

@@ -64,6 +64,8 @@ cdef class EncodedProgram:
         it writes.
     random : sequence of Layer
         The layers that draw random numbers.
+    n_sums : int, default 0
+        How many instructions at the end of `backward` are all those that write gradients.
 
     Raises
     ------
@@ -72,7 +74,7 @@ cdef class EncodedProgram:
     """
 
     def __init__(self, values, forward, backward, update, n_fused, x, z, dz, arena, arena_per_row,
-                 calls, random):
+                 calls, random, n_sums=0):
         if self.arrays is not None:
             raise RuntimeError("EncodedProgram: already initialized; make another")
         self.arrays, self.calls, self.random = [], tuple(calls), tuple(random)
@@ -113,6 +115,12 @@ cdef class EncodedProgram:
             raise ValueError(f"n_fused: expected {n_fused} gradients of weights to end `backward`")
         if n_fused and code.weights > 0 and not code.instructions[code.weights - 1].barrier:
             raise ValueError("n_fused: expected a barrier before the gradients of weights")
+        if not 0 <= n_sums <= len(backward) - n_fused or any(
+                kinds[i] != "gradient" for each in backward[len(backward) - n_sums:]
+                for i in each[2]):
+            raise ValueError(f"n_sums: expected {n_sums} instructions that write gradients to end "
+                             f"`backward`")
+        code.sums = code.backward - n_sums
         self.ready = True
 
     cdef void *_pointer(self, array) except NULL:

@@ -259,6 +259,7 @@ cdef class Executor:
         cdef Turn turn
         turn.frame.code, turn.frame.at = code, <void **>cnp.PyArray_DATA(pointers)
         turn.frame.keys = turn.frame.steps = NULL
+        turn.frame.shared, turn.frame.first, turn.frame.part = False, 0, 0
         turn.frame.bad_code = False
         turn.workspace = cnp.PyArray_DATA(workspace)
         resolve(code, turn.frame.at, <char *>cnp.PyArray_DATA(arena), chunk, size)
@@ -347,6 +348,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
     cdef Frame frame
     frame.code, frame.at = code, <void **>aligned
     frame.keys = frame.steps = NULL
+    frame.shared, frame.first, frame.part = False, 0, 0
     frame.bad_code = False
     resolve(code, frame.at, <char *>arena, chunk, sizeof(real))
     while first < stop:

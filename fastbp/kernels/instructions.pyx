@@ -2,7 +2,7 @@
 
 `execute` runs the instructions of a section, in one thread or in a team whose threads each do their
 part of every instruction.  At a layer written in Python it returns, for its caller to call that
-layer.
+layer; and at the statistics of columns of a minibatch that several processes share.
 """
 
 from libc.string cimport memcpy, memset
@@ -17,7 +17,7 @@ from fastbp.kernels.dispatch cimport (
     fbp_periodic, fbp_periodic_backward, fbp_periodic_backward_input, fbp_piecewise,
     fbp_piecewise_backward, fbp_piecewise_backward_input, fbp_piecewise_nodes, fbp_prelu_backward,
     fbp_prelu_slope, fbp_repeat, fbp_running_average, fbp_scale, fbp_scale_shift_backward,
-    fbp_softmax, fbp_sum_members, fbp_unary, fbp_unary_backward, int64_t, real, tier,
+    fbp_softmax, fbp_sum_members, fbp_take_rows, fbp_unary, fbp_unary_backward, int64_t, real, tier,
 )
 from fastbp.kernels.encoded cimport Code, Instruction, Place
 from fastbp.kernels.members cimport separate_forward, separate_input, separate_weights
@@ -68,19 +68,43 @@ cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
                  real *workspace) noexcept nogil:
     """Execute this thread's part of the instructions from i to `stop`.
 
-    Returns `stop`, the index of an instruction that is a layer written in Python, or -1 when
-    interrupted.
+    Returns `stop`, the index of an instruction that needs Python, or -1 when interrupted.
     """
     cdef const Instruction *each
     while i < stop:
         each = &frame.code.instructions[i]
-        if each.op == FBP_OP_python or each.op == FBP_OP_python_backward:
+        if needs_python(frame, each):
             return i
         carry_out(frame, each, me, workspace)
         if each.barrier and not fbp_barrier(me):
             return -1
         i += 1
     return i
+
+
+cdef bint needs_python(const Frame *frame, const Instruction *each) noexcept nogil:
+    """Whether an instruction is a layer written in Python, or statistics that it has to ask other
+    processes for."""
+    return (each.op == FBP_OP_python or each.op == FBP_OP_python_backward
+            or (frame.shared and (each.op == FBP_OP_column_moments
+                                  or each.op == FBP_OP_normalize_columns_backward)))
+
+
+cdef bint add_up(Frame *frame, const Instruction *each, Py_ssize_t first, Py_ssize_t stop,
+                 fbp_worker *me, real *workspace) noexcept nogil:
+    """Execute this thread's part of an instruction that sums over rows: if it is the gradient of
+    weights, its rows from `first` to `stop`, else all of it.  Returns whether to continue."""
+    cdef const Place *W = &frame.code.values[each.writes[0]]
+    cdef fbp_gemm product
+    if each.op != FBP_OP_dense_backward_weights:
+        carry_out(frame, each, me, workspace)
+        return True
+    product = weights_product(frame.rows, W.rows, W.columns, <const real *>frame.at[each.reads[0]],
+                              <const real *>frame.at[each.reads[1]],
+                              <real *>frame.at[each.writes[0]])
+    product.part = frame.part
+    fbp_take_rows(&product, first, stop, sizeof(real))
+    return matmul(product, me, workspace)
 
 
 cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
@@ -109,9 +133,11 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
         matmul(product, me, workspace)
     elif op == FBP_OP_dense_backward_weights:
         W = &values[each.writes[0]]
-        matmul(weights_product(m, W.rows, W.columns, X, Y, Z), me, workspace)
+        add_up(frame, each, 0, W.rows, me, workspace)
     elif op == FBP_OP_dense_backward_bias:
-        matmul(bias_product(m, values[each.reads[0]].columns, &one, X, Z), me, workspace)
+        product = bias_product(m, values[each.reads[0]].columns, &one, X, Z)
+        product.part = frame.part
+        matmul(product, me, workspace)
     elif op == FBP_OP_dense_backward_input:
         W = &values[each.reads[1]]
         product = input_product(m, W.rows, W.columns, X, Y, Z)
@@ -130,7 +156,7 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
         if op < FBP_OPS:
             fbp_dropout(tier, stop - first, X + first, Z + first, each.numbers[0],
                         frame.keys[each.layer], frame.steps[each.layer] + frame.steps_ahead,
-                        first)
+                        frame.first * values[each.reads[0]].columns + first)
         elif op >= FBP_OPS + FBP_UNARIES:
             fbp_unary_backward(tier, op - FBP_OPS - FBP_UNARIES, stop - first, X + first,
                                Y + first, Z + first, each.numbers[0])
@@ -165,11 +191,15 @@ cdef void carry_out_members(Frame *frame, const Instruction *each, fbp_worker *m
     elif op == FBP_OP_shared_backward_weights:
         W = &values[each.writes[0]]
         m *= values[reads[0]].columns // W.rows
-        matmul(weights_product(m, W.rows, W.columns, X, Y, Z), me, workspace)
+        product = weights_product(m, W.rows, W.columns, X, Y, Z)
+        product.part = frame.part
+        matmul(product, me, workspace)
     elif op == FBP_OP_shared_backward_bias:
         columns = values[each.writes[0]].columns
         m *= values[reads[0]].columns // columns
-        matmul(bias_product(m, columns, &one, X, Z), me, workspace)
+        product = bias_product(m, columns, &one, X, Z)
+        product.part = frame.part
+        matmul(product, me, workspace)
     elif op == FBP_OP_shared_backward_input:
         W = &values[reads[1]]
         m *= values[reads[0]].columns // W.columns
@@ -189,6 +219,7 @@ cdef void carry_out_members(Frame *frame, const Instruction *each, fbp_worker *m
                                            <const real *>frame.at[reads[2]], Z, i)
             elif op == FBP_OP_separate_backward_weights:
                 product = separate_weights(m, members, n_in, W.columns, X, Y, Z, i)
+                product.part = frame.part
             else:
                 product = separate_input(m, members, n_in, W.columns, X, Y, Z, i)
             matmul(product, me, workspace)
@@ -223,7 +254,7 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
     if op == FBP_OP_scale_shift_backward:
         fbp_partition(me, k, COLUMN_GRAIN, &first, &stop)
         fbp_scale_shift_backward(tier, m, stop - first, k, X + first, Y + first, Z + first,
-                                 V + first)
+                                 V + first, frame.part)
         return
     if FBP_OP_periodic <= op and op <= FBP_OP_periodic_backward_input:
         carry_out_periodic(frame, each, me, X, Y, Z)
@@ -240,17 +271,19 @@ cdef void carry_out_other(Frame *frame, const Instruction *each, fbp_worker *me,
         if first == stop:
             return
         if op == FBP_OP_column_dots:
-            fbp_column_dots(tier, m, stop - first, n, X + first, Y + first, Z + first)
+            fbp_column_dots(tier, m, stop - first, n, X + first, Y + first, Z + first,
+                            frame.part)
         elif op == FBP_OP_column_moments:
             fbp_column_moments(tier, m, stop - first, n, X + first, Z + first, V + first)
         elif op == FBP_OP_prelu_slope:
-            fbp_prelu_slope(tier, m, stop - first, n, X + first, Y + first, Z + first)
+            fbp_prelu_slope(tier, m, stop - first, n, X + first, Y + first, Z + first,
+                            frame.part)
         elif op == FBP_OP_normalize_columns_backward:
             fbp_normalize_columns_backward(tier, m, stop - first, n, X + first, Y + first,
                                            U + first, Z + first)
         else:
             fbp_embedding_backward(tier, m, stop - first, n, X, 1, Y + first,
-                                   values[each.writes[0]].rows, Z + first)
+                                   values[each.writes[0]].rows, Z + first, frame.part)
         return
     fbp_partition(me, m, 1, &first, &stop)
     m = stop - first
@@ -318,7 +351,7 @@ cdef void carry_out_periodic(const Frame *frame, const Instruction *each, fbp_wo
         fbp_partition(me, n, COLUMN_GRAIN, &first, &stop)
         fbp_periodic_backward(tier, m, k, d, first, stop, X, Y, U, S, T, Z,
                               <real *>at[writes[1]], <real *>at[writes[2]],
-                              <real *>at[writes[3]])
+                              <real *>at[writes[3]], frame.part)
     elif each.op == FBP_OP_periodic_backward_input:
         fbp_partition(me, m, 1, &first, &stop)
         fbp_periodic_backward_input(tier, stop - first, k, d, X + first * n, Y + first * k, U, S,
@@ -350,7 +383,7 @@ cdef void carry_out_piecewise(const Frame *frame, const Instruction *each, fbp_w
         k, d = values[reads[1]].columns, values[writes[0]].columns
         fbp_partition(me, k, 1, &first, &stop)
         fbp_piecewise_backward(tier, m, k, d, starts, first, stop, X, Y,
-                               <const real *>at[reads[2]], Z)
+                               <const real *>at[reads[2]], Z, frame.part)
     elif each.op == FBP_OP_piecewise_backward_input:
         k, d = values[reads[1]].columns, values[reads[3]].columns
         n = k * d
@@ -363,7 +396,7 @@ cdef void carry_out_piecewise(const Frame *frame, const Instruction *each, fbp_w
 cdef void average(const Frame *frame, const Instruction *each, fbp_worker *me, const real *X,
                   real *Z, Py_ssize_t n) noexcept nogil:
     """Update a running mean, or a running variance with the unbiased variance of the rows."""
-    cdef Py_ssize_t first, stop, m = frame.rows
+    cdef Py_ssize_t first, stop, m = frame.batch
     cdef double momentum = each.numbers[0], weight = momentum
     if each.op == FBP_OP_running_variance:
         if m == 1:  # no estimate from one row

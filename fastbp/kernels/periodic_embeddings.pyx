@@ -36,7 +36,7 @@ cdef int backward(const real[:, ::1] dZ, const real[:, ::1] X, const real[:, ::1
         fbp_periodic_backward(tier, X.shape[0], X.shape[1], gamma.shape[1], 0, dZ.shape[1],
                               &dZ[0, 0], &X[0, 0], &frequencies[0, 0], &phases[0, 0],
                               &gamma[0, 0], &dgamma[0, 0], &dbeta[0, 0], &dfrequencies[0, 0],
-                              &dphases[0, 0])
+                              &dphases[0, 0], 0)
     return 0
 
 

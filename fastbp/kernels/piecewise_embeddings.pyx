@@ -42,7 +42,8 @@ cdef int backward(const real[:, ::1] dZ, const real[:, ::1] bins, const real[:, 
                   const int64_t[::1] starts, real[:, ::1] dW) except -1:
     with nogil:
         fbp_piecewise_backward(tier, dZ.shape[0], bins.shape[1], dW.shape[1], &starts[0], 0,
-                               bins.shape[1], &dZ[0, 0], &bins[0, 0], &fractions[0, 0], &dW[0, 0])
+                               bins.shape[1], &dZ[0, 0], &bins[0, 0], &fractions[0, 0], &dW[0, 0],
+                               0)
     return 0
 
 

@@ -1,6 +1,7 @@
 from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t
 from fastbp.kernels.gather cimport Source
 from fastbp.kernels.instructions cimport Frame
+from fastbp.kernels.shares cimport Piece
 from fastbp.kernels.threads cimport fbp_worker
 
 
@@ -25,7 +26,7 @@ cdef inline Py_ssize_t panel_bytes(Py_ssize_t batch_size, Py_ssize_t row_bytes) 
 
 # The stages of a step.
 cdef enum:
-    GATHER, FORWARD, LOSS, BACKWARD, REDUCE, UPDATE, RECORD
+    GATHER, FORWARD, LOSS, BACKWARD, ADD_UP, REDUCE, UPDATE, RECORD
 
 # Numbers recorded for each step: the loss, the penalty and the batch's weight.
 cdef enum:
@@ -80,6 +81,12 @@ cdef struct Plan:
     double loss_cap, value_scale, gradient_scale
     Py_ssize_t members           # that the loss is the mean of, each with n_out / members outputs
 
+    # Of a minibatch that several processes share; see shares.pyx.
+    int rank, processes          # 1 where nothing is shared
+    const Piece *pieces
+    const int *segments          # where the pieces of each begin, and where the last's end
+    int n_segments
+
     int update
     int n_state
     void *state[FBP_MOST_STATE]
@@ -89,6 +96,8 @@ cdef struct Plan:
     const void *row_weights
 
     # The workspace.
+    void *Z                # of the whole minibatch
+    void *dZ
     void *x_batch
     void *y_batch
     void *w_batch

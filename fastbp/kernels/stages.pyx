@@ -1,7 +1,7 @@
 """The stages of a training step, as a team of threads executes them.
 
-The stages are gather, forward, loss, backward, reduce (the penalty, and the norm for clipping),
-update and record.  All threads of a team execute them together: each does its part of every stage,
+The stages are gather, forward, loss, backward, add up (the gradients, where several processes share
+a minibatch), reduce (the penalty, and the norm for clipping), update and record.  All threads of a team execute them together: each does its part of every stage,
 and they wait at a barrier where one needs the results of others.  Where Python is needed, `leave`
 records the position, and the team ends.
 
@@ -12,11 +12,14 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
-from fastbp.kernels.dispatch cimport fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t
+from fastbp.kernels.dispatch cimport (
+    FBP_CONTINUES, FBP_UNFINISHED, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
+)
 from fastbp.kernels.gather cimport read_rows
-from fastbp.kernels.instructions cimport GRAIN, execute
+from fastbp.kernels.instructions cimport GRAIN, Frame, add_up, execute
 from fastbp.kernels.losses cimport fbp_loss, loss_scale, sum_of_losses, sum_of_weights
 from fastbp.kernels.metrics cimport add_squares, count_labels, count_signs
+from fastbp.kernels.shares cimport Piece, share_of
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker
 from fastbp.kernels.updates cimport (
     add_layer_norms, bound_of, is_safe, penalize, size_of, update, update_fused,
@@ -65,7 +68,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
     cdef double now
     cdef int stage = run.stage, i = run.i, end
     cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
-    cdef real *Z = <real *>run.frame.at[plan.z]
+    cdef real *Z = <real *>plan.Z
     if plan.update >= 0 and run.weight_decay > 0:
         if not size_of(run, me, parameters, &decay_size):
             return
@@ -79,7 +82,8 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 leave(run, me, stage, i, step)
                 return
             if leads:
-                run.frame.rows, run.frame.steps_ahead = m, <uint64_t>(step - run.first)
+                run.frame.steps_ahead = <uint64_t>(step - run.first)
+                place(run, m, Z)
             gather(run, me, run.rows + epoch * run.n_rows + batch * plan.batch_size, m,
                    <real *>plan.x_batch)
             if not fbp_barrier(me):
@@ -93,7 +97,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         elif stage == FORWARD or stage == BACKWARD:
             end = plan.forward
             if stage == BACKWARD:
-                end = plan.weights_section if fused else plan.backward
+                end = plan.weights_section if fused or plan.processes > 1 else plan.backward
             i = execute(&run.frame, i, end, me, workspace)
             if i < 0:
                 return
@@ -101,13 +105,25 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
                 leave(run, me, stage, i, step)
                 return
             stage = LOSS if stage == FORWARD else REDUCE
+            if stage == REDUCE and plan.processes > 1:
+                stage, i = ADD_UP, 0
         elif stage == LOSS:
-            if plan.loss == IN_PYTHON and not done:
+            if (plan.loss == IN_PYTHON or plan.processes > 1) and not done:
                 leave(run, me, stage, i, step)
                 return
-            if plan.loss >= 0 and not compute_loss(run, me, m, Z, <real *>run.frame.at[plan.dz]):
+            if plan.loss >= 0 and not compute_loss(run, me, m, Z, <real *>plan.dZ):
                 return
             stage, i = BACKWARD, plan.forward
+        elif stage == ADD_UP:
+            # Before each segment, and after the last, Python sends and receives.
+            if not done:
+                leave(run, me, stage, i, step)
+                return
+            if i == plan.n_segments:
+                stage = REDUCE
+            elif not add_up_segment(run, i, me, workspace):
+                return
+            i += 1
         elif stage == REDUCE and fused:
             if not bound_of(run, me, m, parameters, gradients, &size):
                 return
@@ -178,9 +194,39 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
         done = False
 
 
+cdef void place(Run *run, Py_ssize_t m, real *Z) noexcept nogil:
+    """Say which of the minibatch's m rows are here, and where their outputs are."""
+    cdef const Plan *plan = run.plan
+    cdef Frame *frame = &run.frame
+    cdef Py_ssize_t stop
+    frame.batch, frame.shared = m, plan.processes > 1
+    share_of(m, plan.rank, plan.processes, &frame.first, &stop)
+    frame.rows = stop - frame.first
+    frame.part = 0
+    if frame.shared:
+        frame.part = ((FBP_CONTINUES if frame.first > 0 else 0)
+                      | (FBP_UNFINISHED if stop < m else 0))
+        frame.at[plan.z] = Z + frame.first * plan.n_out
+        frame.at[plan.dz] = <real *>plan.dZ + frame.first * plan.n_out
+
+
+cdef bint add_up_segment(Run *run, int segment, fbp_worker *me, real *workspace) noexcept nogil:
+    """Add the rows that are here to a segment of the gradients.  Returns whether to continue."""
+    cdef const Plan *plan = run.plan
+    cdef const Piece *piece
+    cdef int i
+    if run.frame.rows > 0:
+        for i in range(plan.segments[segment], plan.segments[segment + 1]):
+            piece = &plan.pieces[i]
+            if not add_up(&run.frame, &run.frame.code.instructions[piece.instruction], piece.first,
+                          piece.stop, me, workspace):
+                return False
+    return fbp_barrier(me)
+
+
 cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t m,
                  real *x) noexcept nogil:
-    """Copy the batch's rows of X, the targets and the weights into the workspace.
+    """Copy the batch's rows of X that are here, all targets and all weights into the workspace.
 
     Targets, and weights for the loss, are repeated for each member of an ensemble.  Rows and labels
     are checked again, as the order or y may have been changed meanwhile.
@@ -189,16 +235,11 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
     cdef real *y = <real *>plan.y_batch
     cdef real *w = <real *>plan.w_batch
     cdef real *w_loss = <real *>plan.loss_weights
-    cdef Py_ssize_t i, j, first, stop, members = plan.members, n = plan.n_out // members
+    cdef Py_ssize_t i, j, first, stop, here, members = plan.members, n = plan.n_out // members
     cdef int64_t label
     fbp_partition(me, m, 1, &first, &stop)
-    for i in range(first, stop):
-        if not 0 <= rows[i] < plan.n_rows:
-            fbp_set_flag(&run.no_row)
-            return
-    if plan.gathers:
-        read_rows(run.X, rows + first, stop - first,
-                  x + first * run.X.n_columns)
+    if not are_rows(run, rows, first, stop):
+        return
     for i in range(first, stop):
         if plan.labels is not NULL:
             label = plan.labels[rows[i]]
@@ -215,6 +256,20 @@ cdef void gather(Run *run, const fbp_worker *me, const int64_t *rows, Py_ssize_t
             if members > 1:
                 for j in range(i * members, (i + 1) * members):
                     w_loss[j] = w[i]
+    if plan.gathers:
+        share_of(m, plan.rank, plan.processes, &here, &stop)
+        fbp_partition(me, stop - here, 1, &first, &stop)
+        if are_rows(run, rows + here, first, stop):
+            read_rows(run.X, rows + here + first, stop - first, x + first * run.X.n_columns)
+
+
+cdef bint are_rows(Run *run, const int64_t *rows, Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, stop):
+        if not 0 <= rows[i] < run.plan.n_rows:
+            fbp_set_flag(&run.no_row)
+            return False
+    return True
 
 
 cdef bint compute_loss(Run *run, fbp_worker *me, Py_ssize_t m, const real *Z,
@@ -265,7 +320,7 @@ cdef void record(Run *run, Py_ssize_t epoch, Py_ssize_t step, Py_ssize_t m,
     elif plan.metric == SQUARES:
         add_squares(m, plan.n_out, Z, Y, weights, run.metric_mean, metric_sums)
     elif plan.metric == SQUARES_OF_RATES:
-        rates = <real *>run.frame.at[plan.dz]  # no longer needed, so free for the rates
+        rates = <real *>plan.dZ  # no longer needed, so free for the rates
         fbp_unary(tier, EXP, m * plan.n_out, Z, rates, 0)
         add_squares(m, plan.n_out, <const real *>rates, Y, weights, run.metric_mean,
                     metric_sums)

@@ -22,8 +22,9 @@ from fastbp.kernels.gather cimport Rows
 from fastbp.kernels.guards cimport Borrowed
 from fastbp.kernels.instructions cimport resolve
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
+from fastbp.kernels.shares cimport Shares, share_of
 from fastbp.kernels.stages cimport (
-    BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
+    ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
     check_sums, panel_bytes, run_doubles, run_floats, seconds,
 )
@@ -84,11 +85,18 @@ cdef class Steps:
         For each group the shape of a matrix that is updated as a whole, or None.
     average : ndarray of shape (n,) or None
         The exponential moving average of the parameters, changed with each step.
+    share : tuple of int or None
+        This process's number and how many processes share each minibatch; then `n_rows` are those
+        of all, and so are y and the weights.
     turns : object
         The work done in Python, given a step's number in the epoch: ``gather(step)`` returns rows
         of X, ``compute_loss(step, Z)`` returns a loss and dZ, ``update(step, loss, penalty)``
         updates the parameters or raises an error, ``count(step, Z)`` updates the metric, and
-        ``refuse(step)`` raises an error that says what is wrong with the step's data.
+        ``refuse(step)`` raises an error that says what is wrong with the step's data.  With
+        `share`, rows and outputs are this process's, and it sends and receives:
+        ``share_outputs(step, Z)`` all outputs, ``begin_sum(array)`` and ``end_sum(array)`` a sum
+        to which this process adds between the two, and ``share_gradients(segments, i)`` before
+        segment i of the gradients is added up, and once more after the last.
 
     Raises
     ------
@@ -108,13 +116,14 @@ cdef class Steps:
     cdef object pointers               # to the values of a minibatch
     cdef Plan plan
     cdef bint is_double
+    cdef Shares shares                 # None where nothing is shared
     cdef double work                   # of a step, in multiply-adds
     cdef readonly int threads          # of the last run
     cdef int most_threads              # that a run may have
 
     def __init__(self, Executor executor not None, parameters, gradients, X, y, sample_weight,
                  n_rows, batch_size, loss, metric, update, state, weights, layers, groups, shapes,
-                 average, turns):
+                 average, turns, share=None):
         if self.arrays is not None:
             raise RuntimeError("Steps: already initialized; make another")
         self.arrays, self.borrowed = [], []
@@ -175,15 +184,26 @@ cdef class Steps:
             plan.average = self._borrow("average", average)
         if not any(shapes):  # the update of a matrix needs its whole gradient
             self._find_fused(weights, groups, size)
-        self.work = <double>plan.batch_size * executor.code.work_per_row_of_a_step
+        plan.rank, plan.processes = 0, 1
+        cdef Py_ssize_t most_rows = plan.batch_size
+        if share is not None:
+            self.shares = Shares(executor, share[0], share[1], plan.batch_size, dtype)
+            plan.rank, plan.processes = self.shares.rank, self.shares.processes
+            plan.pieces, plan.segments = self.shares.pieces, self.shares.starts
+            plan.n_segments, plan.weights_section = self.shares.n_segments, executor.code.sums
+            most_rows = self.shares.most_rows
+        self.work = <double>most_rows * executor.code.work_per_row_of_a_step
         squares, scratch, work = muon.needs(list(filter(None, shapes)), size)
         self.work += work
         self.threads = self.most_threads = most_threads_for(self.work)
-        self._allocate(size, squares, scratch)
+        self._allocate(size, squares, scratch, most_rows)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
         cdef void **at = <void **>cnp.PyArray_DATA(self.pointers)
-        resolve(&executor.code, at, <char *>plan.arena, plan.batch_size, size)
+        resolve(&executor.code, at, <char *>plan.arena, most_rows, size)
         at[plan.x] = plan.x_batch
+        plan.Z, plan.dZ = at[plan.z], at[plan.dz]
+        if share is not None:
+            plan.Z, plan.dZ = self._pointer(self.shares.Z), self._pointer(self.shares.dZ)
         self.ready = True
 
     @property
@@ -210,15 +230,15 @@ cdef class Steps:
         self.borrowed.append(Borrowed(name, array))
         return self._pointer(array)
 
-    cdef int _allocate(self, Py_ssize_t size, squares, scratch) except -1:
-        """Allocate the workspace; `size` is that of an element, in bytes, and the others are as
-        `muon.needs` returns them."""
+    cdef int _allocate(self, Py_ssize_t size, squares, scratch, Py_ssize_t here) except -1:
+        """Allocate the workspace; `size` is that of an element, in bytes, `here` is the most rows
+        that are here, and the others are as `muon.needs` returns them."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size
         cdef Py_ssize_t n_blocks = plan.n_parameters // SQUARES_BLOCK + 1
         block, starts = memory.workspace([
-            rows * code.n_in * size,
+            here * code.n_in * size,
             rows * plan.n_out * size if plan.Y else 0,
             rows * size if plan.row_weights else 0,
             rows * plan.members * size if plan.row_weights and plan.members > 1 else 0,
@@ -231,7 +251,7 @@ cdef class Steps:
             self.most_threads * FBP_WORKSPACE * size,
             squares * sizeof(double),
             scratch * size,
-            (code.arena + code.arena_per_row * rows) * size,
+            (code.arena + code.arena_per_row * here) * size,
         ])
         cdef char *start = <char *>self._pointer(block)
         plan.x_batch = start + <Py_ssize_t>starts[0]
@@ -458,37 +478,48 @@ cdef class Steps:
             self.turns.refuse(step)
             raise ValueError("X, y: expected data that stay as they were when they were checked")
         if run.stage == GATHER:
-            self._fill("X", run, plan.x, self.turns.gather(step))
+            self._fill("X", plan.x_batch, plan.x, self.turns.gather(step), self.rows_here(run))
         elif run.stage == FORWARD or run.stage == BACKWARD:
-            self.executor.call(&run.frame, run.i)
+            if self.shares is None:
+                self.executor.call(&run.frame, run.i)
+            else:
+                self.shares.average(self.turns, &run.frame, run.i, self.threads)
             run.i += 1
         elif run.stage == LOSS:
-            run.loss, dZ = self.turns.compute_loss(step, self._copy(run, plan.z))
-            self._fill("dZ", run, plan.dz, dZ)
+            if self.shares is not None:
+                self.turns.share_outputs(step, self.shares.Z[:run.frame.batch])
+            if plan.loss == IN_PYTHON:
+                run.loss, dZ = self.turns.compute_loss(step, self._outputs(run))
+                self._fill("dZ", plan.dZ, plan.dz, dZ, run.frame.batch)
+        elif run.stage == ADD_UP:
+            self.turns.share_gradients(self.shares.segments, run.i)
         elif run.stage == UPDATE:
             self.turns.update(step, run.loss, run.penalty)
         else:
-            self.turns.count(step, self._copy(run, plan.z))
+            self.turns.count(step, self._outputs(run))
         self.check()  # Python may have changed their memory or layout
         return 0
 
-    cdef _fill(self, name, Run *run, int value, array):
+    cdef _fill(self, name, void *into, int value, array, Py_ssize_t rows):
         """Copy an array into a value of the program."""
         cdef cnp.ndarray given = np.ascontiguousarray(array)
-        checks.exactly(name, given, (self.rows_of(run), self.executor.code.values[value].columns),
+        checks.exactly(name, given, (rows, self.executor.code.values[value].columns),
                        self.flat.dtype)
-        memcpy(run.frame.at[value], cnp.PyArray_DATA(given), cnp.PyArray_NBYTES(given))
+        memcpy(into, cnp.PyArray_DATA(given), cnp.PyArray_NBYTES(given))
 
-    cdef _copy(self, Run *run, int value):
-        """A copy of a value of the program, for Python."""
-        cdef cnp.ndarray copied = np.empty(
-            (run.frame.rows, self.executor.code.values[value].columns), self.flat.dtype)
-        memcpy(cnp.PyArray_DATA(copied), run.frame.at[value], cnp.PyArray_NBYTES(copied))
+    cdef _outputs(self, Run *run):
+        """A copy of the minibatch's outputs, for Python."""
+        cdef cnp.ndarray copied = np.empty((run.frame.batch, self.plan.n_out), self.flat.dtype)
+        memcpy(cnp.PyArray_DATA(copied), self.plan.Z, cnp.PyArray_NBYTES(copied))
         return copied
 
-    cdef Py_ssize_t rows_of(self, Run *run):
-        cdef Py_ssize_t batch = run.step % run.per_epoch
-        return min(self.plan.batch_size, run.n_rows - batch * self.plan.batch_size)
+    cdef Py_ssize_t rows_here(self, Run *run):
+        """How many rows of the minibatch this process has."""
+        cdef const Plan *plan = &self.plan
+        cdef Py_ssize_t first, stop, batch = run.step % run.per_epoch
+        share_of(min(plan.batch_size, run.n_rows - batch * plan.batch_size), plan.rank,
+                 plan.processes, &first, &stop)
+        return stop - first
 
 
 cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]

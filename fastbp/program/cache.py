@@ -89,16 +89,16 @@ class Programs:
         return plan(self._lower(n_in, training=training), fuse_update)
 
     def _compile(self, n_in: int, training: bool = False, end: str | None = None,
-                 fuse_update: bool = False) -> Executor:
+                 fuse_update: bool = False, shared: bool = False) -> Executor:
         builder, lowered = lower_forward(self.layers, n_in, training=training,
                                          places=self._places, end=end)
         structure = lowered.structure()
-        key = None if structure is None else (training, fuse_update, structure)
+        key = None if structure is None else (training, fuse_update, shared, structure)
         encoded = ENCODED.get(key)
         if encoded is None:
             if training:
                 add_backward(builder, lowered)
-            encoded = encode(plan(lowered, fuse_update))
+            encoded = encode(plan(lowered, fuse_update, shared))
             if key is not None:
                 _keep(ENCODED, key, encoded)
         return Executor(encoded, self.parameters, self.gradients, self.buffers)
@@ -132,11 +132,11 @@ class Programs:
         """The columns of the input that are codes, as `code_columns` returns them."""
         return self._get(("codes", n_in), lambda: code_columns(self._lower(n_in)))
 
-    def training(self, n_in: int, batch_size: int) -> Executor:
-        """An executor for training on minibatches of this size."""
-        fuse_update = self._fuses_update(n_in, batch_size)
-        return self._get(("train", n_in, fuse_update), lambda: self._compile(
-            n_in, training=True, fuse_update=fuse_update))
+    def training(self, n_in: int, batch_size: int, shared: bool = False) -> Executor:
+        """An executor for training on minibatches of this size, which processes may share."""
+        fuse_update = not shared and self._fuses_update(n_in, batch_size)
+        return self._get(("train", n_in, fuse_update, shared), lambda: self._compile(
+            n_in, training=True, fuse_update=fuse_update, shared=shared))
 
     def _fuses_update(self, n_in: int, batch_size: int) -> bool:
         """Whether gradients of weights are computed in the update.

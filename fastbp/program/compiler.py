@@ -61,7 +61,7 @@ def encode(program: Program) -> EncodedProgram:
         x=values[program.x], z=values[program.z],
         dz=-1 if program.dz is None else values[program.dz],
         arena=program.arena, arena_per_row=program.arena_per_row, calls=calls,
-        random=[*random.values()],
+        random=[*random.values()], n_sums=program.n_sums,
     )
 
 

@@ -123,6 +123,9 @@ class Program:
     n_fused : int
         How many instructions at the end of `backward`, all of them gradients of weights, can be
         fused with the update; set by the planner.
+    n_sums : int
+        How many instructions at the end of `backward` are all those that write gradients, which are
+        sums over rows; set by the planner for a minibatch that several processes share.
     arena, arena_per_row : int
         Size of the arena in elements, and its increase per row; set by the planner.
     """
@@ -135,6 +138,7 @@ class Program:
     backward: list[Instruction] = field(default_factory=list)
     update: list[Instruction] = field(default_factory=list)
     n_fused: int = 0
+    n_sums: int = 0
     arena: int = 0
     arena_per_row: int = 0
 

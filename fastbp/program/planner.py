@@ -32,7 +32,7 @@ _Step: TypeAlias = tuple[Instruction | None, tuple[Value, ...], tuple[Value, ...
 _Spans: TypeAlias = list[tuple[int, int]]
 
 
-def plan(program: Program, fuse_update: bool = False) -> Program:
+def plan(program: Program, fuse_update: bool = False, shared: bool = False) -> Program:
     """Fuse instructions, assign every value its memory, and insert barriers.
 
     Parameters
@@ -41,6 +41,8 @@ def plan(program: Program, fuse_update: bool = False) -> Program:
         As returned by `lower`; changed in place.
     fuse_update : bool, default False
         Whether the gradients of weights come last, so that they can be fused with the update.
+    shared : bool, default False
+        Whether several processes share a minibatch: then all gradients of parameters come last.
 
     Returns
     -------
@@ -50,12 +52,14 @@ def plan(program: Program, fuse_update: bool = False) -> Program:
     program.backward, program.dx = gradients.for_parameters(program), None
     fuse_relu_forward(program)
     fuse_relu_backward(program)
-    if fuse_update:
+    if shared:
+        move_sums_last(program)
+    elif fuse_update:
         move_weights_last(program)
     allocate(program)
-    first_fused = len(program.backward) - program.n_fused
-    for section in (program.forward, program.backward[:first_fused],
-                    program.backward[first_fused:]):
+    first_last = len(program.backward) - program.n_fused - program.n_sums
+    for section in (program.forward, program.backward[:first_last],
+                    program.backward[first_last:]):
         place_barriers(section)
     return program
 
@@ -65,6 +69,16 @@ def move_weights_last(program: Program) -> None:
     others = [each for each in program.backward if each.op != "dense_backward_weights"]
     weights = [each for each in program.backward if each.op == "dense_backward_weights"]
     program.backward, program.n_fused = others + weights, len(weights)
+
+
+def move_sums_last(program: Program) -> None:
+    """Move all gradients of parameters to the end, when everything that they read is there."""
+    def is_sum(each: Instruction) -> bool:
+        return any(value.kind == "gradient" for value in each.writes)
+
+    sums = [each for each in program.backward if is_sum(each)]
+    program.backward = [each for each in program.backward if not is_sum(each)] + sums
+    program.n_sums = len(sums)
 
 
 def _readers(program: Program) -> Counter[Value]:

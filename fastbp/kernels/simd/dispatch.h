@@ -76,6 +76,10 @@ extern const char *const fbp_loss_names[FBP_LOSSES];
 extern const char *const fbp_update_names[FBP_UPDATES];
 extern const char *const fbp_op_names[FBP_OPS];
 
+/* A sum over rows may be a part of a longer one, whose other rows are in other processes: the result
+ * holds the sum of the rows before, or rows follow and it is not finished. */
+enum { FBP_CONTINUES = 1, FBP_UNFINISHED = 2 };
+
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what is applied to each sum
  * before it is stored.  The pointers are to the dtype of the table. */
 typedef struct {
@@ -88,6 +92,7 @@ typedef struct {
     void *C;          /* element (i, j) is C[i * c_row + j] */
     ptrdiff_t c_row;
     int gradient;          /* C is a gradient: see vectors.h */
+    int part;              /* FBP_CONTINUES, FBP_UNFINISHED: of a sum along k, without bias or ReLU */
     int relu;              /* C becomes max(C, 0) */
     const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
 } fbp_gemm;
@@ -149,21 +154,30 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*normalize_columns_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,             \
                                            const real *dN, const real *N, const real *rstd,        \
                                            real *dX);                                              \
+        /* column_moments and normalize_columns_backward in steps, for rows that are a part of     \
+         * `rows` rows: sums of columns are by column_dots, those of squares are not finished */   \
+        void (*column_means)(ptrdiff_t n, const real *sum, double rows, real *mean);               \
+        void (*column_squares)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *X,          \
+                               const real *mean, real *out, int part);                             \
+        void (*normalize_columns_from_sums)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride,            \
+                                            const real *dN, const real *N, const real *rstd,       \
+                                            double rows, const real *sums, const real *dots,       \
+                                            real *dX);                                             \
         /* Y = X * gamma + beta by columns; beta may be NULL, and Y may be X */                    \
         void (*scale)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *gamma,                  \
                       const real *beta, real *Y, int gradient);                                    \
         /* the column sums of A * B, or of A where B is NULL */                                    \
         void (*column_dots)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *A,             \
-                            const real *B, real *out);                                             \
+                            const real *B, real *out, int part);                                   \
         /* those of dY * X, and those of dY */                                                     \
         void (*scale_shift_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,   \
-                                     const real *X, real *dgamma, real *dbeta);                    \
+                                     const real *X, real *dgamma, real *dbeta, int part);          \
         /* Y = X where X > 0, slope * X by columns elsewhere; dX may be dY */                      \
         void (*prelu)(ptrdiff_t m, ptrdiff_t n, const real *X, const real *slope, real *Y);        \
         void (*prelu_backward)(ptrdiff_t m, ptrdiff_t n, const real *dY, const real *X,            \
                                const real *slope, real *dX);                                       \
         void (*prelu_slope)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,            \
-                            const real *X, real *dslope);                                          \
+                            const real *X, real *dslope, int part);                                \
         /* average = keep * average + (1 - keep) * X */                                            \
         void (*running_average)(ptrdiff_t n, real *average, const real *X, double keep,            \
                                 double weight);                                                    \
@@ -173,7 +187,7 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* of n columns of a table; `stride` is that of dZ and of dtable */                        \
         void (*embedding_backward)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *codes,  \
                                    ptrdiff_t codes_stride, const real *dZ, ptrdiff_t n_categories, \
-                                   real *dtable);                                                  \
+                                   real *dtable, int part);                                        \
         /* Z (m, k * d) from X (m, k): periodic.h, piecewise.h; N may be NULL */                   \
         void (*periodic)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *X,                     \
                          const real *frequencies, const real *phases, const real *gamma,           \
@@ -182,7 +196,8 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*periodic_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t first,          \
                                   ptrdiff_t stop, const real *dZ, const real *X,                   \
                                   const real *frequencies, const real *phases, const real *gamma,  \
-                                  real *dgamma, real *dbeta, real *dfrequencies, real *dphases);   \
+                                  real *dgamma, real *dbeta, real *dfrequencies, real *dphases,    \
+                                  int part);                                                       \
         void (*periodic_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const real *dZ,     \
                                         const real *X, const real *frequencies,                    \
                                         const real *phases, const real *gamma, real *dX);          \
@@ -194,7 +209,7 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         /* of the features from `first` to `stop` */                                               \
         void (*piecewise_backward)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,   \
                                    ptrdiff_t first, ptrdiff_t stop, const real *dZ,                \
-                                   const real *bins, const real *fractions, real *dW);             \
+                                   const real *bins, const real *fractions, real *dW, int part);   \
         void (*piecewise_backward_input)(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d,                    \
                                          const int64_t *starts, const real *dZ, const real *bins,  \
                                          const real *edges, const real *W, real *dX);              \
@@ -260,6 +275,11 @@ typedef struct {
     FBP_OF(tier, X)->normalize_columns(m, n, X, __VA_ARGS__)
 #define fbp_normalize_columns_backward(tier, m, n, stride, dN, ...) \
     FBP_OF(tier, dN)->normalize_columns_backward(m, n, stride, dN, __VA_ARGS__)
+#define fbp_column_means(tier, n, sum, ...) FBP_OF(tier, sum)->column_means(n, sum, __VA_ARGS__)
+#define fbp_column_squares(tier, m, n, stride, X, ...) \
+    FBP_OF(tier, X)->column_squares(m, n, stride, X, __VA_ARGS__)
+#define fbp_normalize_columns_from_sums(tier, m, n, stride, dN, ...) \
+    FBP_OF(tier, dN)->normalize_columns_from_sums(m, n, stride, dN, __VA_ARGS__)
 #define fbp_scale(tier, m, n, X, ...) FBP_OF(tier, X)->scale(m, n, X, __VA_ARGS__)
 #define fbp_column_dots(tier, m, n, stride, A, ...) \
     FBP_OF(tier, A)->column_dots(m, n, stride, A, __VA_ARGS__)

@@ -46,10 +46,10 @@ static void list_by_code(ptrdiff_t rows, const real *codes, ptrdiff_t codes_stri
  * chain of additions from 0 in ascending order, and the blocks in order. */
 static void embedding_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *codes,
                                ptrdiff_t codes_stride, const real *dZ, ptrdiff_t n_categories,
-                               real *dtable)
+                               real *dtable, int part)
 {
     enum { SIDE_BY_SIDE = 4 };
-    for (ptrdiff_t c = 0; c < n_categories; c++)
+    for (ptrdiff_t c = 0; c < n_categories && !(part & FBP_CONTINUES); c++)
         memset(dtable + c * stride, 0, (size_t)n * sizeof(real));
     for (ptrdiff_t start = 0; start < m; start += FBP_K_BLOCK) {
         const ptrdiff_t rows = m - start < FBP_K_BLOCK ? m - start : FBP_K_BLOCK;
@@ -75,8 +75,9 @@ static void embedding_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const
             }
         }
     }
+    if (part & FBP_UNFINISHED) return;
     /* The rows that were written, or all of them, whichever are fewer. */
-    const int by_code = m < n_categories;
+    const int by_code = m < n_categories && !(part & FBP_CONTINUES);
     for (ptrdiff_t i = 0; i < (by_code ? m : n_categories); i++) {
         real *row = dtable + (by_code ? (ptrdiff_t)codes[i * codes_stride] : i) * stride;
         for (ptrdiff_t j = 0; j < n; j += FBP_LANES)

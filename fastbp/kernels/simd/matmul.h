@@ -15,17 +15,19 @@ static void matmul(const fbp_gemm *c, real *workspace)
     const real least = c->gradient ? FBP_MIN_GRADIENT : FBP_MIN_NORMAL;
     for (ptrdiff_t i = 0; i < c->m; i++) {
         for (ptrdiff_t j = 0; j < c->n; j++) {
-            real sum = bias ? bias[j] : 0;
+            const ptrdiff_t at = i * c->c_row + j;
+            const int continues = c->part & FBP_CONTINUES;
+            real sum = continues ? ((const real *)c->C)[at] : bias ? bias[j] : 0;
             for (ptrdiff_t start = 0; start < c->k; start += FBP_K_BLOCK) {
                 const ptrdiff_t stop = c->k - start < FBP_K_BLOCK ? c->k : start + FBP_K_BLOCK;
-                real chain = start == 0 ? sum : 0;
+                const int is_first = start == 0 && !continues;
+                real chain = is_first ? sum : 0;
                 for (ptrdiff_t p = start; p < stop; p++)
                     chain = v_fma(A[i * c->a_row + p * c->a_col], B[p * c->b_row + j * c->b_col],
                                   chain);
-                sum = start == 0 ? chain : sum + chain;
+                sum = is_first ? chain : sum + chain;
             }
-            const ptrdiff_t at = i * c->c_row + j;
-            sum = v_zero_below(sum, least);
+            if (!(c->part & FBP_UNFINISHED)) sum = v_zero_below(sum, least);
             if (c->relu) sum = v_relu(sum);
             if (relu_mask) sum = v_relu_backward(sum, relu_mask[at]);
             ((real *)c->C)[at] = sum;
@@ -394,8 +396,8 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
     for (ptrdiff_t p = 0; p == 0 || p < k; p += FBP_K_BLOCK) {
         tile_t t = {
             .k = least_of(k - p, FBP_K_BLOCK),
-            .is_first = p == 0,
-            .is_last = k - p <= FBP_K_BLOCK,
+            .is_first = p == 0 && !(c->part & FBP_CONTINUES),
+            .is_last = k - p <= FBP_K_BLOCK && !(c->part & FBP_UNFINISHED),
             .least = c->gradient ? FBP_MIN_GRADIENT : FBP_MIN_NORMAL,
             .relu = c->relu,
             .c_row = c_row,
@@ -473,8 +475,13 @@ static void transposed_product(const fbp_gemm *c)
             .C = mirror,
             .c_row = width,
             .gradient = c->gradient,
+            .part = c->part,
             .relu = c->relu,
         };
+        if (c->part & FBP_CONTINUES)
+            for (ptrdiff_t l = 0; l < width; l++)
+                for (ptrdiff_t j = 0; j < c->n; j++)
+                    mirror[j * width + l] = ((const real *)c->C)[(i + l) * c->c_row + j];
         product(&mirrored, c->bias, NULL);
         for (ptrdiff_t l = 0; l < width; l++) {
             for (ptrdiff_t j = 0; j < c->n; j++) {

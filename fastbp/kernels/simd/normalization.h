@@ -165,12 +165,15 @@ static inline vec link_negative(vec chain, vec a, vec b, vec center)
     return (void)center, v_fma(a, v_select(v_lt(zero, b), zero, b), chain);
 }
 
-/* The sums of the first `columns` columns of a stripe; B may be NULL where no link reads it. */
+/* The sums of the first `columns` columns of a stripe; B may be NULL where no link reads it.
+ * They are added to `before`, the sums of the rows before, unless that is NULL. */
 INLINE void sum_of_columns(ptrdiff_t m, ptrdiff_t columns, ptrdiff_t stride, const real *A,
                            const real *B, const vec *center, link_t *const add_link,
-                           vec sum[SIDE_BY_SIDE])
+                           const real *before, vec sum[SIDE_BY_SIDE])
 {
-    for (int u = 0; u < SIDE_BY_SIDE; u++) sum[u] = v_splat(0);
+    for (int u = 0; u < SIDE_BY_SIDE; u++)
+        sum[u] = before ? v_load_part(before + u * FBP_LANES, columns - u * FBP_LANES, 0)
+                        : v_splat(0);
     for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
         const ptrdiff_t stop = m - first < FBP_K_BLOCK ? m : first + FBP_K_BLOCK;
         vec chain[SIDE_BY_SIDE];
@@ -185,19 +188,21 @@ INLINE void sum_of_columns(ptrdiff_t m, ptrdiff_t columns, ptrdiff_t stride, con
                 chain[u] = add_link(chain[u], x, y, center[u]);
             }
         }
-        for (int u = 0; u < SIDE_BY_SIDE; u++) sum[u] = first == 0 ? chain[u] : sum[u] + chain[u];
+        for (int u = 0; u < SIDE_BY_SIDE; u++)
+            sum[u] = first == 0 && !before ? chain[u] : sum[u] + chain[u];
     }
 }
 
 /* One function for each link; whole stripes, the usual case, need no count of columns. */
 #define SUM_OF_COLUMNS(name, B, link)                                              \
     static void name(ptrdiff_t m, ptrdiff_t left, ptrdiff_t stride, const real *A, \
-                     const real *second, const vec *center, vec sum[SIDE_BY_SIDE]) \
+                     const real *second, const vec *center, const real *before,    \
+                     vec sum[SIDE_BY_SIDE])                                        \
     {                                                                              \
         if (left >= STRIPE)                                                        \
-            sum_of_columns(m, STRIPE, stride, A, B, center, link, sum);            \
+            sum_of_columns(m, STRIPE, stride, A, B, center, link, before, sum);    \
         else                                                                       \
-            sum_of_columns(m, left, stride, A, B, center, link, sum);              \
+            sum_of_columns(m, left, stride, A, B, center, link, before, sum);      \
         (void)second;                                                              \
     }
 SUM_OF_COLUMNS(stripe_sum, NULL, link_sum)
@@ -217,14 +222,37 @@ static void column_moments(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const rea
     for (ptrdiff_t j = 0; j < n; j += STRIPE) {
         vec sum[SIDE_BY_SIDE], center[SIDE_BY_SIDE];
         for (int u = 0; u < SIDE_BY_SIDE; u++) center[u] = v_splat(0);
-        stripe_sum(m, n - j, stride, X + j, NULL, center, sum);
+        stripe_sum(m, n - j, stride, X + j, NULL, center, NULL, sum);
         for (int u = 0; u < SIDE_BY_SIDE; u++)
             center[u] = v_zero_below(sum[u] / rows, FBP_MIN_NORMAL);
-        stripe_squares(m, n - j, stride, X + j, NULL, center, sum);
+        stripe_squares(m, n - j, stride, X + j, NULL, center, NULL, sum);
         for (int u = 0; u < SIDE_BY_SIDE; u++) {
             STORE_STRIPE(mean, j, n, u, center[u]);
             STORE_STRIPE(variance, j, n, u, v_zero_below(sum[u] / rows, FBP_MIN_NORMAL));
         }
+    }
+}
+
+/* The mean of `rows` rows from their sum */
+static void column_means(ptrdiff_t n, const real *sum, double rows, real *mean)
+{
+    for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+        const vec x = v_load_part(sum + j, n - j, 0) / v_splat((real)rows);
+        v_store_part(mean + j, n - j, v_zero_below(x, FBP_MIN_NORMAL));
+    }
+}
+
+/* The column sums of (X - mean)^2, which are not finished */
+static void column_squares(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *X,
+                           const real *mean, real *out, int part)
+{
+    for (ptrdiff_t j = 0; j < n; j += STRIPE) {
+        vec sum[SIDE_BY_SIDE], center[SIDE_BY_SIDE];
+        for (int u = 0; u < SIDE_BY_SIDE; u++)
+            center[u] = v_load_part(mean + j + u * FBP_LANES, n - j - u * FBP_LANES, 0);
+        stripe_squares(m, n - j, stride, X + j, NULL, center,
+                       part & FBP_CONTINUES ? out + j : NULL, sum);
+        for (int u = 0; u < SIDE_BY_SIDE; u++) STORE_STRIPE(out, j, n, u, sum[u]);
     }
 }
 
@@ -240,6 +268,24 @@ static void normalize_columns(ptrdiff_t m, ptrdiff_t n, const real *X, const rea
     }
 }
 
+/* dX = rstd (dN - mean + N slope) for the columns of a stripe from column j on */
+INLINE void subtract_means(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t j, const real *dN,
+                           const real *N, const real *rstd, const vec mean[SIDE_BY_SIDE],
+                           const vec slope[SIDE_BY_SIDE], real *dX)
+{
+    for (ptrdiff_t i = 0; i < m; i++) {
+        for (int u = 0; u < SIDE_BY_SIDE; u++) {
+            const ptrdiff_t column = j + u * FBP_LANES, left = n - column;
+            const ptrdiff_t at = i * stride + column;
+            if (left <= 0) break;
+            const vec d = v_load_part(dN + at, left, 0) - mean[u];
+            const vec r = v_fma(v_load_part(N + at, left, 0), slope[u], d);
+            const vec scale = v_load_part(rstd + column, left, 0);
+            v_store_part(dX + at, left, v_zero_below(scale * r, FBP_MIN_GRADIENT));
+        }
+    }
+}
+
 /* dX = rstd (dN - mean(dN) - N mean(dN N)) */
 static void normalize_columns_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dN,
                                        const real *N, const real *rstd, real *dX)
@@ -248,23 +294,29 @@ static void normalize_columns_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t strid
     for (ptrdiff_t j = 0; j < n; j += STRIPE) {
         vec mean[SIDE_BY_SIDE], slope[SIDE_BY_SIDE], none[SIDE_BY_SIDE];
         for (int u = 0; u < SIDE_BY_SIDE; u++) none[u] = v_splat(0);
-        stripe_sum(m, n - j, stride, dN + j, NULL, none, mean);
-        stripe_dot(m, n - j, stride, dN + j, N + j, none, slope);
+        stripe_sum(m, n - j, stride, dN + j, NULL, none, NULL, mean);
+        stripe_dot(m, n - j, stride, dN + j, N + j, none, NULL, slope);
         for (int u = 0; u < SIDE_BY_SIDE; u++) {
             mean[u] = mean[u] / rows;
             slope[u] = -(slope[u] / rows);
         }
-        for (ptrdiff_t i = 0; i < m; i++) {
-            for (int u = 0; u < SIDE_BY_SIDE; u++) {
-                const ptrdiff_t column = j + u * FBP_LANES, left = n - column;
-                const ptrdiff_t at = i * stride + column;
-                if (left <= 0) break;
-                const vec d = v_load_part(dN + at, left, 0) - mean[u];
-                const vec r = v_fma(v_load_part(N + at, left, 0), slope[u], d);
-                const vec scale = v_load_part(rstd + column, left, 0);
-                v_store_part(dX + at, left, v_zero_below(scale * r, FBP_MIN_GRADIENT));
-            }
+        subtract_means(m, n, stride, j, dN, N, rstd, mean, slope, dX);
+    }
+}
+
+/* The same for some rows, from the sums of dN and of dN N over all `rows` rows */
+static void normalize_columns_from_sums(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dN,
+                                        const real *N, const real *rstd, double rows,
+                                        const real *sums, const real *dots, real *dX)
+{
+    for (ptrdiff_t j = 0; j < n; j += STRIPE) {
+        vec mean[SIDE_BY_SIDE], slope[SIDE_BY_SIDE];
+        for (int u = 0; u < SIDE_BY_SIDE; u++) {
+            const ptrdiff_t at = j + u * FBP_LANES;
+            mean[u] = v_load_part(sums + at, n - at, 0) / v_splat((real)rows);
+            slope[u] = -(v_load_part(dots + at, n - at, 0) / v_splat((real)rows));
         }
+        subtract_means(m, n, stride, j, dN, N, rstd, mean, slope, dX);
     }
 }
 
@@ -283,29 +335,38 @@ static void scale_columns(ptrdiff_t m, ptrdiff_t n, const real *X, const real *g
     }
 }
 
+/* What a sum over rows becomes once it is finished */
+static inline vec finished(vec sum, int part)
+{
+    return part & FBP_UNFINISHED ? sum : v_zero_below(sum, FBP_MIN_GRADIENT);
+}
+
 /* The column sums of A B, or of A where B is NULL */
 static void column_dots(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *A, const real *B,
-                        real *out)
+                        real *out, int part)
 {
     for (ptrdiff_t j = 0; j < n; j += STRIPE) {
         vec sum[SIDE_BY_SIDE], none[SIDE_BY_SIDE];
         for (int u = 0; u < SIDE_BY_SIDE; u++) none[u] = v_splat(0);
+        const real *before = part & FBP_CONTINUES ? out + j : NULL;
         if (B)
-            stripe_dot(m, n - j, stride, A + j, B + j, none, sum);
+            stripe_dot(m, n - j, stride, A + j, B + j, none, before, sum);
         else
-            stripe_sum(m, n - j, stride, A + j, NULL, none, sum);
+            stripe_sum(m, n - j, stride, A + j, NULL, none, before, sum);
         for (int u = 0; u < SIDE_BY_SIDE; u++)
-            STORE_STRIPE(out, j, n, u, v_zero_below(sum[u], FBP_MIN_GRADIENT));
+            STORE_STRIPE(out, j, n, u, finished(sum[u], part));
     }
 }
 
 /* The column sums of dY X and of dY, as those of column_dots, in one pass */
 static void scale_shift_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY,
-                                 const real *X, real *dgamma, real *dbeta)
+                                 const real *X, real *dgamma, real *dbeta, int part)
 {
+    const int continues = part & FBP_CONTINUES;
     for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
         const ptrdiff_t left = n - j;
-        vec dots = v_splat(0), sums = v_splat(0);
+        vec dots = continues ? v_load_part(dgamma + j, left, 0) : v_splat(0);
+        vec sums = continues ? v_load_part(dbeta + j, left, 0) : v_splat(0);
         for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
             const ptrdiff_t stop = m - first < FBP_K_BLOCK ? m : first + FBP_K_BLOCK;
             vec dot = v_splat(0), sum = v_splat(0);
@@ -314,11 +375,11 @@ static void scale_shift_backward(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, con
                 dot = v_fma(d, v_load_part(X + i * stride + j, left, 0), dot);
                 sum = sum + d;
             }
-            dots = first == 0 ? dot : dots + dot;
-            sums = first == 0 ? sum : sums + sum;
+            dots = first == 0 && !continues ? dot : dots + dot;
+            sums = first == 0 && !continues ? sum : sums + sum;
         }
-        v_store_part(dgamma + j, left, v_zero_below(dots, FBP_MIN_GRADIENT));
-        v_store_part(dbeta + j, left, v_zero_below(sums, FBP_MIN_GRADIENT));
+        v_store_part(dgamma + j, left, finished(dots, part));
+        v_store_part(dbeta + j, left, finished(sums, part));
     }
 }
 
@@ -349,14 +410,15 @@ static void prelu_backward(ptrdiff_t m, ptrdiff_t n, const real *dY, const real 
 
 /* The column sums of dY min(X, 0) */
 static void prelu_slope(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *dY, const real *X,
-                        real *dslope)
+                        real *dslope, int part)
 {
     for (ptrdiff_t j = 0; j < n; j += STRIPE) {
         vec sum[SIDE_BY_SIDE], none[SIDE_BY_SIDE];
         for (int u = 0; u < SIDE_BY_SIDE; u++) none[u] = v_splat(0);
-        stripe_negative_dot(m, n - j, stride, dY + j, X + j, none, sum);
+        stripe_negative_dot(m, n - j, stride, dY + j, X + j, none,
+                            part & FBP_CONTINUES ? dslope + j : NULL, sum);
         for (int u = 0; u < SIDE_BY_SIDE; u++)
-            STORE_STRIPE(dslope, j, n, u, v_zero_below(sum[u], FBP_MIN_GRADIENT));
+            STORE_STRIPE(dslope, j, n, u, finished(sum[u], part));
     }
 }
 

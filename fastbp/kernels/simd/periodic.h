@@ -105,11 +105,12 @@ typedef struct {
 
 INLINE periodic_sums periodic_sums_of(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, ptrdiff_t left,
                                       const periodic_columns *columns, int features, const real *dZ,
-                                      const real *X)
+                                      const real *X, const periodic_sums *before)
 {
     const vec frequency = columns->frequency, phase = columns->phase, zero = v_splat(0);
     const ivec is_x = columns->is_x;
     periodic_sums sum = {zero, zero, zero, zero};
+    if (before) sum = *before;
     for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
         const ptrdiff_t stop = m - first < FBP_K_BLOCK ? m : first + FBP_K_BLOCK;
         periodic_sums chain = {zero, zero, zero, zero};
@@ -125,7 +126,7 @@ INLINE periodic_sums periodic_sums_of(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, ptr
             chain.phase = chain.phase + slope;
             chain.frequency = v_fma(slope, x, chain.frequency);
         }
-        if (first == 0) {
+        if (first == 0 && !before) {
             sum = chain;
         } else {
             sum.beta = sum.beta + chain.beta;
@@ -144,7 +145,8 @@ INLINE periodic_sums periodic_sums_of(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, ptr
 static void periodic_backward(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t first,
                               ptrdiff_t stop, const real *dZ, const real *X,
                               const real *frequencies, const real *phases, const real *gamma,
-                              real *dgamma, real *dbeta, real *dfrequencies, real *dphases)
+                              real *dgamma, real *dbeta, real *dfrequencies, real *dphases,
+                              int part)
 {
     const ptrdiff_t n = k * d;
     for (ptrdiff_t c = first; c < stop; c += FBP_LANES) {
@@ -152,21 +154,37 @@ static void periodic_backward(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t f
         const real *dz = dZ + c;
         periodic_columns columns;
         load_columns(c, left, d, frequencies, phases, &columns);
-        periodic_sums sum;
+        periodic_sums sum, so_far;
+        const periodic_sums *before = NULL;
+        real dfrequency[FBP_LANES] = {0}, dphase[FBP_LANES] = {0};
+        if (part & FBP_CONTINUES) {
+            for (ptrdiff_t l = 0; l < FBP_LANES && l < left; l++) {
+                const ptrdiff_t feature = (c + l) / d, j = (c + l) % d;
+                if (j == 0) continue;
+                dfrequency[l] = dfrequencies[feature * (d - 1) + j - 1];
+                dphase[l] = dphases[feature * (d - 1) + j - 1];
+            }
+            so_far = (periodic_sums){v_load_part(dbeta + c, left, 0), v_load_part(dgamma + c, left, 0),
+                                     v_load(dphase), v_load(dfrequency)};
+            before = &so_far;
+        }
         if (left < FBP_LANES)
-            sum = periodic_sums_of(m, k, n, left, &columns, columns.features, dz, X);
+            sum = periodic_sums_of(m, k, n, left, &columns, columns.features, dz, X, before);
         else if (columns.features == 1)
-            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, 1, dz, X);
+            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, 1, dz, X, before);
         else if (columns.features == 2)
-            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, 2, dz, X);
+            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, 2, dz, X, before);
         else
-            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, columns.features, dz, X);
-        v_store_part(dbeta + c, left, v_zero_below(sum.beta, FBP_MIN_GRADIENT));
-        v_store_part(dgamma + c, left, v_zero_below(sum.gamma, FBP_MIN_GRADIENT));
-        const vec factor = v_splat(-TWO_PI) * v_load_part(gamma + c, left, 0);
-        real dfrequency[FBP_LANES], dphase[FBP_LANES];
-        v_store(dfrequency, v_zero_below(factor * sum.frequency, FBP_MIN_GRADIENT));
-        v_store(dphase, v_zero_below(factor * sum.phase, FBP_MIN_GRADIENT));
+            sum = periodic_sums_of(m, k, n, FBP_LANES, &columns, columns.features, dz, X, before);
+        v_store_part(dbeta + c, left, finished(sum.beta, part));
+        v_store_part(dgamma + c, left, finished(sum.gamma, part));
+        if (!(part & FBP_UNFINISHED)) {
+            const vec factor = v_splat(-TWO_PI) * v_load_part(gamma + c, left, 0);
+            sum.frequency = factor * sum.frequency;
+            sum.phase = factor * sum.phase;
+        }
+        v_store(dfrequency, finished(sum.frequency, part));
+        v_store(dphase, finished(sum.phase, part));
         for (ptrdiff_t l = 0; l < FBP_LANES && l < left; l++) {
             const ptrdiff_t feature = (c + l) / d, j = (c + l) % d;
             if (j == 0) continue;

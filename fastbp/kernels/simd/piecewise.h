@@ -120,10 +120,10 @@ INLINE void add_bins(ptrdiff_t n_bins, const int16_t *first, const int16_t *next
  * All of that is done in blocks of FBP_K_BLOCK rows, which are added in order. */
 static void piecewise_backward_feature(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t n_bins,
                                        const real *dZ, const real *bins, const real *fractions,
-                                       real *dW)
+                                       real *dW, int part)
 {
     const ptrdiff_t n = k * d, last = (n_bins - 1) / BINS * BINS;
-    memset(dW, 0, (size_t)(n_bins * d) * sizeof(real));
+    if (!(part & FBP_CONTINUES)) memset(dW, 0, (size_t)(n_bins * d) * sizeof(real));
     for (ptrdiff_t start = 0; start < m; start += FBP_K_BLOCK) {
         const ptrdiff_t rows = m - start < FBP_K_BLOCK ? m - start : FBP_K_BLOCK;
         const real *bin = bins + start * k, *e = fractions + start * k, *dz = dZ + start * n;
@@ -152,18 +152,18 @@ static void piecewise_backward_feature(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, pt
     }
     for (ptrdiff_t j = 0; j < n_bins * d; j += FBP_LANES) {
         const vec sum = v_load_part(dW + j, n_bins * d - j, 0);
-        v_store_part(dW + j, n_bins * d - j, v_zero_below(sum, FBP_MIN_GRADIENT));
+        v_store_part(dW + j, n_bins * d - j, finished(sum, part));
     }
 }
 
 /* For the features from `first` to `stop` of k. */
 static void piecewise_backward(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, const int64_t *starts,
                                ptrdiff_t first, ptrdiff_t stop, const real *dZ, const real *bins,
-                               const real *fractions, real *dW)
+                               const real *fractions, real *dW, int part)
 {
     for (ptrdiff_t f = first; f < stop; f++)
         piecewise_backward_feature(m, k, d, starts[f + 1] - starts[f], dZ + f * d, bins + f,
-                                   fractions + f, dW + starts[f] * d);
+                                   fractions + f, dW + starts[f] * d, part);
 }
 
 /* dX = dZ W_t / (b_{t+1} - b_t), the product's sum in lanes; 0 where t is no bin. */
