@@ -231,19 +231,21 @@ class Sequential(Stack):
         with threads.using(n_threads):
             return self.evaluate_dataset(training.Dataset(self, X, y, loss, sample_weight))
 
-    def evaluate_dataset(self, data: training.Dataset) -> dict[str, float]:
-        """The scores of `evaluate` on a `fastbp.training.Dataset`."""
+    def evaluate_dataset(self, data: training.Dataset,
+                         outputs: Floats | None = None) -> dict[str, float]:
+        """The scores of `evaluate` on a `fastbp.training.Dataset`, whose outputs may be known."""
         data.check_unchanged()
         total = weight = 0.0
         metric = data.new_metric()
         n_rows = _chunk_rows(data.X)
         for start in range(0, len(data), n_rows):
-            X, y, w = data.batch(slice(start, start + n_rows))
-            Z = self.outputs(X)
+            chunk = slice(start, start + n_rows)
+            y, w = data.targets_of(chunk)
+            Z = self.outputs(data.inputs(chunk)) if outputs is None else outputs[chunk]
             if metric is not None:
                 metric.update(Z, y, w)
             value, _ = losses.compute_loss(data.loss, Z, y, w)
-            chunk_weight = training.batch_weight(w, len(X))
+            chunk_weight = training.batch_weight(w, len(Z))
             total += value * chunk_weight
             weight += chunk_weight
         scores = {"loss": total / weight if weight > 0 else float("nan")}
@@ -259,7 +261,8 @@ class Sequential(Stack):
             shuffle: bool | Callable[[int], ArrayLike] = True, gradient_norms: bool = False,
             seed: int | None = None, n_threads: int | None = None, verbose: int = 0,
             checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: int = 1,
-            resume: bool = False, ema: float | None = None) -> training.History:
+            resume: bool = False, ema: float | None = None, communicator: Any = None,
+            rows: str = "all") -> training.History:
         """Train on minibatches.
 
         Parameters
@@ -350,19 +353,21 @@ class Sequential(Stack):
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """
-        lock = self.exclusive_use("network")
-        try:
-            with threads.using(n_threads):
-                return training.fit(self, X, y, training.Settings(
-                    loss=loss, optimizer=optimizers.Adam() if optimizer is None else optimizer,
-                    epochs=epochs, batch_size=batch_size, sample_weight=sample_weight, l2=l2,
-                    validation_data=validation_data, validation_fraction=validation_fraction,
-                    callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
-                    seed=seed, verbose=verbose, checkpoint=checkpoint,
-                    checkpoint_every=checkpoint_every, resume=resume, ema=ema,
-                ))
-        finally:
-            lock.release()
+        with training.together(communicator, rows) as processes:
+            lock = self.exclusive_use("network")
+            try:
+                with threads.using(n_threads):
+                    return training.fit(self, X, y, training.Settings(
+                        loss=loss, optimizer=optimizers.Adam() if optimizer is None else optimizer,
+                        epochs=epochs, batch_size=batch_size, sample_weight=sample_weight, l2=l2,
+                        validation_data=validation_data, validation_fraction=validation_fraction,
+                        callbacks=callbacks, shuffle=shuffle, gradient_norms=gradient_norms,
+                        seed=seed, verbose=verbose, checkpoint=checkpoint,
+                        checkpoint_every=checkpoint_every, resume=resume, ema=ema,
+                        processes=processes,
+                    ))
+            finally:
+                lock.release()
 
     def _chunks(self, X: Any) -> Iterator[tuple[int, Floats]]:
         """X in the network's dtype, a few rows at a time."""

@@ -7,7 +7,7 @@ it.  Gradients of parameters are added up in segments, so that a process adds to
 before it add to the next.  The output and the loss are those of the whole minibatch in every
 process.
 
-What is sent to other processes, and how, is up to `fastbp.training.shared`.
+What is sent to other processes, and how, is up to `fastbp.training.distributed`.
 """
 
 cimport cython
@@ -159,7 +159,7 @@ cdef class Shares:
             kinds = SUMS_AND_DOTS,
         for k in kinds:
             work.kind = k
-            turns.begin_sum(sums)
+            turns.begin_sum(sums, frame.batch)
             if frame.rows > 0:
                 with nogil:
                     run_team(threads, average_doubles if is_double else average_floats, &work)

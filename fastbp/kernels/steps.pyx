@@ -94,7 +94,8 @@ cdef class Steps:
         updates the parameters or raises an error, ``count(step, Z)`` updates the metric, and
         ``refuse(step)`` raises an error that says what is wrong with the step's data.  With
         `share`, rows and outputs are this process's, and it sends and receives:
-        ``share_outputs(step, Z)`` all outputs, ``begin_sum(array)`` and ``end_sum(array)`` a sum
+        ``share_outputs(step, Z)`` all outputs, ``begin_sum(array, rows)`` and ``end_sum(array)`` a sum of
+        a minibatch of so many rows,
         to which this process adds between the two, and ``share_gradients(segments, i)`` before
         segment i of the gradients is added up, and once more after the last.
 

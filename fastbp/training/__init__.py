@@ -10,6 +10,7 @@
 `history`      what is recorded
 `progress`     what is printed
 `interrupts`   Ctrl-C
+`distributed`  training over several processes, by MPI
 `checkpoints`  files from which interrupted training resumes
 `state`        the contents of such a file
 `described`    a fingerprint of data and settings, to check that a checkpoint matches
@@ -18,6 +19,7 @@
 """
 
 from .data import Dataset, batch_weight
+from .distributed import together
 from .history import EpochSums, History
 from .lbfgs import lbfgs
 from .loop import fit
@@ -27,5 +29,5 @@ from .settings import Settings
 
 __all__ = [
     "Dataset", "EpochSums", "History", "Settings", "Training", "batch_weight", "fit", "fit_many",
-    "lbfgs",
+    "lbfgs", "together",
 ]

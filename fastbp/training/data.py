@@ -51,6 +51,10 @@ class Dataset:
         The network's.
     n_out : int
         Columns of the network's output.
+    n_rows : int
+        Rows of y, and of X.
+    described : tuple of str
+        The arrays by whose contents a checkpoint knows the dataset.
     rows : ndarray of int64 or None
         Which rows of X, y and sample_weight belong to the dataset, in its order; None if all do.
 
@@ -73,6 +77,8 @@ class Dataset:
            [1., 2.]], dtype=float32)
     """
 
+    described: tuple[str, ...] = "X", "y", "sample_weight"
+
     def __init__(self, network: Sequential, X: Any, y: ArrayLike, loss: Loss,
                  sample_weight: ArrayLike | None = None, prefix: str = "") -> None:
         checked_loss(loss)
@@ -85,6 +91,7 @@ class Dataset:
                              f"got shape {self.X.shape}")
         if checks.is_sparse(self.X):
             self.X = self._checked_sparse(prefix + "X")
+        self.n_rows = int(self.X.shape[0])
         self._codes = network.codes(self.X.shape[1])
         self._given = y
         self.n_out: int = network.n_out or self.X.shape[1]
@@ -198,7 +205,12 @@ class Dataset:
                 checks.finite(f"{name} as {self.dtype}", rows, first_row=start)
 
     def __len__(self) -> int:
-        return int(self.X.shape[0]) if self.rows is None else len(self.rows)
+        return self.n_rows if self.rows is None else len(self.rows)
+
+    @property
+    def compiled_X(self) -> Any:
+        """X, if compiled code can read its rows; else None."""
+        return self.X if gather.readable(self.X, self.dtype) else None
 
     def row_indices(self, order: Any) -> Any:
         """Convert row numbers of the dataset to row indices of X, y and sample_weight.

@@ -73,11 +73,11 @@ def describe(data: Dataset, validation: Dataset | None, **settings: object) -> d
         data.
     """
     description: dict[str, Any] = {name: describe_piece(value) for name, value in settings.items()}
-    description["shape of X"] = list(data.X.shape)
+    description["shape of X"] = [data.n_rows, *data.X.shape[1:]]
     description["rows of validation_data"] = None if validation is None else len(validation)
     for prefix, each in (("", data), ("validation_data ", validation)):
         if each is not None:
-            for name in ("X", "y", "sample_weight"):
+            for name in each.described:
                 description[f"{CONTENTS} {prefix}{name}"] = _contents(getattr(each, name))
     return description
 

@@ -15,10 +15,15 @@ class DeferInterrupt:
     At other times it is handled at once, since an unfinished step has not changed the parameters.
     Only the main thread receives signals, so in other threads this does nothing.  A handler that a
     callback installs is deferred in the same way from the next epoch on, and kept.
+
+    Parameters
+    ----------
+    until_asked : bool, default False
+        Whether it is deferred at all times, and handled by `raised` alone.
     """
 
-    def __init__(self) -> None:
-        self.writing = False
+    def __init__(self, until_asked: bool = False) -> None:
+        self.writing, self.until_asked = False, until_asked
         self.pending: tuple[Any, ...] | None = None  # a handler and its arguments
         # The caller's handler, and the one that is installed instead.
         self.handler: Callable[[int, FrameType | None], Any] | None = None
@@ -38,7 +43,7 @@ class DeferInterrupt:
 
         # A function for each handler: a later handler may call the one that it found.
         def stand_in(signum: int, frame: FrameType | None) -> None:
-            if self.writing:
+            if self.writing or self.until_asked:
                 self.pending = handler, signum, frame
             else:
                 handler(signum, frame)
@@ -62,6 +67,18 @@ class DeferInterrupt:
 
     def handle(self) -> None:
         """Handle a signal that came during a `call`; within one, at a point where it may."""
+        if not self.until_asked:
+            self._handle()
+
+    def _handle(self) -> None:
         if self.pending is not None:
             (handler, *of_signal), self.pending = self.pending, None
             handler(*of_signal)
+
+    def raised(self) -> BaseException | None:
+        """Handle a signal that came meanwhile, and return what its handler raised."""
+        try:
+            self._handle()
+        except BaseException as error:
+            return error
+        return None

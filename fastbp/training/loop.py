@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike
 from ..kernels import checks
 from ..kernels.types import Array
 from ..stack import shuffling
+from ..version import __version__
 from .checkpoints import Checkpoints
 from .data import Dataset
-from .described import describe
+from .described import checksum, describe, describe_piece
+from .distributed import OwnRows, Processes
 from .history import History
 from .interrupts import DeferInterrupt
 from .progress import Progress, StepProgress, epoch_line
@@ -59,6 +61,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
                             loop.run_epochs(progress)
                     finally:
                         loop.end_epochs()
+                    loop.agree()
             finally:
                 loop.settle()
         loop.end()
@@ -106,21 +109,26 @@ class Loop:
         if optimizer.uses_layers:
             optimizer.assign(network)
         optimizer.group_rates(0.0, network.parameters.size)
-        self._data = Dataset(network, X, y, settings.loss, settings.sample_weight)
+        self._data = self._dataset(X, y, settings.sample_weight)
         self._validation: Dataset | None = None
         if settings.validation_data is not None:
             X_val, y_val, *w_val = settings.validation_data
-            self._validation = Dataset(network, X_val, y_val, settings.loss,
-                                       w_val[0] if w_val else None, prefix="validation_data ")
+            self._validation = self._dataset(X_val, y_val, w_val[0] if w_val else None,
+                                             "validation_data ")
         if settings.validation_fraction > 0:
             self._data.n_validation(settings.validation_fraction)
-        described = {} if settings.checkpoint is None else describe(
+        processes = settings.processes
+        described = {} if settings.checkpoint is None and processes is None else describe(
             self._data, self._validation, layers=network.layers, dtype=str(network.dtype),
             **settings.identity())
-        self._checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_every,
-                                        settings.resume, described,
-                                        optimizer.initial_learning_rate)
-        self.interrupts = DeferInterrupt()
+        folder = settings.checkpoint
+        if processes is not None:
+            self._check_same(processes, described)
+            if processes.rank > 0:
+                folder = None  # the first process writes, and reads for all
+        self._checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.resume,
+                                        described, optimizer.initial_learning_rate)
+        self.interrupts = DeferInterrupt(until_asked=processes is not None)
         self._next = 0  # the first epoch that has not been recorded
         self._at_once = 1  # epochs that run next
         self._seconds = 0.0  # that the last ones took
@@ -148,6 +156,8 @@ class Loop:
         network, settings, data = self._network, self._settings, self._data
         callbacks, validation = settings.callbacks, self._validation
         history = self._new_history()
+        if settings.processes is not None:
+            self._checkpoints.saved = settings.processes.of_first(self._checkpoints.saved)
         self._checkpoints.begin(network, settings.optimizer, callbacks, history)
         self._stream = network.random_stream(settings.seed)
         self._rng = shuffling(self._stream)
@@ -156,7 +166,8 @@ class Loop:
             data, validation = data.split(n_validation, self._rng)
         self._n_rows = len(data)
         self.run = Training(network, data, settings.optimizer, settings.epochs,
-                            settings.batch_size, history, settings.l2, validation, settings.ema)
+                            settings.batch_size, history, settings.l2, validation, settings.ema,
+                            settings.processes)
         self.run.averages.resume()
         for callback in callbacks:
             callback.on_train_begin(self.run)
@@ -169,6 +180,44 @@ class Loop:
         self._checkpoints.restore(self.run, self._rng, self._settings.callbacks)
         self._next = len(history["loss"])
         self.run.begin_epoch(max(0, self._next - 1))
+
+    def _dataset(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None,
+                 prefix: str = "") -> Dataset:
+        processes, loss = self._settings.processes, self._settings.loss
+        if processes is not None and processes.rows == "own":
+            return OwnRows(processes, self._network, X, y, loss, sample_weight, prefix)
+        return Dataset(self._network, X, y, loss, sample_weight, prefix)
+
+    def _check_same(self, processes: Processes, described: dict[str, Any]) -> None:
+        """Raise unless all processes are about to train the same network in the same way."""
+        network, settings = self._network, self._settings
+        optimizer = settings.optimizer
+        program = network.programs.training(self._data.X.shape[1], settings.batch_size, True)
+        if program.in_python:
+            raise ValueError("layers: expected layers that are made of fastbp's operations, with "
+                             "several processes; one that runs in Python would see a part of each "
+                             "minibatch")
+        optimizer.start(network.parameters)
+        arrays = {"parameters of the network": network.parameters, "buffers": network.buffers,
+                  **{f"optimizer's {name}": array for name, array in optimizer.state.items()}}
+        processes.check_same({
+            "version of fastbp": __version__, "rows": processes.rows,
+            "epochs": settings.epochs, "checkpoint": settings.checkpoint is not None,
+            "checkpoint_every": settings.checkpoint_every, "resume": settings.resume,
+            **described, **{name: checksum(array) for name, array in arrays.items()},
+            "steps of the optimizer": optimizer.steps,
+            "seed of the network": None if settings.seed is not None else
+            list(network.seeds.values()),
+            "steps of the layers": [layer.step for _, layer in network.leaves]})
+
+    def _check_same_epoch(self, processes: Processes) -> None:
+        """Raise unless all processes are about to make the same steps."""
+        run = self.run
+        rates = run.optimizer.group_rates(float(run.epoch), self._network.parameters.size)
+        processes.check_same({
+            "batch_size": run.batch_size, "l2": run.l2, "loss": describe_piece(run.loss),
+            "optimizer": describe_piece(run.optimizer), "learning rates": list(rates),
+            "shuffle: order": None if self._orders is None else checksum(self._orders)})
 
     def _new_history(self) -> History:
         settings, loss = self._settings, self._settings.loss
@@ -206,6 +255,8 @@ class Loop:
         self._orders = None  # the last are freed before the next are drawn
         if callable(shuffle):
             self._orders = _orders(shuffle, self._at_once, self._n_rows, self._rng)
+        if self._settings.processes is not None:
+            self._check_same_epoch(self._settings.processes)
 
     def run_epochs(self, progress: StepProgress) -> None:
         """Run the epochs.  This alone may be called in another thread.
@@ -219,6 +270,9 @@ class Loop:
         begin = time.monotonic()
         try:
             self._ran = self.run.run_epochs(self._orders, self.interrupts, progress)
+            if self._settings.processes is not None:  # whose clocks differ
+                seconds = self._settings.processes.of_first(self._ran["seconds"])
+                self._ran["seconds"] = seconds
         except BaseException:
             self._ran = self.run.complete_epochs()
             raise
@@ -268,6 +322,17 @@ class Loop:
                 for later in rows[recorded:]:  # the weights are those after the last one
                     run.history.append(**later)
                 raise
+
+    def agree(self) -> None:
+        """Raise what another process has raised, and stop if another has been stopped."""
+        if self._settings.processes is None:
+            return
+        self._settings.processes.agree(self.interrupts.raised())
+        run = self.run
+        for stopped in self._settings.processes.of_all(run.history.stopped):
+            if stopped is not None and not run.stopping:
+                run.stop(stopped)
+        self.save_stop()
 
     def settle(self) -> None:
         """Leave step counts and weights as the caller is to find them."""

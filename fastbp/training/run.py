@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .. import losses
-from ..kernels import checks, gather
+from ..kernels import checks
 from ..kernels.steps import Steps
 from ..kernels.types import Array, Doubles, Floats
 from .averages import Averages
 from .data import Dataset
+from .distributed import Processes, SharedTurns
 from .history import EpochSums, History, RunSums
 from .turns import Turns
 
@@ -75,14 +76,15 @@ class Training:
     __slots__ = (
         "__weakref__", "_averages", "_batch_size", "_compiled", "_compiled_from", "_counted",
         "_data", "_ended", "_epoch", "_epochs", "_first_epoch", "_history", "_in_epoch", "_l2",
-        "_layers", "_made_before", "_network", "_optimizer", "_random", "_rates", "_seconds",
+        "_layers", "_made_before", "_network", "_optimizer", "_processes", "_random", "_rates", "_seconds",
         "_start", "_steps", "_stopping", "_sums", "_turns", "_updates_counted", "_validation",
         "_weights",
     )
 
     def __init__(self, network: Sequential, data: Dataset, optimizer: Optimizer | None,
                  epochs: int, batch_size: int, history: History, l2: float = 0.0,
-                 validation: Dataset | None = None, ema: float | None = None) -> None:
+                 validation: Dataset | None = None, ema: float | None = None,
+                 processes: Processes | None = None) -> None:
         self._network = network
         self._data, self._validation = data, validation
         self._optimizer = optimizer
@@ -98,7 +100,8 @@ class Training:
         self._counted = self._updates_counted = 0  # of the compiled steps
         self._random: tuple[Layer, ...] = ()
         self._weights, self._layers = network.parameter_ranges()
-        self._turns = Turns(self)
+        self._processes = processes
+        self._turns = Turns(self) if processes is None else SharedTurns(self, processes)
         self._averages = Averages(network, optimizer, ema)
         self.batch_size, self.l2 = batch_size, l2
 
@@ -224,7 +227,8 @@ class Training:
         compiled = self._compiled
         if compiled is None or compiled.in_python or self._validation is not None:
             return 1  # the first epoch also shows how long one takes
-        if self._stopping or not self.optimizer.rates_follow_from_time:
+        if (self._stopping or self._processes is not None
+                or not self.optimizer.rates_follow_from_time):
             return 1
         seconds: float = max(self._seconds, 1e-9)
         return min(AT_ONCE / seconds, ROWS_AT_ONCE / max(1, len(self._data)))
@@ -259,7 +263,9 @@ class Training:
             self._averages.use_average()
             values = self._values(epochs)
             if self._validation is not None:
-                scores = self._network.evaluate_dataset(self._validation)
+                Z = (None if self._processes is None
+                     else self._processes.outputs(self._network, self._validation))
+                scores = self._network.evaluate_dataset(self._validation, Z)
                 values |= {"val_" + key: [value] for key, value in scores.items()}
                 values["seconds"] = [_now() - self._start]
         finally:
@@ -348,7 +354,8 @@ class Training:
             if data.loss.metric is not None:
                 metric = (loss and checks.compiled_form(data.loss.metric)) or "python"
         batch_size = min(self._batch_size, len(data))
-        program = programs.training(data.X.shape[1], batch_size)
+        processes = self._processes
+        program = programs.training(data.X.shape[1], batch_size, processes is not None)
         if self._averages.decay is not None:
             average = self._averages.current()
         made_from: list[Any] = [program, loss, metric, update, groups, self._batch_size,
@@ -360,14 +367,17 @@ class Training:
         self._compiled = new_steps(
             programs, data.X.shape[1], parameters=programs.parameters,
             gradients=programs.gradients,
-            X=data.X if gather.readable(data.X, data.dtype) else None,
+            X=data.compiled_X,
             y=None if loss is None else data.y, sample_weight=data.sample_weight,
-            n_rows=data.X.shape[0], batch_size=batch_size, loss=loss,
+            n_rows=data.n_rows, batch_size=batch_size, loss=loss,
             metric=metric, update=update, state=state, weights=self._weights, layers=self._layers,
             groups=[part[:2] for part in groups],
             shapes=[None if update == "python" else part.shape for part in groups],
             average=average, turns=self._turns,
+            share=None if processes is None else (processes.rank, processes.size),
         )
+        if processes is not None:
+            processes.warn_of_idle(batch_size)
         self._random = program.random
         self._compiled_from, self._counted, self._updates_counted = made_from, 0, 0
         return self._compiled
@@ -456,6 +466,8 @@ class Stepper(Protocol):
         ...
 
 
-def new_steps(programs: Programs, n_in: int, batch_size: int, **arguments: Any) -> Stepper:
+def new_steps(programs: Programs, n_in: int, batch_size: int, share: tuple[int, int] | None = None,
+              **arguments: Any) -> Stepper:
     """Compiled steps; to check them, `fastbp.program.reference` has a function of this name too."""
-    return Steps(programs.training(n_in, batch_size), batch_size=batch_size, **arguments)
+    return Steps(programs.training(n_in, batch_size, share is not None), batch_size=batch_size,
+                 share=share, **arguments)

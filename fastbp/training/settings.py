@@ -11,6 +11,7 @@ from ..callbacks import Callback, EachEpoch
 from ..kernels import checks
 from ..losses import Loss
 from ..optimizers import Optimizer
+from .distributed import Processes
 
 __all__ = ["Settings", "check_verbose"]
 
@@ -40,6 +41,7 @@ class Settings:
     checkpoint_every: int
     resume: bool
     ema: float | None
+    processes: Processes | None = None
 
     def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs, 1)
@@ -56,6 +58,8 @@ class Settings:
         self.gradient_norms = checks.boolean("gradient_norms", self.gradient_norms)
         self.resume = checks.boolean("resume", self.resume)
         check_verbose(self.verbose)
+        if self.processes is not None and self.processes.rank > 0:
+            self.verbose = 0  # the first process prints
         if self.ema is not None:
             self.ema = checks.fraction("ema", self.ema)
             if self.optimizer.averaged is not None:
