@@ -186,7 +186,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any] | None,
-        epochs: int | None = None,
+        epochs: int | None = None, communicator: Any = None,
     ) -> None:
         """Fit, or continue for a number of epochs, as `partial_fit` does; None in `fit`."""
         incremental = epochs is not None
@@ -195,7 +195,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         record = Record(self, self._score_of)
         given_weights, given_validation = sample_weight, validation
         try:
-            self._check_together(validation)
+            self._check_together(validation, communicator)
             X, y, sample_weight = self._validated(X, y, sample_weight, first, incremental)
             if validation is not None:
                 names = "X_val, y_val" + ", sample_weight_val" * (validation[2] is not None)
@@ -211,7 +211,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
                 except FloatingPointError as error:
                     raise ValueError(f"{NOT_FINITE} {error}") from error
             else:
-                self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs, record)
+                self._fit_stochastic(X, y, sample_weight, validation, random_state, epochs, record,
+                                     communicator)
         except Exception as error:
             if not record.begun:  # a fit that is refused changes nothing
                 self.__dict__ = before
@@ -222,11 +223,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         if not np.isfinite(self._network().parameters).all():
             raise ValueError(NOT_FINITE)
 
-    def _check_together(self, validation: tuple[Any, Any, Any] | None) -> None:
+    def _check_together(self, validation: tuple[Any, Any, Any] | None, communicator: Any) -> None:
         """Raise ValueError if parameters that are valid by themselves contradict each other."""
         if self.solver == "lbfgs":
             others = {"dropout": self.dropout > 0, "clip_norm": self.clip_norm is not None,
                       "callbacks": bool(self.callbacks), "X_val": validation is not None,
+                      "communicator": communicator is not None,
                       "learning_rate": callable(self.learning_rate)}
             for name in (name for name, is_set in others.items() if is_set):
                 raise ValueError(f"{name}: expected its default with solver='lbfgs', which takes "
@@ -308,7 +310,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
     def _fit_stochastic(
         self, X: Any, y: Array, sample_weight: Array | None,
         validation: tuple[Any, Array, Array | None] | None, random_state: RandomState,
-        epochs: int | None, record: Record,
+        epochs: int | None, record: Record, communicator: Any,
     ) -> None:
         network = self._network()
         incremental = epochs is not None
@@ -352,6 +354,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
                 callbacks=[*callbacks, *(self.callbacks or ())],
                 shuffle=shuffle if self.shuffle else False, seed=seed,
                 n_threads=self._setting("n_threads"), verbose=3 if self.verbose else 0,
+                communicator=communicator,
             )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)

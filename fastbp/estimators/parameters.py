@@ -1,14 +1,15 @@
-"""What the parameters of the estimators may be, and the method that one of them removes."""
+"""What the parameters of the estimators may be, and decorators of their methods."""
 
 from __future__ import annotations
 
+import functools
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
-from .. import layers
+from .. import layers, training
 from ..kernels import checks
 from .sklearn_private import MLP_CONSTRAINTS, Interval, Options, StrOptions
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .base import BaseMLP
 
 __all__ = ["ACTIVATIONS", "CONSTRAINTS", "OUTPUT_ACTIVATIONS", "checked_parameter",
-           "hidden_activations", "hidden_sizes", "with_stochastic_solvers"]
+           "hidden_activations", "hidden_sizes", "in_all_processes", "with_stochastic_solvers"]
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
@@ -173,6 +174,39 @@ def with_stochastic_solvers(method: Method) -> Method:
     """
     available: Method = available_if(_check_stochastic)(method)
     return available
+
+
+def in_all_processes(method: Method) -> Method:
+    """Decorate `fit` so that what one process raises is raised by all that train together.
+
+    Parameters
+    ----------
+    method : function
+        Its keyword `communicator` is an MPI communicator or None; the method gets, instead of a
+        communicator, what `fastbp.training.together` yields.
+
+    Returns
+    -------
+    function
+
+    Examples
+    --------
+    >>> class Estimator:
+    ...     @in_all_processes
+    ...     def fit(self, X, *, communicator=None):
+    ...         return communicator
+    >>> Estimator().fit([[0.0]]) is None
+    True
+    """
+    @functools.wraps(method)
+    def wrapped(self: Any, *arguments: Any, communicator: Any = None, **keywords: Any) -> Any:
+        if communicator is None:
+            return method(self, *arguments, **keywords)
+        with training.together(communicator) as processes:
+            return method(self, *arguments, communicator=processes, **keywords)
+
+    found: Any = wrapped
+    return found  # type: ignore[no-any-return]
 
 
 def _check_stochastic(estimator: BaseMLP) -> bool:

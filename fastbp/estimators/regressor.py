@@ -11,7 +11,7 @@ from .. import losses
 from ..kernels import checks
 from .arguments import validation_arguments
 from .base import BaseMLP
-from .parameters import with_stochastic_solvers
+from .parameters import in_all_processes, with_stochastic_solvers
 from .sklearn_private import Interval, StrOptions, validates_parameters
 
 if TYPE_CHECKING:
@@ -93,11 +93,12 @@ out_activation_, n_features_in_, feature_names_in_, history_
     ) -> None:
         super().__init__(locals())
 
+    @in_all_processes
     @validates_parameters
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *,
         X_val: ArrayLike | None = None, y_val: ArrayLike | None = None,
-        sample_weight_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None, communicator: Any = None,
     ) -> Self:
         """Train on X and y.
 
@@ -109,6 +110,9 @@ out_activation_, n_features_in_, feature_names_in_, history_
         X_val, y_val, sample_weight_val : array_like, optional
             Data to validate on after each epoch, instead of rows that are set aside.  A pipeline
             passes them on as they are: transform them first.
+        communicator : mpi4py.MPI.Comm, optional
+            Of processes that train together, as in `Sequential.fit`: each calls this with the same
+            arguments, and a `random_state` that is a number.  Not for lbfgs.
 
         Returns
         -------
@@ -126,7 +130,8 @@ out_activation_, n_features_in_, feature_names_in_, history_
         >>> model.fit(X, y).score(X, y) > 0.999
         True
         """
-        self._fit(X, y, sample_weight, validation_arguments(X_val, y_val, sample_weight_val))
+        self._fit(X, y, sample_weight, validation_arguments(X_val, y_val, sample_weight_val),
+                  communicator=communicator)
         return self
 
     @with_stochastic_solvers

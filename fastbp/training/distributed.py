@@ -29,6 +29,7 @@ from ..kernels import gather
 from ..kernels.shares import share
 from ..kernels.types import Array, Floats, Labels
 from ..losses import Loss
+from ..version import __version__
 from .data import Dataset
 from .described import short_repr
 from .turns import Turns
@@ -48,7 +49,7 @@ PART, WHOLE = 1, 2
 # What other processes raise for an error of one: the first of these that it is.
 KINDS: tuple[type[BaseException], ...] = (
     KeyboardInterrupt, FloatingPointError, FileNotFoundError, FileExistsError, NotADirectoryError,
-    PermissionError, OSError, MemoryError, NotImplementedError, RuntimeError, TypeError, ValueError,
+    PermissionError, OSError, MemoryError, NotImplementedError, RuntimeError, ValueError, TypeError,
 )
 
 T = TypeVar("T")
@@ -60,7 +61,8 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
 
     Parameters
     ----------
-    communicator : mpi4py.MPI.Comm or None
+    communicator : mpi4py.MPI.Comm, Processes or None
+        `Processes` where this is within another such context.
     rows : {"all", "own"}, default "all"
 
     Yields
@@ -75,12 +77,13 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
     TypeError, ValueError
         If the communicator is not one of mpi4py's, or `rows` is not one of the two.
     """
-    if rows not in ("all", "own"):
-        raise ValueError(f'rows: expected "all" or "own", got {rows!r}')
     if communicator is None:
-        if rows == "own":
-            raise ValueError('rows: expected "all" without a communicator, got "own"')
+        if rows != "all":
+            raise ValueError(f'rows: expected "all" without a communicator, got {rows!r}')
         yield None
+        return
+    if isinstance(communicator, Processes):
+        yield communicator
         return
     mpi = import_mpi()
     if not isinstance(communicator, mpi.Intracomm):
@@ -91,8 +94,11 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
         return
     processes = Processes(communicator.Dup(), rows)
     try:
+        if rows not in ("all", "own"):
+            raise ValueError(f'rows: expected "all" or "own", got {rows!r}')
+        processes.check_same({"version of fastbp": __version__, "rows": rows})
         yield processes
-        processes.agree()
+        processes.finish()
     except BaseException as error:
         processes.tell(error)
         raise
@@ -158,7 +164,7 @@ class Processes:
             return
         self.adding_up = False
         if error is None:
-            error = kind(f"in process {first} of {self.size}: {text}")
+            error = kind(f"in process {first} of {self.size}{text and ': '}{text}")
         self._agreed = error
         raise error
 
@@ -169,12 +175,17 @@ class Processes:
         if first[0] == self.size:
             return self.size, (None, "")
         kind = next((kind for kind in KINDS if isinstance(error, kind)), RuntimeError)
-        text = str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, KINDS) else f"{type(error).__name__}: {error}"
         return int(first[0]), self.communicator.bcast((kind, text), int(first[0]))
+
+    def finish(self) -> None:
+        """Raise what another process raises as it finishes."""
+        if self._agreed is None:
+            self.agree()
 
     def tell(self, error: BaseException) -> None:
         """Tell the other processes of an error that they may not know of; before it is raised."""
-        if error is self._agreed:
+        if self._agreed is not None:  # this error follows from it, in all processes
             return
         if self.adding_up:
             self.abort(error)
@@ -205,10 +216,12 @@ class Processes:
         for rank, other in enumerate(others, 1):
             for name in [*first, *other]:
                 if first.get(name) != other.get(name):
-                    self._agreed = ValueError(
-                        f"{name}: expected the same in all {self.size} processes, but "
-                        f"process {rank} has {short_repr(other.get(name))}, and process 0 "
-                        f"{short_repr(first.get(name))}")
+                    theirs, ours = short_repr(other.get(name)), short_repr(first.get(name))
+                    # Checksums would tell nobody anything.
+                    found = (f"{theirs} in process {rank} and {ours} in process 0"
+                             if len(theirs + ours) < 100 else f"others in process {rank}")
+                    self._agreed = ValueError(f"{name}: expected the same in all {self.size} "
+                                              f"processes, got {found}")
                     raise self._agreed
 
     def of_first(self, value: T) -> T:

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 from ..kernels import checks
 from ..kernels.types import Array
 from ..stack import shuffling
-from ..version import __version__
 from .checkpoints import Checkpoints
 from .data import Dataset
 from .described import checksum, describe, describe_piece
@@ -198,10 +197,10 @@ class Loop:
                              "several processes; one that runs in Python would see a part of each "
                              "minibatch")
         optimizer.start(network.parameters)
-        arrays = {"parameters of the network": network.parameters, "buffers": network.buffers,
+        arrays = {"parameters of the network, which follow from its seed": network.parameters,
+                  "running statistics of the network": network.buffers,
                   **{f"optimizer's {name}": array for name, array in optimizer.state.items()}}
         processes.check_same({
-            "version of fastbp": __version__, "rows": processes.rows,
             "epochs": settings.epochs, "checkpoint": settings.checkpoint is not None,
             "checkpoint_every": settings.checkpoint_every, "resume": settings.resume,
             **described, **{name: checksum(array) for name, array in arrays.items()},

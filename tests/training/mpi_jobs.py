@@ -1,17 +1,24 @@
-"""What tests/training/test_distributed.py runs in several processes: ``mpi_jobs.py job [options]``.
+"""What test_distributed.py runs in several processes: ``mpi_jobs.py folder job…``.
 
-The first process prints the results as JSON.
+The first process prints what the jobs return, as JSON.  They share the folder.
 """
 
 import hashlib
 import json
+import os
+import pickle
+import signal
 import sys
+import threading
+import traceback
 import warnings
 
 import numpy as np
+import scipy.sparse
+from sklearn.base import clone
 
 import fastbp as fb
-from fastbp.kernels import threads
+from fastbp.kernels import dispatch, threads
 
 
 def digest(*arrays):
@@ -25,6 +32,20 @@ def result(net, history, optimizer):
     """A hash of everything that a fit leaves behind, but for the times."""
     numbers = [np.asarray(values, float) for name, values in history.items() if name != "seconds"]
     return digest(net.parameters, net.buffers, net.gradients, *optimizer.state.values(), *numbers)
+
+
+class OwnLoss(fb.MeanSquaredError):
+    """One without a compiled form, and with a metric that has none."""
+
+    class metric(fb.metrics.R2):
+        name = "own_r2"
+
+
+class OwnOptimizer(fb.SGD):
+    """One whose update is in Python."""
+
+    def update(self, parameters, gradients, learning_rate):
+        super().update(parameters, gradients, learning_rate)
 
 
 def data(rows=1500, columns=12):
@@ -68,12 +89,23 @@ def trainings():
             {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.Muon(0.01),
              "sample_weight": weights, **common, "batch_size": 300, "shuffle": False}),
         "embeddings": (
-            fb.Sequential([fb.Columns([([0], fb.Embedding(9, 5)),
-                                       (range(1, 6), fb.PeriodicEmbedding(5, 4, 6)),
-                                       (range(6, 12), [])]),
-                           fb.Dense(31, 33), fb.ReLU(), fb.Dense(33, 3)], seed=7),
+            fb.Sequential([
+                fb.Columns([([0], fb.Embedding(9, 5)), ([1, 2], fb.PeriodicEmbedding(2, 4)),
+                            ([3], fb.PeriodicEmbedding(1, 4, trainable=False)),
+                            ([4, 5], fb.PiecewiseLinearEmbedding([[-1, 0, 1], [-2, 2]], 3)),
+                            (range(6, 12), [])]),
+                fb.Dense(29, 33), fb.ReLU(), fb.Dense(33, 3)], seed=7),
             np.column_stack([np.arange(len(X)) ** 2 % 9, X[:, 1:]]), labels,
             {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.Adam(0.01), **common}),
+        "members": (
+            fb.Sequential([fb.Repeat(12, 3), fb.EnsembleDense(12, 20, 3), fb.ReLU(),
+                           fb.SeparateDense(20, 3, 3)], seed=8),
+            X, labels,
+            {"loss": fb.EnsembleLoss(fb.SoftmaxCrossEntropy(), 3), "optimizer": fb.Adam(0.01),
+             **common, "ema": 0.5}),
+        "loss and optimizer in Python": (
+            fb.mlp([12, 20, 2], seed=9), X, targets,
+            {"loss": OwnLoss(), "optimizer": OwnOptimizer(0.1), **common}),
     }
 
 
@@ -82,21 +114,208 @@ def train(name, **more):
     return result(net, net.fit(X, y, **arguments, **more), arguments["optimizer"])
 
 
-def all_hashes(communicator):
-    found = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # some processes have to wait
-        for name in trainings():
-            found[name] = [train(name, n_threads=n, communicator=communicator) for n in (1, 2)]
+def hashes(communicator, folder, numbers_of_threads=(1, 2)):
+    return {name: [train(name, n_threads=n, communicator=communicator)
+                   for n in numbers_of_threads] for name in trainings()}
+
+
+def hashes_of_two_threads(communicator, folder):
+    return hashes(communicator, folder, (2,))
+
+
+def tiers(communicator, folder):
+    """The sums of each instruction set."""
+    found, before = {}, dispatch.isa()
+    try:
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            found[isa] = {name: train(name, n_threads=1, communicator=communicator)
+                          for name in ("dropout", "batch norm", "embeddings", "members")}
+    finally:
+        dispatch.use(before)
     return found
 
 
-JOBS = {"hashes": all_hashes}
+def own_rows(communicator, folder):
+    """Each process brings rows of its own, the later ones more; and sparse ones."""
+    size, rank = communicator.size, communicator.rank
+    found = {}
+    for name in ("classification", "batch norm", "regression", "sample weights", "sparse"):
+        net, X, y, arguments = trainings()["classification" if name == "sparse" else name]
+        cuts = [len(X) * i * i // size**2 for i in range(size + 1)]
+        part = slice(cuts[rank], cuts[rank + 1])
+        X_part = scipy.sparse.csr_array(X[part]) if name == "sparse" else X[part]
+        more = {}
+        if "sample_weight" in arguments:
+            more["sample_weight"] = arguments["sample_weight"][part]
+        if "validation_data" in arguments:
+            of_each = slice(333 * rank // size, 333 * (rank + 1) // size)
+            more["validation_data"] = tuple(each[:333][of_each] for each in (X, y))
+        history = net.fit(X_part, y[part], **arguments | more, communicator=communicator,
+                          rows="own")
+        found[name] = result(net, history, arguments["optimizer"])
+    return found
+
+
+class Trouble(fb.callbacks.Callback):
+    """Does something at the end of the second epoch, in one process."""
+
+    def __init__(self, rank, do):
+        self.do = do if rank == 1 else None
+
+    def on_epoch_end(self, training):
+        if training.epoch == 1 and self.do is not None:
+            self.do(training)
+
+
+def fail(training):
+    raise RuntimeError("the disk of this callback is full")
+
+
+def interrupt(training):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_soon(training):
+    threading.Timer(0.2, interrupt, [training]).start()
+
+
+def stop(training):
+    training.stop("one was enough")
+
+
+def set_rate(training):
+    training.optimizer.learning_rate = 0.5
+
+
+def errors(communicator, folder):
+    """What each process raises for an error of one, and the weights that it is left with."""
+    rank = communicator.rank
+    X, labels, _ = data(700)
+    found = {}
+
+    def attempt(name, seed=0, layers=(), X=X, y=labels, **arguments):
+        net = fb.Sequential([fb.Dense(12, 8), fb.ReLU(), *layers, fb.Dense(8, 3)], seed=seed)
+        arguments = {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.SGD(0.1), "epochs": 5,
+                     "batch_size": 300, "seed": 0, "communicator": communicator} | arguments
+        try:
+            history = net.fit(X, y, **arguments)
+            raised = [None, history.stopped]
+        except BaseException as error:
+            raised = [type(error).__name__, str(error)]
+            history = net.history
+        epochs = None if history is None else len(history["loss"])
+        found[name] = communicator.gather([*raised, epochs, digest(net.parameters)])
+
+    def one_has(usual, other):
+        return other if rank == 1 else usual
+
+    broken = X.copy()
+    broken[5, 3] = np.nan
+    attempt("NaN in X", X=one_has(X, broken))
+    attempt("batch size", batch_size=one_has(300, 0))
+    attempt("epochs", epochs=one_has(5, 6))
+    attempt("columns", X=one_has(X, X[:, :11]))
+    attempt("rows", X=one_has(X, X[:-1]), y=one_has(labels, labels[:-1]))
+    attempt("contents", X=one_has(X, X + 1))
+    attempt("seeds", seed=rank)
+    attempt("own columns", X=one_has(X[:, :12], X[:, :11]), rows="own")
+    attempt("mixed", rows=one_has("all", "own"))
+    attempt("order", shuffle=one_has(lambda n: np.arange(n), lambda n: np.arange(n)[::-1]))
+    for name, do in (("callback", fail), ("interrupt", interrupt), ("stop", stop),
+                     ("rate", set_rate)):
+        attempt(name, callbacks=[Trouble(rank, do)])
+    attempt("interrupt in a step", epochs=10000, callbacks=[Trouble(rank, interrupt_soon)])
+    attempt("diverges", optimizer=fb.SGD(1e30))
+    attempt("python", layers=[Passing()])
+    attempt("no communicator", communicator="world")
+    attempt("fine")
+    return found
+
+
+class Passing(fb.Layer):
+    """A layer that runs in Python."""
+
+    def forward(self, X, training=True):
+        return X
+
+    def backward(self, dZ):
+        return dZ
+
+
+def warned(communicator, folder):
+    """The warnings of each process for minibatches of 300 rows."""
+    X, labels, _ = data(700)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fb.mlp([12, 3], seed=0).fit(X, labels, loss=fb.SoftmaxCrossEntropy(), epochs=2,
+                                    batch_size=300, communicator=communicator)
+    return communicator.gather([str(each.message) for each in caught])
+
+
+def train_with_checkpoints(folder, epochs, **more):
+    """Train, or go on if the folder has checkpoints."""
+    net, X, y, arguments = trainings()["batch norm"]
+    more = {"resume": True} | more
+    history = net.fit(X, y, **arguments | {"epochs": epochs}, checkpoint=folder, **more)
+    return result(net, history, arguments["optimizer"])
+
+
+def checkpoints(communicator, folder):
+    """Go on from the checkpoints of an earlier job, if there are some."""
+    return train_with_checkpoints(os.path.join(folder, "checkpoints"), 2 + communicator.size,
+                                  communicator=communicator)
+
+
+def estimators(communicator, folder):
+    """What scikit-learn's estimators learn, and what they raise for an error of one process."""
+    X, labels, targets = data(900)
+    settings = {"batch_size": 512, "max_iter": 3, "random_state": 0, "tol": 0}
+    found = []
+    for model, y in ((fb.MLPClassifier((20,), early_stopping=True, dropout=0.2, **settings), labels),
+                     (fb.MLPRegressor("squared_error", (20,), **settings), targets)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # three epochs are few
+            clone(model).fit(X, y, communicator=communicator)
+            model.fit(X, y, communicator=communicator)
+        pickle.loads(pickle.dumps(model))
+        found.append([digest(*model.coefs_), model.loss_curve_])
+    for name, values in (("alpha", (-1.0, 0.1)), ("random_state", (1, 0))):
+        if communicator is None or communicator.size == 1:
+            break
+        settings[name] = values[communicator.rank == 0]
+        try:
+            fb.MLPClassifier((20,), **settings).fit(X, labels, communicator=communicator)
+        except ValueError as error:
+            assert name == "alpha" or "follow from its seed" in str(error), error
+            assert communicator.rank == 1 or name != "alpha" or "in process 1" in str(error), error
+        else:
+            raise AssertionError(name)
+        settings[name] = values[1]
+    return found
+
+
+def long(communicator, folder):
+    """Train for so long that there is time to kill a process."""
+    print("process", os.getpid(), flush=True)
+    train_with_checkpoints(os.path.join(folder, "killed"), 10000, n_threads=1,
+                           communicator=communicator)
+
+
+JOBS = {job.__name__: job for job in (hashes, hashes_of_two_threads, tiers, own_rows, errors, warned,
+                                      checkpoints, estimators, long)}
 
 if __name__ == "__main__":
     from mpi4py import MPI
 
     threads.set_work_per_thread(0)
-    results = JOBS[sys.argv[1]](MPI.COMM_WORLD)
+    warnings.filterwarnings("ignore", "batch_size: .* the others wait")
+    folder, *jobs = sys.argv[1:]
+    try:
+        results = {job: JOBS[job](MPI.COMM_WORLD, folder) for job in jobs}
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(1)  # at its end, the process would wait for the others
     if MPI.COMM_WORLD.rank == 0:
         print(json.dumps(results))
