@@ -25,4 +25,5 @@ class EncodedProgram:
         arena_per_row: int,
         calls: Sequence[Callable[[Array], Array | None]],
         random: Sequence[Any],
+        n_sums: int = 0,
     ) -> None: ...

@@ -1,4 +1,4 @@
-from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t
+from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t, uint64_t
 from fastbp.kernels.gather cimport Source
 from fastbp.kernels.instructions cimport Frame
 from fastbp.kernels.shares cimport Piece
@@ -148,6 +148,10 @@ cdef struct Run:
 
 cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
                     const double[:, ::1] metric_sums, const double[::1] metric_mean) except -1
+cdef int check_run(const Plan *plan, Py_ssize_t epochs, Py_ssize_t n_random,
+                   const double[:, ::1] rates, const double[:, ::1] attributes,
+                   const uint64_t[:, ::1] random, const double[:, ::1] layer_norms,
+                   const double[:, ::1] epoch_stats) except -1
 cdef double seconds() noexcept nogil
 cdef void run_floats(void *work, fbp_worker *me) noexcept nogil
 cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil

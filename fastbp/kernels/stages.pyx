@@ -25,6 +25,7 @@ from fastbp.kernels.updates cimport (
     add_layer_norms, bound_of, is_safe, penalize, size_of, update, update_fused,
 )
 
+from . import ops
 from .dispatch import UNARY_INDEX as _UNARY_INDEX
 
 cdef int EXP = _UNARY_INDEX["exp"]
@@ -339,3 +340,33 @@ cdef int check_sums(int metric, Py_ssize_t n_out, Py_ssize_t epochs,
         raise ValueError(f"metric_mean: expected the means of {n_out} targets for R², got "
                          f"{None if metric_mean is None else metric_mean.shape[0]}")
     return 0
+
+
+cdef int check_run(const Plan *plan, Py_ssize_t epochs, Py_ssize_t n_random,
+                   const double[:, ::1] rates, const double[:, ::1] attributes,
+                   const uint64_t[:, ::1] random, const double[:, ::1] layer_norms,
+                   const double[:, ::1] epoch_stats) except -1:
+    """Raise unless these arguments of `Steps.run` have the shapes that the program needs."""
+    if layer_norms is not None and (layer_norms.shape[0] < epochs
+                                    or layer_norms.shape[1] != plan.n_layers):
+        raise ValueError(f"layer_norms: expected shape {(epochs, plan.n_layers)}, a number for "
+                         f"each epoch and layer with parameters, got "
+                         f"{(layer_norms.shape[0], layer_norms.shape[1])}")
+    if epoch_stats.shape[0] < epochs or epoch_stats.shape[1] != N_EPOCH_STATS:
+        raise ValueError(f"epoch_stats: expected shape {(epochs, N_EPOCH_STATS)}, got "
+                         f"{(epoch_stats.shape[0], epoch_stats.shape[1])}")
+    if rates.shape[1] < max(1, plan.n_groups) and plan.update != NONE:
+        raise ValueError(f"rates: expected {plan.n_groups} for each step, one for each group, "
+                         f"got {rates.shape[1]}")
+    if plan.update >= 0 and (attributes.shape[0] != plan.n_groups
+                             or attributes.shape[1] != N_ATTRIBUTES[plan.update]):
+        raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers for each "
+                         f"of {plan.n_groups} groups, got shape "
+                         f"{(attributes.shape[0], attributes.shape[1])}")
+    if random.shape[0] != 2 or random.shape[1] < n_random:
+        raise ValueError(f"random: expected a key and a step for each of {n_random} layers, got "
+                         f"{random.shape[1]}")
+    return 0
+
+
+cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]

@@ -35,6 +35,7 @@ class Steps:
         shapes: list[tuple[int, int] | None],
         average: Array | None,
         turns: Any,
+        share: tuple[int, int] | None = None,
     ) -> None: ...
     def run(
         self,

@@ -26,11 +26,11 @@ from fastbp.kernels.shares cimport Shares, share_of
 from fastbp.kernels.stages cimport (
     ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
-    check_sums, panel_bytes, run_doubles, run_floats, seconds,
+    check_run, check_sums, panel_bytes, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
-from . import checks, memory, muon, ops, step_checks
+from . import checks, memory, muon, step_checks
 from .dispatch import LOSS_INDEX as _LOSS_INDEX
 from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
@@ -93,11 +93,11 @@ cdef class Steps:
         of X, ``compute_loss(step, Z)`` returns a loss and dZ, ``update(step, loss, penalty)``
         updates the parameters or raises an error, ``count(step, Z)`` updates the metric, and
         ``refuse(step)`` raises an error that says what is wrong with the step's data.  With
-        `share`, rows and outputs are this process's, and it sends and receives:
-        ``share_outputs(step, Z)`` all outputs, ``begin_sum(array, rows)`` and ``end_sum(array)`` a sum of
-        a minibatch of so many rows,
-        to which this process adds between the two, and ``share_gradients(segments, i)`` before
-        segment i of the gradients is added up, and once more after the last.
+        `share`, the rows of X are this process's, and it sends and receives: by
+        ``share_outputs(step, Z)`` all outputs; by ``begin_sum(array, rows)`` and ``end_sum(array)``
+        a sum over the rows of a minibatch, to which this process adds between the two; and by
+        ``share_gradients(segments, i)``, which is called before segment i of the gradients is
+        added up, and after the last.
 
     Raises
     ------
@@ -396,25 +396,8 @@ cdef class Steps:
             raise ValueError(f"stop: expected at most {most} steps, as there are minibatches and "
                              f"rows of step_stats and rates, got {first} to {stop}")
         check_sums(plan.metric, plan.n_out, epochs, metric_sums, metric_mean)
-        if layer_norms is not None and (layer_norms.shape[0] < epochs
-                                        or layer_norms.shape[1] != plan.n_layers):
-            raise ValueError(f"layer_norms: expected shape {(epochs, plan.n_layers)}, a number for "
-                             f"each epoch and layer with parameters, got "
-                             f"{(layer_norms.shape[0], layer_norms.shape[1])}")
-        if epoch_stats.shape[0] < epochs or epoch_stats.shape[1] != N_EPOCH_STATS:
-            raise ValueError(f"epoch_stats: expected shape {(epochs, N_EPOCH_STATS)}, got "
-                             f"{(epoch_stats.shape[0], epoch_stats.shape[1])}")
-        if rates.shape[1] < max(1, plan.n_groups) and plan.update != NONE:
-            raise ValueError(f"rates: expected {plan.n_groups} for each step, one for each group, "
-                             f"got {rates.shape[1]}")
-        if plan.update >= 0 and (attributes.shape[0] != plan.n_groups
-                                 or attributes.shape[1] != N_ATTRIBUTES[plan.update]):
-            raise ValueError(f"attributes: expected {N_ATTRIBUTES[plan.update]} numbers for each "
-                             f"of {plan.n_groups} groups, got shape "
-                             f"{(attributes.shape[0], attributes.shape[1])}")
-        if random.shape[0] != 2 or random.shape[1] < len(self.executor.random):
-            raise ValueError(f"random: expected a key and a step for each of "
-                             f"{len(self.executor.random)} layers, got {random.shape[1]}")
+        check_run(plan, epochs, len(self.executor.random), rates, attributes, random, layer_norms,
+                  epoch_stats)
         self.check()
         run.plan = plan
         run.frame.code, run.frame.at = (&self.executor.code,
@@ -522,5 +505,3 @@ cdef class Steps:
                  plan.processes, &first, &stop)
         return stop - first
 
-
-cdef list N_ATTRIBUTES = [len(op.attributes) for op in ops.UPDATES.values()]

@@ -76,8 +76,8 @@ extern const char *const fbp_loss_names[FBP_LOSSES];
 extern const char *const fbp_update_names[FBP_UPDATES];
 extern const char *const fbp_op_names[FBP_OPS];
 
-/* A sum over rows may be a part of a longer one, whose other rows are in other processes: the result
- * holds the sum of the rows before, or rows follow and it is not finished. */
+/* A sum over rows may be a part of a longer one, whose other rows are in other processes: the
+ * result holds the sum of the rows before, or rows follow and it is not finished. */
 enum { FBP_CONTINUES = 1, FBP_UNFINISHED = 2 };
 
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what is applied to each sum
@@ -91,9 +91,9 @@ typedef struct {
     const void *bias; /* (n,); may be NULL */
     void *C;          /* element (i, j) is C[i * c_row + j] */
     ptrdiff_t c_row;
-    int gradient;          /* C is a gradient: see vectors.h */
-    int part;              /* FBP_CONTINUES, FBP_UNFINISHED: of a sum along k, without bias or ReLU */
-    int relu;              /* C becomes max(C, 0) */
+    int gradient; /* C is a gradient: see vectors.h */
+    int part;     /* FBP_CONTINUES, FBP_UNFINISHED: of a sum along k, without bias or ReLU */
+    int relu;     /* C becomes max(C, 0) */
     const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
 } fbp_gemm;
 

@@ -172,8 +172,8 @@ INLINE void sum_of_columns(ptrdiff_t m, ptrdiff_t columns, ptrdiff_t stride, con
                            const real *before, vec sum[SIDE_BY_SIDE])
 {
     for (int u = 0; u < SIDE_BY_SIDE; u++)
-        sum[u] = before ? v_load_part(before + u * FBP_LANES, columns - u * FBP_LANES, 0)
-                        : v_splat(0);
+        sum[u] =
+            before ? v_load_part(before + u * FBP_LANES, columns - u * FBP_LANES, 0) : v_splat(0);
     for (ptrdiff_t first = 0; first < m; first += FBP_K_BLOCK) {
         const ptrdiff_t stop = m - first < FBP_K_BLOCK ? m : first + FBP_K_BLOCK;
         vec chain[SIDE_BY_SIDE];
@@ -250,8 +250,8 @@ static void column_squares(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const rea
         vec sum[SIDE_BY_SIDE], center[SIDE_BY_SIDE];
         for (int u = 0; u < SIDE_BY_SIDE; u++)
             center[u] = v_load_part(mean + j + u * FBP_LANES, n - j - u * FBP_LANES, 0);
-        stripe_squares(m, n - j, stride, X + j, NULL, center,
-                       part & FBP_CONTINUES ? out + j : NULL, sum);
+        stripe_squares(m, n - j, stride, X + j, NULL, center, part & FBP_CONTINUES ? out + j : NULL,
+                       sum);
         for (int u = 0; u < SIDE_BY_SIDE; u++) STORE_STRIPE(out, j, n, u, sum[u]);
     }
 }
@@ -353,8 +353,7 @@ static void column_dots(ptrdiff_t m, ptrdiff_t n, ptrdiff_t stride, const real *
             stripe_dot(m, n - j, stride, A + j, B + j, none, before, sum);
         else
             stripe_sum(m, n - j, stride, A + j, NULL, none, before, sum);
-        for (int u = 0; u < SIDE_BY_SIDE; u++)
-            STORE_STRIPE(out, j, n, u, finished(sum[u], part));
+        for (int u = 0; u < SIDE_BY_SIDE; u++) STORE_STRIPE(out, j, n, u, finished(sum[u], part));
     }
 }
 

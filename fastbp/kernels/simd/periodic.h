@@ -164,8 +164,9 @@ static void periodic_backward(ptrdiff_t m, ptrdiff_t k, ptrdiff_t d, ptrdiff_t f
                 dfrequency[l] = dfrequencies[feature * (d - 1) + j - 1];
                 dphase[l] = dphases[feature * (d - 1) + j - 1];
             }
-            so_far = (periodic_sums){v_load_part(dbeta + c, left, 0), v_load_part(dgamma + c, left, 0),
-                                     v_load(dphase), v_load(dfrequency)};
+            so_far =
+                (periodic_sums){v_load_part(dbeta + c, left, 0), v_load_part(dgamma + c, left, 0),
+                                v_load(dphase), v_load(dfrequency)};
             before = &so_far;
         }
         if (left < FBP_LANES)
