@@ -120,7 +120,8 @@ cdef void symmetric_product(Py_ssize_t n, Py_ssize_t k, Py_ssize_t row, const re
         height, width = i_end - i, j_end - j
         product = fbp_gemm(
             m=height, n=width, k=k, A=X + i, a_row=1, a_col=row, B=X + j, b_row=row, b_col=1,
-            bias=NULL, C=C + i * row + j, c_row=row, gradient=False, part=0, relu=False, relu_mask=NULL)
+            bias=NULL, C=C + i * row + j, c_row=row, gradient=False, part=0,
+            relu=False, relu_mask=NULL)
         fbp_matmul(tier, &product, workspace)
         if A is not NULL:
             fbp_newton_schulz(tier, height, width, row, i - j, A + i * row + j, C + i * row + j)
@@ -171,7 +172,8 @@ cdef bint step_of_matrix(const MatrixStep *t, fbp_worker *me, real *workspace) n
             return False
         product = fbp_gemm(
             m=n, n=wide, k=wide, A=X + first * row, a_row=row, a_col=1, B=C, b_row=row, b_col=1,
-            bias=NULL, C=Y + first * row, c_row=row, gradient=False, part=0, relu=False, relu_mask=NULL)
+            bias=NULL, C=Y + first * row, c_row=row, gradient=False, part=0,
+            relu=False, relu_mask=NULL)
         fbp_matmul(tier, &product, workspace)
         X, Y = Y, X
         if not fbp_barrier(me):

@@ -1,5 +1,6 @@
 """The gradients of a network, cut into segments that processes add up one after the other."""
 
+import itertools
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -74,7 +75,7 @@ def cut(sums: Sequence[tuple[int, int, Sequence[Range]]],
         n = min(rows, -(-(stop - start) // size))
         cuts = [rows * i // n for i in range(n + 1)]
         pieces += [((index, a, b), [(start + a * columns, start + b * columns)])
-                   for a, b in zip(cuts, cuts[1:], strict=False)]
+                   for a, b in itertools.pairwise(cuts)]
     segments: list[tuple[list[Piece], list[Range]]] = []
     room = 0
     for piece, ranges in pieces:

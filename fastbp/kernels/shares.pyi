@@ -1,4 +1,4 @@
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -15,5 +15,10 @@ class Shares:
     Z: Floats
     dZ: Floats
     def __init__(
-        self, executor: Executor, rank: int, processes: int, batch_size: int, dtype: np.dtype[np.floating]
+        self,
+        executor: Executor,
+        rank: int,
+        processes: int,
+        batch_size: int,
+        dtype: np.dtype[Any],
     ) -> None: ...

@@ -1,13 +1,13 @@
 """A minibatch that several processes share.
 
-It is cut at multiples of 256 rows, the blocks in which sums over rows are added up, and each process
-runs the program for its rows.  A sum over rows goes from process to process: each adds its blocks to
-those of the processes before, one after the other, as one process would, and the last one finishes
-it.  Gradients of parameters are added up in segments, so that a process adds to one while those
-before it add to the next.  The output and the loss are those of the whole minibatch in every
+It is cut at multiples of 256 rows, the blocks in which sums over rows are added up, and each
+process runs the program for its rows.  A sum over rows goes from process to process: each adds its
+blocks to those of the processes before, one after the other, as one process would, and the last one
+finishes it.  Gradients of parameters are added up in segments, so that a process adds to one while
+those before it add to the next.  The output and the loss are those of the whole minibatch in every
 process.
 
-What is sent to other processes, and how, is up to `fastbp.training.distributed`.
+What is sent to other processes, and how, is up to `fastbp.training.shared_turns`.
 """
 
 cimport cython

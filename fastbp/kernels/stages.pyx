@@ -1,9 +1,10 @@
 """The stages of a training step, as a team of threads executes them.
 
 The stages are gather, forward, loss, backward, add up (the gradients, where several processes share
-a minibatch), reduce (the penalty, and the norm for clipping), update and record.  All threads of a team execute them together: each does its part of every stage,
-and they wait at a barrier where one needs the results of others.  Where Python is needed, `leave`
-records the position, and the team ends.
+a minibatch), reduce (the penalty, and the norm for clipping), update and record.
+All threads of a team execute them together: each does its part of every stage, and they wait at a
+barrier where one needs the results of others.  Where Python is needed, `leave` records the
+position, and the team ends.
 
 Nothing here touches a Python object.
 """

@@ -24,7 +24,7 @@ from fastbp.kernels.instructions cimport resolve
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.shares cimport Shares, share_of
 from fastbp.kernels.stages cimport (
-    ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_EPOCH_STATS, N_STATS, NONE,
+    ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_STATS, NONE,
     ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
     check_run, check_sums, panel_bytes, run_doubles, run_floats, seconds,
 )
@@ -86,18 +86,16 @@ cdef class Steps:
     average : ndarray of shape (n,) or None
         The exponential moving average of the parameters, changed with each step.
     share : tuple of int or None
-        This process's number and how many processes share each minibatch; then `n_rows` are those
-        of all, and so are y and the weights.
+        This process's number, and how many share each minibatch; y and the weights are of all.
     turns : object
         The work done in Python, given a step's number in the epoch: ``gather(step)`` returns rows
         of X, ``compute_loss(step, Z)`` returns a loss and dZ, ``update(step, loss, penalty)``
         updates the parameters or raises an error, ``count(step, Z)`` updates the metric, and
         ``refuse(step)`` raises an error that says what is wrong with the step's data.  With
-        `share`, the rows of X are this process's, and it sends and receives: by
-        ``share_outputs(step, Z)`` all outputs; by ``begin_sum(array, rows)`` and ``end_sum(array)``
-        a sum over the rows of a minibatch, to which this process adds between the two; and by
-        ``share_gradients(segments, i)``, which is called before segment i of the gradients is
-        added up, and after the last.
+        `share`, the rows of X are this process's, and it sends and receives all outputs
+        (``share_outputs(step, Z)``), sums over a minibatch, to which it adds between two calls
+        (``begin_sum(array, rows)``, ``end_sum(array)``), and the gradients, before segment i of
+        them is added up and after the last (``share_gradients(segments, i)``).
 
     Raises
     ------
@@ -212,14 +210,11 @@ cdef class Steps:
         """What is done in Python: a tuple of some of ``"gather"``, ``"layers"``, ``"loss"``,
         ``"update"`` and ``"metric"``."""
         cdef Plan *plan = &self.plan
-        names = []
-        for name, is_so in (
-                ("gather", not plan.gathers), ("layers", self.executor.in_python),
-                ("loss", plan.loss == IN_PYTHON), ("update", plan.update == IN_PYTHON),
-                ("metric", plan.metric == IN_PYTHON)):
-            if is_so:
-                names.append(name)
-        return tuple(names)
+        return tuple(filter(None, (
+            "" if plan.gathers else "gather", "layers" if self.executor.in_python else "",
+            "loss" if plan.loss == IN_PYTHON else "",
+            "update" if plan.update == IN_PYTHON else "",
+            "metric" if plan.metric == IN_PYTHON else "")))
 
     cdef void *_pointer(self, array) except NULL:
         """A pointer to an array's elements; the array is kept alive."""
@@ -504,4 +499,3 @@ cdef class Steps:
         share_of(min(plan.batch_size, run.n_rows - batch * plan.batch_size), plan.rank,
                  plan.processes, &first, &stop)
         return stop - first
-

@@ -1,6 +1,6 @@
 """Training a network: `Sequential.fit` and its parts.
 
-=============  ==================================================================================
+============== ==================================================================================
 `settings`     the arguments of `fit`, checked
 `data`         rows, targets and sample weights
 `loop`         the loop over epochs
@@ -11,11 +11,13 @@
 `progress`     what is printed
 `interrupts`   Ctrl-C
 `distributed`  training over several processes, by MPI
+`own_rows`     data of which each process has a part
+`shared_turns` what processes send to each other within a step
 `checkpoints`  files from which interrupted training resumes
 `state`        the contents of such a file
 `described`    a fingerprint of data and settings, to check that a checkpoint matches
 `lbfgs`        SciPy's L-BFGS-B instead of an optimizer
-=============  ==================================================================================
+============== ==================================================================================
 """
 
 from .data import Dataset, batch_weight

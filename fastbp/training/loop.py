@@ -20,9 +20,10 @@ from ..stack import shuffling
 from .checkpoints import Checkpoints
 from .data import Dataset
 from .described import checksum, describe, describe_piece
-from .distributed import OwnRows, Processes
+from .distributed import Processes
 from .history import History
 from .interrupts import DeferInterrupt
+from .own_rows import OwnRows
 from .progress import Progress, StepProgress, epoch_line
 from .run import Training
 

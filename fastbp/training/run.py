@@ -15,8 +15,10 @@ from ..kernels.steps import Steps
 from ..kernels.types import Array, Doubles, Floats
 from .averages import Averages
 from .data import Dataset
-from .distributed import Processes, SharedTurns
+from .distributed import Processes
 from .history import EpochSums, History, RunSums
+from .own_rows import outputs_of
+from .shared_turns import SharedTurns
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -76,9 +78,9 @@ class Training:
     __slots__ = (
         "__weakref__", "_averages", "_batch_size", "_compiled", "_compiled_from", "_counted",
         "_data", "_ended", "_epoch", "_epochs", "_first_epoch", "_history", "_in_epoch", "_l2",
-        "_layers", "_made_before", "_network", "_optimizer", "_processes", "_random", "_rates", "_seconds",
-        "_start", "_steps", "_stopping", "_sums", "_turns", "_updates_counted", "_validation",
-        "_weights",
+        "_layers", "_made_before", "_network", "_optimizer", "_processes", "_random", "_rates",
+        "_seconds", "_start", "_steps", "_stopping", "_sums", "_turns", "_updates_counted",
+        "_validation", "_weights",
     )
 
     def __init__(self, network: Sequential, data: Dataset, optimizer: Optimizer | None,
@@ -264,7 +266,7 @@ class Training:
             values = self._values(epochs)
             if self._validation is not None:
                 Z = (None if self._processes is None
-                     else self._processes.outputs(self._network, self._validation))
+                     else outputs_of(self._processes, self._network, self._validation))
                 scores = self._network.evaluate_dataset(self._validation, Z)
                 values |= {"val_" + key: [value] for key, value in scores.items()}
                 values["seconds"] = [_now() - self._start]

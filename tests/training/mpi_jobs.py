@@ -272,8 +272,9 @@ def estimators(communicator, folder):
     X, labels, targets = data(900)
     settings = {"batch_size": 512, "max_iter": 3, "random_state": 0, "tol": 0}
     found = []
-    for model, y in ((fb.MLPClassifier((20,), early_stopping=True, dropout=0.2, **settings), labels),
-                     (fb.MLPRegressor("squared_error", (20,), **settings), targets)):
+    classifier = fb.MLPClassifier((20,), early_stopping=True, dropout=0.2, **settings)
+    regressor = fb.MLPRegressor("squared_error", (20,), **settings)
+    for model, y in (classifier, labels), (regressor, targets):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # three epochs are few
             clone(model).fit(X, y, communicator=communicator)
@@ -302,8 +303,8 @@ def long(communicator, folder):
                            communicator=communicator)
 
 
-JOBS = {job.__name__: job for job in (hashes, hashes_of_two_threads, tiers, own_rows, errors, warned,
-                                      checkpoints, estimators, long)}
+JOBS = {job.__name__: job for job in (
+    hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators, long)}
 
 if __name__ == "__main__":
     from mpi4py import MPI
