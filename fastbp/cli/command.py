@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from ..kernels import dispatch, threads
 from ..messages import counted
+from ..training import together, world
 from ..version import __version__
 from .digits import train_on_digits
 from .options import parse
@@ -16,6 +18,8 @@ from .table import train_on_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .options import Options
 
 __all__ = ["main"]
 
@@ -55,33 +59,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     """What `main` does, apart from the streams it prints to."""
-    try:
-        options = parse(argv)
-        options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, "
-                    f"{counted(threads.get_num_threads(), 'thread')}, float32")
-        if options.predict is not None:
-            predict_rows(options, options.predict)
-        elif options.data is None:
-            train_on_digits(options)
-        else:
-            train_on_table(options, options.data)
-    except SystemExit as done:  # --help and --version
-        return int(done.code or 0)
-    except KeyboardInterrupt:
-        return _fail(130, "stopped by Ctrl-C")
-    except FloatingPointError as error:
-        return _fail(1, error)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = error.strerror or error
-        return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
-    except (MemoryError, OverflowError) as error:
-        return _fail(2, f"too little memory: {error or 'none is left'}; choose a smaller --hidden, "
-                        f"--batch-size or --members")
-    except (ValueError, ImportError) as error:
-        return _fail(2, error)
+    with contextlib.ExitStack() as streams:
+        try:
+            communicator = world()
+            if communicator is not None and communicator.rank > 0:  # the first process prints
+                nowhere = streams.enter_context(open(os.devnull, "w"))
+                streams.enter_context(contextlib.redirect_stdout(nowhere))
+                streams.enter_context(contextlib.redirect_stderr(nowhere))
+            with together(communicator) as processes:
+                options = parse(argv)
+                options.processes = processes
+                _carry_out(options)
+        except SystemExit as done:  # --help and --version
+            return int(done.code or 0)
+        except KeyboardInterrupt:
+            return _fail(130, "stopped by Ctrl-C")
+        except FloatingPointError as error:
+            return _fail(1, error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
+        except (MemoryError, OverflowError) as error:
+            return _fail(2, f"too little memory: {error or 'none is left'}; choose a smaller "
+                            f"--hidden, --batch-size or --members")
+        except (ValueError, ImportError) as error:
+            return _fail(2, error)
     return 0
+
+
+def _carry_out(options: Options) -> None:
+    """What the options ask for."""
+    several = "" if options.processes is None else f", {options.processes.size} processes"
+    options.say(f"fastbp    {__version__}, {dispatch.isa()} instructions, "
+                f"{counted(threads.get_num_threads(), 'thread')}, float32{several}")
+    if options.predict is not None:
+        if options.is_first:
+            predict_rows(options, options.predict)
+    elif options.data is None:
+        train_on_digits(options)
+    else:
+        train_on_table(options, options.data)
 
 
 def _fail(status: int, message: object) -> int:

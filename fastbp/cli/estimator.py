@@ -85,6 +85,9 @@ def train_estimator(options: Options, path: str, frame: Frame, split: Split) -> 
     held out  RMSE 51,432, R² 0.8012   (always the mean: RMSE 115,388, R² -0.0002)
     """
     name, classify = NAMES[options.model], split.kind == "classification"
+    if options.processes is not None:
+        raise ValueError(f"--model {options.model}: expected one process, got "
+                         f"{options.processes.size}; choose --model mlp, which they can share")
     estimators = need_estimators(f"--model {options.model}")
     prepare(options.output)
     assert frame.y is not None

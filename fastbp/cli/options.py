@@ -13,6 +13,8 @@ from ..version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..training.distributed import Processes
+
 __all__ = ["Options", "build_parser", "parse"]
 
 DESCRIPTION = """\
@@ -38,6 +40,9 @@ examples:
       train a larger network for longer
   fastbp --data wine.csv --target quality --task regression
       whole numbers that are amounts, not classes
+  mpiexec -n 4 fastbp --data houses.csv --target price --hidden 512 512 --batch-size 1024
+      the same model from four processes, on one machine or several (needs pip install
+      "fastbp[mpi]"); they share each minibatch, in blocks of 256 rows
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
@@ -103,6 +108,12 @@ class Options(argparse.Namespace):
     learning_rate: float
     seed: int
     output: Path
+    processes: Processes | None = None  # that train together
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process, of those that train together, prints and saves."""
+        return self.processes is None or self.processes.rank == 0
 
     def say(self, text: str = "") -> None:
         """Print a text, unless ``--quiet`` was given.

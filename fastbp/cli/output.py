@@ -103,6 +103,8 @@ def save(
     ('model.safetensors', 'model.json')
     """
     model, description, picture = (options.output / name for name in SAVED)
+    if not options.is_first:
+        return model, description
     about = {"fastbp": __version__, "seed": options.seed, **about}
     text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write(model)

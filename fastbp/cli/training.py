@@ -72,6 +72,6 @@ def train(
     options.say()
     history = net.fit(*data, loss=loss, optimizer=optimizer, epochs=options.epochs,
                       batch_size=options.batch_size, validation_data=held_out,
-                      verbose=0 if options.quiet else 1)
+                      verbose=0 if options.quiet else 1, communicator=options.processes)
     options.say()
     return history

@@ -21,7 +21,7 @@
 """
 
 from .data import Dataset, batch_weight
-from .distributed import together
+from .distributed import together, world
 from .history import EpochSums, History
 from .lbfgs import lbfgs
 from .loop import fit
@@ -31,5 +31,5 @@ from .settings import Settings
 
 __all__ = [
     "Dataset", "EpochSums", "History", "Settings", "Training", "batch_weight", "fit", "fit_many",
-    "lbfgs", "together",
+    "lbfgs", "together", "world",
 ]

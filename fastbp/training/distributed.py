@@ -16,6 +16,7 @@ of one process then aborts all.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -29,9 +30,13 @@ from ..kernels.shares import share
 from ..version import __version__
 from .described import short_repr
 
-__all__ = ["BLOCK", "Processes", "import_mpi", "together"]
+__all__ = ["BLOCK", "Processes", "import_mpi", "together", "world"]
 
 BLOCK = 256  # rows at whose multiples a minibatch is cut
+
+# Where the launchers of Open MPI, and of MPICH and those that follow it, say how many processes
+# there are.
+WORLD_SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"
 
 # What other processes raise for an error of one: the first of these that it is.
 KINDS: tuple[type[BaseException], ...] = (
@@ -91,6 +96,28 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
         raise
     finally:
         processes.communicator.Free()
+
+
+def world() -> Any:
+    """The communicator of all processes if several were started by ``mpiexec``; else None.
+
+    Returns
+    -------
+    mpi4py.MPI.Comm or None
+
+    Raises
+    ------
+    ImportError
+        If several were started, and mpi4py is not installed.
+
+    Examples
+    --------
+    >>> from fastbp.training import world
+    >>> world() is None
+    True
+    """
+    sizes = [os.environ.get(name, "1") for name in WORLD_SIZES]
+    return import_mpi().COMM_WORLD if any(size not in ("1", "") for size in sizes) else None
 
 
 def import_mpi() -> Any:
@@ -180,8 +207,8 @@ class Processes:
 
     def abort(self, error: BaseException) -> NoReturn:
         """End all processes, as MPI does it."""
-        traceback.print_exception(error)
-        sys.stderr.flush()
+        traceback.print_exception(error, file=sys.__stderr__)
+        sys.__stderr__.flush()
         self.communicator.Abort(1)
         raise error
 

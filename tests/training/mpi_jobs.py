@@ -3,7 +3,9 @@
 The first process prints what the jobs return, as JSON.  They share the folder.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -18,6 +20,7 @@ import scipy.sparse
 from sklearn.base import clone
 
 import fastbp as fb
+from fastbp.__main__ import main
 from fastbp.kernels import dispatch, threads
 
 
@@ -296,6 +299,26 @@ def estimators(communicator, folder):
     return found
 
 
+def command(communicator, folder):
+    """What the command saves and prints, and says of a file that one process cannot read."""
+    rank = 0 if communicator is None else communicator.rank
+    table = os.path.join(folder, f"table-{rank}.csv")
+    X, labels, _ = data(900, 4)
+    np.savetxt(table, np.column_stack([X, labels]), "%.4f", ",", header="a,b,c,d,target",
+               comments="")
+    said = []
+    for name in (table, os.path.join(folder, f"table-{2 * rank}.csv")):
+        with (contextlib.redirect_stdout(io.StringIO()) as out,
+              contextlib.redirect_stderr(io.StringIO()) as errors):
+            status = main(["--data", name, "--target", "target", "--hidden", "20",
+                           "--task", "classification", "--epochs", "2", "--batch-size", "512",
+                           "--output", os.path.join(folder, "output")])
+        said.append([status, out.getvalue(), errors.getvalue()])
+    with open(os.path.join(folder, "output", "model.safetensors"), "rb") as model:
+        digest_of_model = hashlib.sha256(model.read()).hexdigest()
+    return digest_of_model, [said] if communicator is None else communicator.gather(said)
+
+
 def long(communicator, folder):
     """Train for so long that there is time to kill a process."""
     print("process", os.getpid(), flush=True)
@@ -304,7 +327,8 @@ def long(communicator, folder):
 
 
 JOBS = {job.__name__: job for job in (
-    hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators, long)}
+    hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators,
+    command, long)}
 
 if __name__ == "__main__":
     from mpi4py import MPI

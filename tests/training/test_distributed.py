@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_two(folder):
     return run(2, folder, "hashes", "tiers", "own_rows", "errors", "warned", "checkpoints",
-               "estimators")
+               "estimators", "command")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,16 @@ class TestSameBits:
 
     def test_estimators(self, of_two):
         assert of_two["estimators"] == mpi_jobs.estimators(None, None)
+
+    def test_the_command(self, of_two, tmp_path):
+        model, (((_, alone, _), _),) = mpi_jobs.command(None, tmp_path)
+        found, (((status, out, _), (failed, _, error)), others) = of_two["command"]
+        assert found == model and status == 0
+        score = re.compile("held out .*")
+        assert score.search(out)[0] == score.search(alone)[0] and "2 processes" in out
+        assert [status for status, *_ in others] == [0, failed] == [0, 2]
+        assert error.startswith("fastbp: in process 1 of 2: ") and "table-2.csv" in error
+        assert all(text == "" for _, *texts in others for text in texts)
 
 
 @needs_mpi
