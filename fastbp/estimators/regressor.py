@@ -135,11 +135,12 @@ out_activation_, n_features_in_, feature_names_in_, history_
         return self
 
     @with_stochastic_solvers
+    @in_all_processes
     @validates_parameters
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *,
         epochs: int = 1, X_val: ArrayLike | None = None, y_val: ArrayLike | None = None,
-        sample_weight_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None, communicator: Any = None,
     ) -> Self:
         """Continue to train, with the state of the optimizer.
 
@@ -149,7 +150,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
 
         Parameters
         ----------
-        X, y, sample_weight, X_val, y_val, sample_weight_val
+        X, y, sample_weight, X_val, y_val, sample_weight_val, communicator
             As for `fit`.
         epochs : int, default 1
 
@@ -171,7 +172,8 @@ out_activation_, n_features_in_, feature_names_in_, history_
         (True, 21)
         """
         validation = validation_arguments(X_val, y_val, sample_weight_val)
-        self._fit(X, y, sample_weight, validation, checks.integer("epochs", epochs, 1))
+        self._fit(X, y, sample_weight, validation, checks.integer("epochs", epochs, 1),
+                  communicator)
         return self
 
     def predict(self, X: ArrayLike) -> Floats:

@@ -231,8 +231,7 @@ cdef class Steps:
         that are here, and the others are as `muon.needs` returns them."""
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
-        cdef Py_ssize_t rows = plan.batch_size
-        cdef Py_ssize_t n_blocks = plan.n_parameters // SQUARES_BLOCK + 1
+        cdef Py_ssize_t rows = plan.batch_size, n_blocks = plan.n_parameters // SQUARES_BLOCK + 1
         block, starts = memory.workspace([
             here * code.n_in * size,
             rows * plan.n_out * size if plan.Y else 0,
@@ -496,6 +495,6 @@ cdef class Steps:
         """How many rows of the minibatch this process has."""
         cdef const Plan *plan = &self.plan
         cdef Py_ssize_t first, stop, batch = run.step % run.per_epoch
-        share_of(min(plan.batch_size, run.n_rows - batch * plan.batch_size), plan.rank,
-                 plan.processes, &first, &stop)
+        batch = min(plan.batch_size, run.n_rows - batch * plan.batch_size)
+        share_of(batch, plan.rank, plan.processes, &first, &stop)
         return stop - first

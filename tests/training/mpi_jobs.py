@@ -9,11 +9,13 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
 import traceback
 import warnings
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
@@ -319,6 +321,15 @@ def command(communicator, folder):
     return digest_of_model, [said] if communicator is None else communicator.gather(said)
 
 
+def readme(communicator, folder):
+    """The README's example prints its loss."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    script = re.search(r"^```py\n(# train.py\n.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(script, {})
+    return communicator.gather(out.getvalue())
+
+
 def long(communicator, folder):
     """Train for so long that there is time to kill a process."""
     print("process", os.getpid(), flush=True)
@@ -328,7 +339,7 @@ def long(communicator, folder):
 
 JOBS = {job.__name__: job for job in (
     hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators,
-    command, long)}
+    command, readme, long)}
 
 if __name__ == "__main__":
     from mpi4py import MPI

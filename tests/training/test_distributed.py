@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_two(folder):
     return run(2, folder, "hashes", "tiers", "own_rows", "errors", "warned", "checkpoints",
-               "estimators", "command")
+               "estimators", "command", "readme")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,10 @@ class TestSameBits:
 
     def test_estimators(self, of_two):
         assert of_two["estimators"] == mpi_jobs.estimators(None, None)
+
+    def test_the_example_of_the_readme(self, of_two):
+        printed, silent = of_two["readme"]
+        assert 0 < float(printed) < 0.7 and silent == ""
 
     def test_the_command(self, of_two, tmp_path):
         model, (((_, alone, _), _),) = mpi_jobs.command(None, tmp_path)
