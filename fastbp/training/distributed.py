@@ -207,8 +207,8 @@ class Processes:
 
     def abort(self, error: BaseException) -> NoReturn:
         """End all processes, as MPI does it."""
-        traceback.print_exception(error, file=sys.__stderr__)
-        sys.__stderr__.flush()
+        traceback.print_exception(error)
+        sys.stderr.flush()
         self.communicator.Abort(1)
         raise error
 
