@@ -18,7 +18,7 @@ LINTERS = ["ruff==0.17.6", "cython-lint==0.22.0", "clang-format==23.1.5"]
 # What fastbp.estimators has to work with: the oldest, in the tests on the oldest Python, and the
 # newest, on the others.
 OLDEST_SKLEARN = "scikit-learn==1.7.*"
-C_SOURCES = [str(path) for path in sorted(Path("fastbp", "kernels").glob("**/*.[ch]"))
+C_SOURCES = [str(path) for path in sorted(Path("fastbp").glob("**/*.[ch]"))
              if path.suffix == ".h" or path.parent.name == "simd"]
 
 nox.options.default_venv_backend = "venv"

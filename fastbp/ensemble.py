@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import io, kernels, losses
+from .export.methods import Exportable
 from .kernels import checks, threads
 from .kernels.types import Array, Doubles, Floats
 from .layers import Layer
@@ -32,7 +33,7 @@ INVERSES: dict[str | None, Callable[[Floats], Floats]] = {
 }
 
 
-class Ensemble:
+class Ensemble(Exportable):
     """Networks that predict together: the weighted mean of what each predicts.
 
     Parameters

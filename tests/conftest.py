@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import importlib.util
 import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -47,3 +48,15 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(2024)
+
+
+@pytest.fixture(scope="session")
+def random_programs():
+    """The module that draws random networks."""
+    path = ROOT / "bench" / "random_programs.py"
+    if not path.exists():
+        pytest.skip("no benchmarks beside the tests")
+    spec = importlib.util.spec_from_file_location("random_programs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

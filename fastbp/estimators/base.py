@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import optimizers, training
 from ..callbacks import Plateau
+from ..export.methods import Exportable
 from ..kernels import memory, threads
 from .arguments import renamed, set_parameters, split_rows
 from .parameters import (
@@ -50,7 +51,7 @@ NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may 
               "values and need to be preprocessed.")
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class BaseMLP(Exportable, BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
     """Base class of the estimators: trains a `Sequential` by scikit-learn's rules.
 
     A subclass defines what it is trained for: `_validated` brings X, y and the weights into the

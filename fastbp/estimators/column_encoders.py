@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Doubles, Floats
 
-__all__ = ["ENCODERS", "IDENTIFIERS", "CategoryEncoder", "ColumnEncoder", "DateEncoder",
-           "NumberEncoder", "decoded", "encoded"]
+__all__ = ["ENCODERS", "IDENTIFIERS", "Z_MAX", "Z_MIN", "CategoryEncoder", "ColumnEncoder",
+           "DateEncoder", "NumberEncoder", "decoded", "encoded"]
 
 # Why a column is dropped.
 CONSTANT, NO_VALUES, IDENTIFIERS = "constant", "no values", "identifiers"

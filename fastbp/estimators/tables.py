@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.validation import check_consistent_length
 
+from ..export.methods import Exportable
 from ..kernels import checks
 from ..layers import Columns, Embedding, Layer
 from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -88,7 +89,7 @@ class Task:
                        weights=weights)
 
 
-class TableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
     """Base class of estimators that encode a table, set rows aside, and train on the others.
 
     A subclass defines `_train`, and `_outputs` for predictions.

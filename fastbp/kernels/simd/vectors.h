@@ -278,7 +278,9 @@ INLINE real v_fold(vec x, vec (*const with)(vec, vec))
 /* 0 where |x| < least */
 static inline vec v_zero_below(vec x, real least)
 {
-#if FBP_LANES * FBP_BITS == 512 && FBP_BITS == 32
+#if FBP_LANES == 1
+    return v_abs(x) < least ? 0 : x;
+#elif FBP_LANES * FBP_BITS == 512 && FBP_BITS == 32
     const mask kept = _mm512_cmp_ps_mask(v_abs(x), v_splat(least), _CMP_NLT_UQ);
     return _mm512_maskz_mov_ps(kept, x);
 #elif FBP_LANES * FBP_BITS == 512

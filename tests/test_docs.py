@@ -1,0 +1,46 @@
+"""The pages of the documentation run as they stand."""
+
+import contextlib
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .export.c_programs import compiler
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(python|c|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
+def test_from_a_table_to_a_c_program(tmp_path):
+    compiler("cc")
+    namespace, printed = {"__name__": "page"}, []
+    for kind, text in BLOCK.findall((ROOT / "docs" / "export.md").read_text(encoding="utf-8")):
+        with contextlib.chdir(tmp_path):
+            if kind == "python":
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(compile(text, "docs/export.md", "exec"), namespace)
+                printed.append(out.getvalue())
+            elif kind == "c":
+                Path(re.match(r"/\* (\S+) \*/", text)[1]).write_text(text)
+            else:
+                run = subprocess.run(["sh", "-e"], input=text, text=True, check=True,
+                                     capture_output=True)
+                assert run.stderr == ""
+                printed.append(run.stdout)
+    from_c, from_python = [each for each in printed if each]
+    assert from_c == from_python and len(from_c.split()) == 2
+    prices = [float(each) for each in from_c.split()]
+    assert 350 < prices[0] < 420 and 170 < prices[1] < 230
+
+
+def test_links():
+    """What the pages point to is there."""
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), (page, link)
