@@ -44,6 +44,7 @@ from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .ensemble import Ensemble, greedy_ensemble
+from .export.sklearn_models import from_sklearn
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
@@ -76,6 +77,7 @@ __all__ = [
     "callbacks",
     "datasets",
     "fit_many",
+    "from_sklearn",
     "get_num_threads",
     "gradcheck",
     "greedy_ensemble",

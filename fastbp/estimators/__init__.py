@@ -21,6 +21,7 @@ parameters and `random_state`.
 `classifier`       MLPClassifier
 `regressor`        MLPRegressor
 `base`             what the two have in common: fitting, from top to bottom
+`conversion`       models from and for scikit-learn's classes
 `records`          the attributes that a fit sets and the lines that it prints
 `weights`          weights as scikit-learn draws them, and the network they belong to
 `parameters`       what the parameters may be

@@ -20,6 +20,7 @@ from ..callbacks import Plateau
 from ..export.methods import Exportable
 from ..kernels import memory, threads
 from .arguments import renamed, set_parameters, split_rows
+from .conversion import Convertible
 from .parameters import (
     CONSTRAINTS,
     OUTPUT_ACTIVATIONS,
@@ -51,7 +52,7 @@ NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may 
               "values and need to be preprocessed.")
 
 
-class BaseMLP(Exportable, BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class BaseMLP(Convertible, Exportable, BaseEstimator):  # type: ignore[misc]  # without types
     """Base class of the estimators: trains a `Sequential` by scikit-learn's rules.
 
     A subclass defines what it is trained for: `_validated` brings X, y and the weights into the

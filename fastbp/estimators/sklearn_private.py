@@ -11,21 +11,26 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 from ..datasets import Frame
 
-__all__ = ["MLP_CONSTRAINTS", "Interval", "Options", "StrOptions",
-           "check_feature_names_in", "check_sample_weight", "take_rows", "validates_parameters"]
+__all__ = ["MLPS", "MLP_CONSTRAINTS", "Interval", "Options", "StrOptions",
+           "check_feature_names_in", "check_sample_weight", "restore_private", "take_rows",
+           "validates_parameters"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 # What its own estimators accept, by the names of their parameters.  A subclass of `BaseEstimator`
 # states the same of its parameters in the class attribute `_parameter_constraints`.
 MLP_CONSTRAINTS: dict[str, Any] = MLPClassifier._parameter_constraints
+
+# Its multilayer perceptrons by their names, which are those of fastbp's too.
+MLPS: dict[str, Any] = {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor}
 
 check_sample_weight: Callable[..., Any] = _check_sample_weight
 
@@ -36,6 +41,21 @@ check_feature_names_in: Callable[..., Any] = _check_feature_names_in
 def take_rows(X: Any, rows: Any) -> Any:
     """Some rows of an array, list or data frame, by their places."""
     return X[rows] if isinstance(X, Frame) else _safe_indexing(X, rows)
+
+
+def restore_private(fitted: Any, y: Any = None) -> None:
+    """Set what its multilayer perceptrons keep in private attributes after a fit.
+
+    Parameters
+    ----------
+    fitted : MLPClassifier or MLPRegressor
+        Of scikit-learn, with the attributes that are not private.
+    y : array_like, optional
+        Targets with all classes, for a classifier.
+    """
+    fitted._no_improvement_count = 0
+    if y is not None:
+        fitted._label_binarizer = LabelBinarizer().fit(y)
 
 
 def validates_parameters(method: Method) -> Method:

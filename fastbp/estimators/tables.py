@@ -89,7 +89,7 @@ class Task:
                        weights=weights)
 
 
-class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # without types
     """Base class of estimators that encode a table, set rows aside, and train on the others.
 
     A subclass defines `_train`, and `_outputs` for predictions.

@@ -7,6 +7,7 @@ where its operations are known.
 `methods`       `to_c` and others, of networks, ensembles and estimators
 `reading`       the instructions of a prediction, and the arrays that they read
 `models`        the same of each kind of model, with what surrounds its networks
+`sklearn_models`  networks of scikit-learn
 `c_export`      C files
 `c_network`     a network's instructions in C
 `c_encoder`     a table's columns in C

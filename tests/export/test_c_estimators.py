@@ -79,7 +79,7 @@ def test_tables(tmp_path):
 def test_dates(tmp_path):
     dates = pd.DataFrame({"x": np.arange(30.0), "sold": pd.date_range("2024-01-01", periods=30)})
     model = fb.TabMRegressor(2, max_epochs=1, random_state=0).fit(dates, np.arange(30.0))
-    with pytest.raises(ValueError, match="column 'sold': expected numbers or categories.*dates"):
+    with pytest.raises(ValueError, match=r"column 'sold': expected numbers or categories.*dates"):
         model.to_c(tmp_path / "net.h")
     assert list(tmp_path.iterdir()) == []
 
