@@ -44,7 +44,9 @@ from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .ensemble import Ensemble, greedy_ensemble
+from .export.onnx_reading import from_onnx
 from .export.sklearn_models import from_sklearn
+from .export.torch_reading import from_torch
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
@@ -77,7 +79,9 @@ __all__ = [
     "callbacks",
     "datasets",
     "fit_many",
+    "from_onnx",
     "from_sklearn",
+    "from_torch",
     "get_num_threads",
     "gradcheck",
     "greedy_ensemble",

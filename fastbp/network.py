@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from . import io, losses, optimizers, program, training
 from .callbacks import Callback
-from .export.methods import Exportable
+from .export.methods import Module
 from .kernels import checks, threads
 from .kernels.executor import Executor
 from .kernels.types import Floats
@@ -25,7 +25,7 @@ CHUNK_ROWS = 1024
 CHUNK_SIZE = 1 << 24
 
 
-class Sequential(Stack, Exportable):
+class Sequential(Stack, Module):
     """A network: each layer takes what the one before it returns.
 
     Parameters

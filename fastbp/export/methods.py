@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["Exportable"]
 
@@ -64,3 +66,140 @@ class Exportable:
 
         model = models.model_of(self, activation=activation, n_in=n_in)
         return c_export.write_c(path, {name: model}, weights=weights, fortran=fortran)
+
+    def to_onnx(self, path: str | os.PathLike[str], *, activation: str | None = None,
+                n_in: int | None = None) -> None:
+        """Write an ONNX file.
+
+        A network's input is ``X`` and its output ``Z``, any number of rows.  The outputs of
+        `MLPClassifier` are ``label`` and ``probabilities``, that of `MLPRegressor` is
+        ``variable``, as skl2onnx has them.  Layers without an operator of ONNX are functions that
+        the file defines.
+
+        Parameters
+        ----------
+        path : str or path-like
+        activation : {"softmax", "sigmoid", "exp"}, optional
+            Applied to a network's outputs; other models have their own.
+        n_in : int, optional
+            Columns of the input, for a network in which no layer fixes it.
+
+        Raises
+        ------
+        ImportError
+            If the package onnx is not installed.
+        TypeError, ValueError
+            If an argument is not as described, or the model cannot be exported: the message names
+            the layer and says what to do.
+        OSError
+            If the file cannot be written.
+
+        See Also
+        --------
+        fastbp.from_onnx : Reads such files, and those of other programs.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> fb.mlp([2, 8, 1], seed=0).to_onnx("net.onnx")  # doctest: +SKIP
+        """
+        from . import models, onnx_writing
+
+        onnx_writing.write_onnx(
+            path, models.model_of(self, activation=activation, n_in=n_in))
+
+
+class Module(Exportable):
+    """Base class of networks, which are modules in PyTorch's terms."""
+
+    def to_torch(self) -> Any:
+        """A `torch.nn.Sequential` with the same layers and copies of the weights.
+
+        Layers that PyTorch has too are its own modules.  Others are modules that do what the layer
+        is lowered to; they have its parameters and can be trained as well.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            For prediction; call its `train` to go on training.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        ValueError
+            If a layer runs in Python; the message names it.
+
+        See Also
+        --------
+        fastbp.from_torch : The way back.
+
+        Examples
+        --------
+        >>> import fastbp as fb
+        >>> fb.mlp([2, 8, 1], seed=0).to_torch()  # doctest: +SKIP
+        """
+        from . import torch_modules
+
+        network: Any = self
+        return torch_modules.to_torch(network)
+
+    def save_torch(self, path: str | os.PathLike[str],
+                   weights: Mapping[str, str] | None = None) -> None:
+        """Write the weights to a safetensors file under the names of `to_torch`'s `state_dict`.
+
+        PyTorch is not needed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        weights : dict of str to str, optional
+            Other names for some arrays, by fastbp's: ``{"0.W": "encoder.weight"}``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastbp as fb
+        >>> net, other = fb.mlp([2, 8, 1], seed=0), fb.mlp([2, 8, 1], seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save_torch(os.path.join(folder, "net.safetensors"))
+        ...     other.load_torch(os.path.join(folder, "net.safetensors"))
+        >>> bool((net.parameters == other.parameters).all())
+        True
+        """
+        from . import torch_names
+
+        network: Any = self
+        torch_names.save_weights(path, network, weights)
+
+    def load_torch(self, path: str | os.PathLike[str],
+                   weights: Mapping[str, str] | None = None) -> None:
+        """Set the weights to those in a safetensors file of PyTorch's.
+
+        PyTorch is not needed.  Unless all names and shapes fit, nothing is changed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        weights : dict of str to str, optional
+            The names of some arrays in the file, by fastbp's: ``{"0.W": "encoder.weight"}``; the
+            file may then hold more than the network.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file at the path.
+        TypeError, ValueError
+            If it is not such a file, or its names or shapes are others; the message names them.
+        """
+        from . import torch_names
+
+        network: Any = self
+        torch_names.load_weights(path, network, weights)

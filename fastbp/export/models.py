@@ -89,10 +89,12 @@ def _of_estimator(estimator: Any) -> Model:
         ends = {"identity": None, "logistic": "sigmoid", "softmax": "softmax", "exp": "exp"}
         network = _read(estimator.to_network(), ends[estimator.out_activation_])
         if isinstance(estimator, MLPRegressor):
-            return Model((network,))
+            return Model((network,), is_estimator=True)
         if network.z.columns > 1 and estimator.out_activation_ == "logistic":
-            return Model((network,), labels=estimator.classes_)
-        return Model((network,), classes=estimator.classes_, both=network.z.columns == 1)
+            return Model((network,), labels=estimator.classes_,
+                         is_estimator=True)
+        return Model((network,), classes=estimator.classes_, both=network.z.columns == 1,
+                     is_estimator=True)
     if isinstance(estimator, TabPackClassifier | TabPackRegressor):
         model = _of_ensemble(estimator.ensemble_)
     elif isinstance(estimator, TabMClassifier | TabMRegressor):
@@ -101,13 +103,13 @@ def _of_estimator(estimator: Any) -> Model:
     else:
         raise TypeError(f"model: expected an estimator with a network, got {estimator!r}")
     if isinstance(estimator, TabPackClassifier | TabMClassifier):
-        return replace(model, encoder=estimator.encoder_, classes=estimator.classes_,
-                       both=len(estimator.classes_) == 2)
+        return replace(model, is_estimator=True, encoder=estimator.encoder_,
+                       classes=estimator.classes_, both=len(estimator.classes_) == 2)
     scaler = estimator.target_scaler_
     scale = np.where(np.isinf(scaler.scale), 0.0, scaler.scale)
     quantiles = getattr(estimator, "quantiles_", None)
-    return replace(model, encoder=estimator.encoder_, scale=scale, mean=scaler.mean,
-                   ascending=quantiles is not None)
+    return replace(model, is_estimator=True, encoder=estimator.encoder_, scale=scale,
+                   mean=scaler.mean, ascending=quantiles is not None)
 
 
 def _mean_of_members(network: Network, n_members: int, activation: str | None) -> Network:

@@ -31,6 +31,8 @@ class Network:
         Those that the output depends on and that depend on the input, in order.
     constants : dict of Value to ndarray
         What else they read: parameters, buffers, and what follows from these alone.
+    sources : dict of Value to Instruction
+        How those that follow from others were computed.
     dtype : numpy.dtype
     """
 
@@ -38,6 +40,7 @@ class Network:
     z: Value
     instructions: tuple[Instruction, ...]
     constants: dict[Value, Floats]
+    sources: dict[Value, Instruction]
     dtype: np.dtype[Any]
 
 
@@ -62,6 +65,8 @@ class Model:
         Of targets: the prediction is ``Z·scale + mean``, in float64.
     ascending : bool
         Whether the outputs of a row are sorted: they are quantiles.
+    is_estimator : bool
+        Whether it is a classifier or regressor with scikit-learn's interface.
     """
 
     networks: tuple[Network, ...]
@@ -73,6 +78,7 @@ class Model:
     scale: Doubles | None = None
     mean: Doubles | None = None
     ascending: bool = False
+    is_estimator: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -124,6 +130,7 @@ def read_network(layers: Iterable[Layer], n_in: int | None, dtype: Any,
                          "it, got None; pass n_in=…")
     program = lower(layers, checks.integer("n_in", n_in, 1), end=end)
     constants: dict[Value, Floats] = {}
+    sources: dict[Value, Instruction] = {}
     kept: list[Instruction] = []
     for each in program.forward:
         if each.op == "python":
@@ -141,6 +148,7 @@ def read_network(layers: Iterable[Layer], n_in: int | None, dtype: Any,
                                        **each.attributes)
             results = results if isinstance(results, tuple) else (results,)
             constants |= dict(zip(each.writes, results, strict=True))
+            sources |= dict.fromkeys(each.writes, each)
         else:
             kept.append(each)
     needed = {program.z}
@@ -149,6 +157,8 @@ def read_network(layers: Iterable[Layer], n_in: int | None, dtype: Any,
         if needed.intersection(each.writes):
             needed.update(each.reads)
             live.append(each)
+    needed |= {value for result, each in sources.items() if result in needed
+               for value in each.reads}
     return Network(program.x, program.z, tuple(reversed(live)),
                    {value: array for value, array in constants.items() if value in needed},
-                   np.dtype(dtype))
+                   sources, np.dtype(dtype))

@@ -138,6 +138,11 @@ class Columns(Container):
         vars(self).update(_columns=columns, _sequences=sequences)
 
     @property
+    def columns(self) -> list[list[int]]:
+        """The indices of each part's columns."""
+        return self._columns
+
+    @property
     def parts(self) -> list[tuple[Layer, ...]]:
         """The layers of each part."""
         return self._sequences
