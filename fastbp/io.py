@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import layers as built_in
-from .files import checked_path, directory_error, replace_file, status
+from .files import checked_path, directory_error, is_regular, replace_file, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from .layers import Layer
 
-__all__ = ["FORMAT", "VERSION", "damaged", "read", "read_ensemble", "write", "write_ensemble"]
+__all__ = ["FORMAT", "VERSION", "damaged", "kind_of", "read", "read_ensemble", "write",
+           "write_ensemble"]
 
 FORMAT = "fastbp"  # the metadata's key
 VERSION = 1
@@ -212,6 +213,35 @@ def read_ensemble(
         raise ValueError(f"path: {os.fspath(path)!r} holds a single network; read it with "
                          f"fastbp.load")
     return found, settings
+
+
+def kind_of(path: str | PathLike[str]) -> str:
+    """What a model file holds, by its description.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    {"network", "ensemble", "estimator"}
+        "network" where that cannot be told: reading one says what is wrong.
+
+    Examples
+    --------
+    >>> kind_of("no such file")
+    'network'
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not is_regular(path):
+        return "network"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            settings = json.loads((file.metadata() or {})[FORMAT])["settings"]
+        return "estimator" if "estimator" in settings else "ensemble"
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+        return "network"
 
 
 def _read(

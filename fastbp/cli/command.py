@@ -14,6 +14,7 @@ from ..version import __version__
 from .digits import train_on_digits
 from .options import parse
 from .prediction import predict_rows
+from .subcommands import run_subcommand
 from .table import train_on_table
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     """What `main` does, apart from the streams it prints to."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
     with contextlib.ExitStack() as streams:
         try:
             communicator = world()
@@ -66,8 +68,12 @@ def _run(argv: Sequence[str] | None) -> int:
                 nowhere = streams.enter_context(open(os.devnull, "w"))
                 streams.enter_context(contextlib.redirect_stdout(nowhere))
                 streams.enter_context(contextlib.redirect_stderr(nowhere))
+            if arguments[:1] in (["export"], ["predict"]):
+                if communicator is None or communicator.rank == 0:
+                    run_subcommand(arguments)
+                return 0
             with together(communicator) as processes:
-                options = parse(argv)
+                options = parse(arguments)
                 options.processes = processes
                 _carry_out(options)
         except SystemExit as done:  # --help and --version

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..training.distributed import Processes
 
-__all__ = ["Options", "build_parser", "parse"]
+__all__ = ["Options", "Parser", "build_parser", "parse"]
 
 DESCRIPTION = """\
 Train a multilayer perceptron and save it, with a picture of how the training went.
@@ -24,6 +24,8 @@ Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
 With --predict: the rows of another file, with the model that was saved.
+fastbp export, fastbp predict: saved models in other forms, and what they predict;
+see fastbp export --help, fastbp predict --help.
 """
 
 EXAMPLES = """\
@@ -43,6 +45,8 @@ examples:
   mpiexec -n 4 fastbp --data houses.csv --target price --hidden 512 512 --batch-size 1024
       the same model from four processes, on one machine or several (needs pip install
       "fastbp[mpi]"); they share each minibatch, in blocks of 256 rows
+  fastbp export fastbp-output/model.safetensors model.h
+      write C code that predicts
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 

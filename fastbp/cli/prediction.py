@@ -7,16 +7,18 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import datasets
-from ..builders import load
+from ..datasets.csv_files import column_names
 from ..files import replace_file
 from ..messages import counted
-from .estimator import need_estimators
+from .saved import read_saved
 
 if TYPE_CHECKING:
     from .options import Options
 
-__all__ = ["predict_rows"]
+__all__ = ["predict_rows", "predictions"]
 
 
 def predict_rows(options: Options, path: str) -> None:
@@ -57,29 +59,51 @@ def predict_rows(options: Options, path: str) -> None:
                          f"the folder {str(folder)!r}, got {path} and a model of "
                          f"{about.get('data') if isinstance(about, dict) else about!r}; predict "
                          f"others in Python, with fastbp.load")
-    model = folder / "model.safetensors"
-    values = _from_estimator if "model" in about else _from_network
-    predicted = values(str(model), path, about)
+    text, n_rows = predictions(read_saved(folder / "model.safetensors"), path, about)
+    file = folder / "predictions.csv"
+    replace_file(file, text.encode())
+    options.say(f"predicted {about['target']!r} of {counted(n_rows, 'row')}: {file}")
+
+
+def predictions(model: Any, path: str, about: dict[str, Any]) -> tuple[str, int]:
+    """Predict the rows of a CSV file.
+
+    Parameters
+    ----------
+    model : Sequential, Ensemble or estimator
+    path : str
+        The file.
+    about : dict
+        What is known about the model: of a run with ``--data``, the contents of ``model.json``,
+        with the names of its columns and of its classes; otherwise it may be empty, and a
+        network takes all columns of the file, in their order.
+
+    Returns
+    -------
+    text : str
+        CSV: the name of the target and a line for each row; without a name, a number for each
+        output.
+    n_rows : int
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or lacks a column.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([about["target"]])
-    writer.writerows([value] for value in predicted)
-    file = folder / "predictions.csv"
-    replace_file(file, text.getvalue().encode())
-    options.say(f"predicted {about['target']!r} of {counted(len(predicted), 'row')}: {file}")
-
-
-def _from_estimator(model: str, path: str, about: dict[str, Any]) -> list[Any]:
-    estimator = need_estimators(f"{model} is a {about['model']}").load_model(model)
-    X = datasets.read_frame(path, kinds=estimator.encoder_.kinds_)
-    predicted: list[Any] = estimator.predict(X).tolist()
-    return predicted
-
-
-def _from_network(model: str, path: str, about: dict[str, Any]) -> list[Any]:
-    X = datasets.read_table(path, columns=about["columns"]).X
-    Z = load(model).predict(X)
-    if "classes" in about:
-        return [about["classes"][i] for i in Z.argmax(axis=1)]
-    values: list[Any] = Z[:, 0].tolist()
-    return values
+    if hasattr(model, "encoder_"):
+        X = datasets.read_frame(path, kinds=model.encoder_.kinds_)
+        predicted = model.predict(X)
+    else:
+        columns = about.get("columns") or column_names(path)
+        table = datasets.read_table(path, columns=columns)
+        predicted = model.predict(table.X)
+        if "classes" in about:
+            predicted = np.array(about["classes"], dtype=object)[predicted.argmax(axis=1)]
+    rows = predicted.reshape(len(predicted), -1).tolist()
+    n_out = len(rows[0]) if rows else 1
+    target = about.get("target", "prediction")
+    writer.writerow([target] if n_out == 1 else [f"{target}_{i}" for i in range(n_out)])
+    writer.writerows(rows)
+    return text.getvalue(), len(rows)

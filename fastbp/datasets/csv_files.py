@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Array, Doubles
 
-__all__ = ["read_cells", "read_csv"]
+__all__ = ["column_names", "read_cells", "read_csv"]
 
 # Cells that stand for a missing value, in lower case.
 MISSING = {"", "na", "n/a", "nan", "null"}
@@ -83,6 +83,34 @@ def read_csv(
     columns, selected, y = _read(path, target, drop, names)
     _check_columns(columns, may_drop=names is None)
     return np.column_stack([np.frombuffer(column.numbers) for column in columns]), y, selected
+
+
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names in the first line of a CSV file.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or is not valid CSV in UTF-8.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> _ = Path("iris.csv").write_text("length;width\n5.1;3.5\n")
+    >>> column_names("iris.csv")
+    ['length', 'width']
+    """
+    with contextlib.closing(_rows(path)) as rows:
+        _, first_row = next(rows, (0, []))
+    return [name.strip() for name in first_row]
 
 
 def read_cells(

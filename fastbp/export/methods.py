@@ -112,6 +112,56 @@ class Exportable:
 class Module(Exportable):
     """Base class of networks, which are modules in PyTorch's terms."""
 
+    def to_c_int8(self, path: str | os.PathLike[str], rows: Any, *, name: str = "net",
+                  n_in: int | None = None) -> dict[str, float]:
+        """Write C99 code of 8-bit integers, for microcontrollers.
+
+        Weights and intermediate results have 8 bits, sums 32, and all arithmetic is of integers:
+        the results are the same on every machine.  They are not those of `predict`, but close.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Ends with ``.h``.
+        rows : array_like of shape (rows, n_in)
+            Some hundred rows as they will be predicted, by which scales are chosen.
+        name : str, default "net"
+            The function is ``net_predict(x, y)``.
+        n_in : int, optional
+            Columns of the input, where no layer fixes it.
+
+        Returns
+        -------
+        dict of str to float
+            How close it comes on these rows: ``"largest_error"``, ``"rms_error"``, ``"rms"`` of the
+            outputs, and for several outputs ``"same_largest"``, the share of rows of which the same
+            output is largest.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described, or a layer has no form in integers: there are dense
+            layers, all activations, batch normalization, `Scale`, `Residual` and `Columns`.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np, fastbp as fb
+        >>> net, X = fb.mlp([4, 16, 3], seed=0), np.random.default_rng(0).normal(size=(300, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = net.to_c_int8(os.path.join(folder, "net.h"), X)
+        >>> report["rms_error"] < 0.02 * report["rms"]
+        True
+        """
+        from . import c_int8, int8, models
+
+        network, = models.model_of(self, n_in=n_in).networks
+        made = int8.quantized(network, rows)
+        c_int8.write_c_int8(path, made, len(rows), name)
+        return made.report
+
     def to_torch(self) -> Any:
         """A `torch.nn.Sequential` with the same layers and copies of the weights.
 

@@ -65,7 +65,7 @@ def test_nothing_changes_unless_all_fits(net, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(range(200))])
 def test_damaged_files(net, tmp_path, content):
     (tmp_path / "bad").write_bytes(content)
-    with pytest.raises(ValueError, match="path: .*bad' is not a safetensors file"):
+    with pytest.raises(ValueError, match=r"path: .*bad' is not a safetensors file"):
         net.load_torch(tmp_path / "bad")
 
 

@@ -1,0 +1,135 @@
+"""``fastbp export`` and ``fastbp predict``."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import fastbp as fb
+from fastbp.__main__ import main
+
+from .export.c_programs import call, compiled, compiler, same_bits
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table of numbers with two classes, and a folder with what was learned of it."""
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3)).round(3)
+    lines = ["a,b,c,kind", *(f"{a},{b},{c},{'yes' if a + b > 0 else 'no'}" for a, b, c in X)]
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    assert main(["--data", str(folder / "table.csv"), "--target", "kind", "--epochs", "4",
+                 "--quiet", "--output", str(folder)]) == 0
+    return folder, X
+
+
+def run(capsys, *arguments, status=0):
+    """What is printed."""
+    assert main([str(each) for each in arguments]) == status
+    captured = capsys.readouterr()
+    return captured.out if status == 0 else captured.err
+
+
+@pytest.mark.once
+def test_c_code_of_what_was_learned(table, tmp_path, capsys):
+    """It takes the columns in their own units, and gives the probabilities of the classes."""
+    folder, X = table
+    out = run(capsys, "export", folder / "model.safetensors", tmp_path / "kind.c", "--name", "kind",
+              "--weights", "hex", "--fortran")
+    assert out.split() == [str(tmp_path / f"kind.{end}") for end in ("h", "c", "f90")]
+    P = fb.load(folder / "model.safetensors").predict(X, activation="softmax")
+    library = compiled(tmp_path / "kind.c", compiler("gcc"), "-O1")
+    assert same_bits(P, call(library.kind_predict_rows, X, P.shape, P.dtype))
+    classes = json.loads((folder / "model.json").read_text())["classes"]
+    text = (tmp_path / "kind.h").read_text()
+    assert f"the classes {', '.join(map(repr, classes))}" in text
+
+
+def test_predictions(table, tmp_path, capsys):
+    folder, _ = table
+    rows = run(capsys, "predict", folder / "model.safetensors", folder / "table.csv").split()
+    run(capsys, "--predict", folder / "table.csv", "--output", folder)
+    assert rows == (folder / "predictions.csv").read_text().split()
+    assert rows[0] == "kind" and set(rows[1:]) == {"yes", "no"}
+    out = run(capsys, "predict", folder / "model.safetensors", folder / "table.csv",
+              "--output", tmp_path / "out.csv")
+    assert out == f"predicted 200 rows: {tmp_path / 'out.csv'}\n"
+    assert (tmp_path / "out.csv").read_text().split() == rows
+
+
+def test_other_models(tmp_path, capsys):
+    """A network and an ensemble that Python has saved predict all columns of a file."""
+    X = np.array([[1.5, 2], [3, -4]])
+    (tmp_path / "rows.csv").write_text("u,v\n1.5,2\n3,-4\n")
+    net = fb.mlp([2, 3], dtype="float64", seed=0)
+    ensemble = fb.Ensemble([net, fb.mlp([2, 4, 3], dtype="float64", seed=1)], activation="softmax")
+    for model in (net, ensemble):
+        model.save(tmp_path / "net.safetensors")
+        text = run(capsys, "predict", tmp_path / "net.safetensors", tmp_path / "rows.csv")
+        head, *rows = csv.reader(io.StringIO(text))
+        assert head == ["prediction_0", "prediction_1", "prediction_2"]
+        assert (np.array(rows, float) == model.predict(X)).all()
+
+
+def test_weights_for_pytorch(tmp_path, capsys):
+    net = fb.mlp([2, 3], seed=0)
+    net.save(tmp_path / "net.safetensors")
+    run(capsys, "export", tmp_path / "net.safetensors", tmp_path / "torch.safetensors")
+    assert sorted(load_file(tmp_path / "torch.safetensors")) == ["0.bias", "0.weight"]
+
+
+@pytest.mark.once
+def test_estimators(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("size,color,price\n" + "".join(
+        f"{i},{['red', 'blue'][i % 2]},{i + 10 * (i % 2)}\n" for i in range(60)))
+    run(capsys, "--data", tmp_path / "t.csv", "--target", "price", "--model", "tabm", "--members",
+        2, "--time-limit", 1, "--quiet", "--output", tmp_path)
+    run(capsys, "export", tmp_path / "model.safetensors", tmp_path / "price.h", "--name", "price")
+    assert "1: 'color', a category: 0 'blue', 1 'red'" in (tmp_path / "price.h").read_text()
+    rows = run(capsys, "predict", tmp_path / "model.safetensors", tmp_path / "t.csv").split()
+    assert rows[0] == "price" and len(rows) == 61
+
+
+@pytest.mark.once
+def test_onnx(tmp_path, capsys, table):
+    """Out, and in again."""
+    onnx = pytest.importorskip("onnx")
+    folder, _ = table
+    run(capsys, "export", folder / "model.safetensors", tmp_path / "net.onnx")
+    names = [each.name for each in onnx.load(tmp_path / "net.onnx").graph.output]
+    assert names == ["label", "probabilities"]
+    run(capsys, "export", tmp_path / "net.onnx", tmp_path / "net.h")
+    assert "3 doubles to 2 doubles" in (tmp_path / "net.h").read_text()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["export"], "the following arguments are required: MODEL, FILE; --help lists the options"),
+    (["export", "no.safetensors", "net.h"], "there is no file 'no.safetensors'"),
+    (["export", "net.safetensors", "net.txt"], "FILE: expected a name that ends with .h, .c, .onn"),
+    (["export", "net.safetensors", "net.onnx", "--fortran"], "--fortran: expected a file"),
+    (["export", "net.safetensors", "net.safetensors"], "FILE: expected another file than MODEL"),
+    (["export", "net.safetensors", "w.safetensors", "--activation", "exp"], "without --activation"),
+    (["export", "net.safetensors", "net.h", "--name", "a-b"], "name: expected letters, digits"),
+    (["export", "net.safetensors", "net.h", "--bits", "4"], "unrecognized arguments: --bits 4"),
+    (["predict", "net.safetensors"], "the following arguments are required: ROWS"),
+    (["predict", "net.safetensors", "no.csv"], "no.csv: No such file"),
+    (["predict", "broken.safetensors", "no.csv"], "is not a fastbp model"),
+])
+def test_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    fb.mlp([2, 3], seed=0).save("net.safetensors")
+    (tmp_path / "broken.safetensors").write_text("hello")
+    before = sorted(tmp_path.iterdir())
+    error = run(capsys, *arguments, status=2)
+    assert error.startswith("fastbp: ") and message in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["export", "predict"])
+def test_help(capsys, command):
+    text = run(capsys, command, "--help")
+    assert text.startswith(f"usage: fastbp {command}") and "MODEL" in text
