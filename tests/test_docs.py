@@ -6,7 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import fastbp as fb
 
 from .export.c_programs import compiler
 
@@ -44,3 +47,19 @@ def test_links():
     for page in (ROOT / "docs").glob("*.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), (page, link)
+
+
+def test_the_readme_of_onnx_and_pytorch(tmp_path):
+    """Its lines that need packages which the README's other examples do without."""
+    for package in ("onnx", "onnxruntime", "torch"):
+        pytest.importorskip(package)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```py\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    net = fb.mlp([4, 8, 3], seed=0)
+    names = {"fb": fb, "net": net}
+    with contextlib.chdir(tmp_path):
+        exec(compile(block, "README", "exec"), names)
+    X = np.random.default_rng(0).normal(size=(9, 4)).astype("f4")
+    assert names["net"] is not net
+    assert [type(each) for each in names["net"].layers] == [type(each) for each in net.layers]
+    assert (names["net"].predict(X) == net.predict(X)).all()

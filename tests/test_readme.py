@@ -54,8 +54,8 @@ def test_the_ten_lines(names):
     assert int(label) == names["y"][0]
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
     assert sorted(path.name for path in names["folder"].iterdir()) == [
-        "digits.safetensors", "estimators.png", "members.png", "people.csv",
-        "scaled.safetensors"]
+        "digits.h", "digits.safetensors", "digits8.h", "estimators.png", "members.png",
+        "people.csv", "scaled.safetensors", "weights.safetensors"]
 
 
 def test_the_loop_of_ones_own(names):
@@ -86,6 +86,14 @@ def test_the_table(names):
     assert (names["folder"] / "members.png").stat().st_size > 10_000
 
 
+def test_out_and_in(names):
+    X, theirs, ours = names["X_test"], names["theirs"], names["ours"]
+    assert np.allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
+    assert names["report"]["same_largest"] > 0.97
+    header = (names["folder"] / "digits.h").read_text(encoding="utf-8")
+    assert "from 64 floats to 10 floats" in header
+
+
 def test_networks_that_are_no_chain(names):
     loss = names["deep"].history["loss"]
     assert loss[-1] < loss[0]
@@ -94,13 +102,13 @@ def test_networks_that_are_no_chain(names):
 
 
 def test_the_layer_that_is_lowered(names):
-    (check,) = names["printed"][6]
+    (check,) = names["printed"][7]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     assert "in Python" not in names["gated"].program(loss=fb.SoftmaxCrossEntropy())
 
 
 def test_the_layer_of_ones_own(names):
-    (check,) = names["printed"][5]
+    (check,) = names["printed"][6]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
     net, X, y = names["net"], names["X"], names["y"]
     assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Tanh", "Scale", "Dense"]
@@ -117,8 +125,9 @@ SNIPPETS = re.findall(r"`([^`\n]*(?:fb\.|callbacks=|MLP|model\.)[^`\n]*)`", TEXT
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
+def test_lines_in_the_text(names, snippet, monkeypatch, capsys, tmp_path):
     mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
     import matplotlib.pyplot as plt
 
     X, y = names["X"][:40], names["y"][:40]
@@ -133,7 +142,7 @@ def test_lines_in_the_text(names, snippet, monkeypatch, capsys):
             "fb": fb, "net": net, "networks": [net, fb.mlp([64, 10])], "X": X, "y": y,
             "loss": loss, "history": history, "model": model, "X_val": X, "y_val": y,
             "MLPClassifier": fb.MLPClassifier, "MLPRegressor": fb.MLPRegressor,
-            "weights": np.ones(len(y)),
+            "weights": np.ones(len(y)), "fitted": model.to_sklearn(),
         }
         exec(f"made = {code}", names)
         made = names["made"]

@@ -319,6 +319,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         P = self._outputs(X)
         if self.out_activation_ == "softmax":
             labels: Array = self.classes_[P.argmax(axis=1)]
+        elif P.shape[1] == 1 and len(self.classes_) == 2:
+            labels = self.classes_[(P[:, 0] > 0.5).view(np.int8)]
         else:
             labels = self._label_binarizer.inverse_transform(P.ravel() if P.shape[1] == 1 else P)
         return labels
