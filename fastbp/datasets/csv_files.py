@@ -104,7 +104,7 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     Examples
     --------
     >>> from pathlib import Path
-    >>> _ = Path("iris.csv").write_text("length;width\n5.1;3.5\n")
+    >>> _ = Path("iris.csv").write_text("length;width\\n5.1;3.5\\n")
     >>> column_names("iris.csv")
     ['length', 'width']
     """

@@ -129,4 +129,4 @@ void f(size_t n, const double *p, double *z)
     p = np.concatenate([rng.random(200_000), 10.0 ** -rng.uniform(0, 12, 50_000), [0, 1, 0.5]])
     z, expected = call(library.f, p, p.shape, p.dtype), np.clip(ndtri(p), -9, 9)
     assert abs(z - expected).max() < 1e-14
-    assert (z.astype("f4") != expected.astype("f4")).mean() < 1e-5
+    assert (z.astype("f4") != expected.astype("f4")).mean() < 1e-5  # a rounding may fall otherwise

@@ -28,6 +28,7 @@ def run(path, X):
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: X})
 
@@ -47,7 +48,7 @@ def test_every_network_and_back(random_case, tmp_path):
     for seed in range(500):
         case = random_case(seed)
         case.network.to_onnx(path, activation=case.activation, n_in=case.n_in)
-        if seed < 60:
+        if seed < 30:
             onnx.checker.check_model(str(path), full_check=True)
         proto = onnx.load(path)
         operators |= {node.op_type for node in proto.graph.node}
@@ -348,6 +349,6 @@ def test_mutated_files(tmp_path):
         import fuzz_onnx
     finally:
         sys.path.remove(str(bench))
-    counts, bad = fuzz_onnx.fuzz(1500, 1, tmp_path)
+    counts, bad = fuzz_onnx.fuzz(600, 1, tmp_path)
     assert bad == []
-    assert counts["ValueError"] > 500 and counts["a network"] > 100
+    assert counts["ValueError"] > 300 and counts["a network"] > 50
