@@ -18,7 +18,7 @@ from .c_programs import STRICT, call, compiled, compiler, same_bits
 pytestmark = pytest.mark.once
 
 N_NETWORKS = 500
-SOME = range(14)
+SOME = range(10)
 
 
 def models_of(cases):
