@@ -429,30 +429,6 @@ class Sequential(Stack, Module):
         other.seeds = self.seeds
         return other
 
-    def summary(self) -> str:
-        """A table of the layers, their shapes and sizes.
-
-        Returns
-        -------
-        str
-        """
-        rows, width = [("", "layer", "output", "parameters")], self.n_in
-        for i, layer in enumerate(self.layers):
-            width = layer.n_out or width
-            shape = f"(batch, {'any' if width is None else width})"
-            rows.append((str(i), repr(layer), shape, f"{layer.n_parameters:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
-            for a, b, c, d in rows
-        ]
-        size: float = self.parameters.nbytes
-        unit = "bytes" if size < 1024 else "KiB" if size < 1024**2 else "MiB"
-        size /= {"bytes": 1, "KiB": 1024, "MiB": 1024**2}[unit]
-        lines.insert(1, "─" * len(lines[0]))
-        lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}")
-        return "\n".join(lines)
-
     def program(self, *, batch_size: int | None = None, loss: losses.Loss | None = None,
                 optimizer: optimizers.Optimizer | None = None) -> str:
         """The compiled program, instruction by instruction, as text.

@@ -54,7 +54,8 @@ def test_the_readme_of_onnx_and_pytorch(tmp_path):
     for package in ("onnx", "onnxruntime", "torch"):
         pytest.importorskip(package)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```py\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    (block,) = [each for each in re.findall(r"^```py\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+                if "to_onnx" in each]
     net = fb.mlp([4, 8, 3], seed=0)
     names = {"fb": fb, "net": net}
     with contextlib.chdir(tmp_path):
