@@ -99,6 +99,6 @@ def docs(session):
 def bench(session):
     """Every benchmark, briefly."""
     session.install(".[bench]")
-    for name in ("training", "inference", "kernels", "scaling", "memory", "estimators", "tables",
-                 "distributed"):
+    for name in ("training", "inference", "kernels", "scaling", "memory", "estimators", "many",
+                 "tables", "distributed"):
         session.run("python", f"bench/{name}.py", "--quick", *session.posargs)

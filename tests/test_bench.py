@@ -45,6 +45,7 @@ def numbers(results):
     ("scaling", ["--peers"]),
     ("memory", ["--rows", "20000"]),
     ("estimators", []),
+    ("many", ["--peers", "--parts", "tiny", "member"]),
     ("concurrency", []),
     pytest.param("distributed", ["--processes", "2", "--batches", "256", "512"],
                  marks=pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None,
