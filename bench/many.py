@@ -41,7 +41,7 @@ def main():
     for part, run in (("tiny", tiny), ("member", member), ("search", search)):
         if part in arguments.parts:
             results[part] = run(arguments)
-    common.save(arguments, "many", results)
+    common.save(arguments, "many", results, chart(results))
 
 
 def show(title, times, arguments):
@@ -52,6 +52,30 @@ def show(title, times, arguments):
                   for name, t in times.items()], arguments.markdown)
     return {name: {"seconds": t["min"], "median": t["median"], "ratio": t["min"] / ours}
             for name, t in times.items()}
+
+
+def chart(results):
+    """How many times as long as `fit_many` the others take."""
+    def draw(plt):
+        parts = {f"64 tiny networks, {name}": times
+                 for name, times in results.get("tiny", {}).items()}
+        parts |= {title: results[part] for part, title in (("member", "a TabPack's member"),
+                                                           ("search", "grid search"))
+                  if part in results}
+        bars = [(f"{title}: {name}", times["ratio"]) for title, part in parts.items()
+                for name, times in part.items() if name not in ("fit_many", "scores")]
+        figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(bars)), layout="constrained")
+        for i, (_, ratio) in enumerate(reversed(bars)):
+            axes.barh(i, ratio, color=common.COLORS["NumPy"])
+            axes.annotate(f"{ratio:.2f}", (ratio, i), (3, 0), textcoords="offset points",
+                          va="center", fontsize=8)
+        axes.set_yticks(range(len(bars)), [name for name, _ in reversed(bars)])
+        axes.axvline(1, color=common.COLORS["fastbp"], linewidth=1.5)
+        axes.set_xlabel("time, fit_many = 1")
+        axes.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    return draw
 
 
 def check(name, learnt, expected, start):
@@ -235,7 +259,7 @@ class TorchMember:
         self.scale = torch.zeros(shape, requires_grad=True)
         self.shift = torch.zeros(shape, requires_grad=True)
         layers = []
-        for layer in net.leaves[1:]:
+        for _, layer in net.leaves[1:]:
             if isinstance(layer, fb.Dense):
                 linear = torch.nn.Linear(layer.n_in, layer.n_out)
                 with torch.no_grad():
