@@ -89,9 +89,10 @@ def main():
     extensions = cythonize(
         [
             Extension(UTILITIES, [str(KERNELS / "_cyutility.c")], extra_compile_args=list(FLAGS)),
-            kernel("dispatch", "dispatch.c", *TIERS),
+            kernel("dispatch", "dispatch.c", "amx_bf16.c", *TIERS),
             kernel("threads"),
             kernel("guards"),
+            kernel("bfloat16"),
             kernel("dense"),
             kernel("activations"),
             kernel("losses"),

@@ -95,9 +95,10 @@ class FastBP:
 
     name = "fastbp"
 
-    def __init__(self, task, isa=None):
+    def __init__(self, task, isa=None, precision="highest"):
         self.task, self.isa = task, isa
-        self.net = fb.mlp(task.sizes, dropout=task.dropout, dtype=task.X.dtype, seed=0)
+        self.net = fb.mlp(task.sizes, dropout=task.dropout, dtype=task.X.dtype,
+                          precision=precision, seed=0)
         self.net.parameters[:] = flatten(task.weights)
         self.loss = fb.SoftmaxCrossEntropy()
         self.optimizer = {"sgd": fb.SGD, "adam": fb.Adam}[task.optimizer](task.learning_rate)
@@ -321,6 +322,10 @@ class PyTorch(Peer):
         self.optimizer = make(self.net.parameters(), lr=rate, fused=True)
         self.epochs = 0
 
+    def autocast(self):
+        """The context of a forward pass."""
+        return contextlib.nullcontext()
+
     def gather(self, order):
         """Batches of rows and labels, in this order."""
         order = self.torch.from_numpy(order)
@@ -337,7 +342,9 @@ class PyTorch(Peer):
                 epochs = self.epochs + i / len(self.batches)
                 optimizer.param_groups[0]["lr"] = self.task.learning_rate(epochs)
             optimizer.zero_grad()
-            cross_entropy(net(X), y).backward()
+            with self.autocast():
+                loss = cross_entropy(net(X), y)
+            loss.backward()
             optimizer.step()
         self.epochs += 1
 
@@ -348,6 +355,19 @@ class PyTorch(Peer):
         self.net.eval()
         with self.torch.inference_mode():
             return self.net(self.torch.from_numpy(X)).numpy()
+
+
+class PyTorchBF16(PyTorch):
+    """PyTorch with the forward pass under autocast to bfloat16."""
+
+    name = "PyTorch bf16"
+
+    def autocast(self):
+        return self.torch.autocast("cpu", self.torch.bfloat16)
+
+    def predict(self, X):
+        with self.autocast():
+            return super().predict(X)
 
 
 class PyTorchCompiled(PyTorch):

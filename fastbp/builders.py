@@ -17,7 +17,8 @@ __all__ = ["load", "mlp"]
 
 
 def mlp(sizes: ArrayLike, activation: str | Sequence[str] = "relu", dropout: float = 0.0, *,
-        dtype: Any = "float32", seed: int | None = None) -> Sequential:
+        dtype: Any = "float32", precision: str = "highest",
+        seed: int | None = None) -> Sequential:
     """The usual stack: dense layers with an activation after each but the last.
 
     Parameters
@@ -30,6 +31,8 @@ def mlp(sizes: ArrayLike, activation: str | Sequence[str] = "relu", dropout: flo
     dropout : float in [0, 1), default 0.0
         After each activation.
     dtype : {"float32", "float64"}, default "float32"
+    precision : {"highest", "high", "medium"}, default "highest"
+        Of the matrix products; see `Sequential`.
     seed : int, optional
         See `Sequential`.
 
@@ -77,7 +80,7 @@ def mlp(sizes: ArrayLike, activation: str | Sequence[str] = "relu", dropout: flo
         if dropout:
             stack.append(layers.Dropout(dropout))
     stack.append(layers.Dense(sizes[-2], sizes[-1], "glorot_uniform"))
-    return Sequential(stack, dtype=dtype, seed=seed)
+    return Sequential(stack, dtype, seed, precision=precision)
 
 
 def load(path: str | os.PathLike[str],
@@ -111,8 +114,8 @@ def load(path: str | os.PathLike[str],
     >>> load("model.safetensors").n_out
     3
     """
-    read, dtype = io.read(path, layer_types)
+    read, dtype, precision = io.read(path, layer_types)
     try:
-        return Sequential(read, dtype)
+        return Sequential(read, dtype, precision=precision)
     except ValueError as error:
         raise io.damaged(path, error) from None

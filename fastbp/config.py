@@ -15,11 +15,15 @@ __all__ = ["show_config"]
 def show_config() -> None:
     """Print the versions, the instruction set, the threads, OpenMP and the compiler.
 
+    The line ``bfloat16`` says what computes the products of networks whose precision is ``"high"``
+    or ``"medium"``; the results do not depend on it.
+
     Examples
     --------
     >>> show_config()  # doctest: +ELLIPSIS
     fastbp           ...
     instruction set  ...
+    bfloat16         ...
     threads          ...
     OpenMP           ...
     compiler         ...
@@ -28,10 +32,15 @@ def show_config() -> None:
     NumPy            ...
     """
     build = dispatch.build_info()
+    without_amx = dispatch.amx()
+    if without_amx is None and dispatch.isa() != "amx":
+        without_amx = f"instruction set {dispatch.isa()} was asked for"
     openmp = f"yes ({build['openmp']})" if build["openmp"] else "no: the compiler had none"
     rows = {
         "fastbp": __version__,
         "instruction set": f"{dispatch.isa()} (built: {', '.join(dispatch.compiled())})",
+        "bfloat16": ("by AMX" if without_amx is None
+                     else f"by fused multiply-adds ({without_amx})"),
         "threads": str(threads.get_num_threads()),
         "OpenMP": openmp,
         "compiler": build["compiler"],

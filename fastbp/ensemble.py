@@ -178,7 +178,8 @@ class Ensemble(Exportable):
         TypeError, ValueError, OSError
             As `Sequential.save`.
         """
-        io.write_ensemble(path, [(network.layers, network.dtype) for network in self.networks],
+        io.write_ensemble(path, [(network.layers, network.dtype, network.precision)
+                                 for network in self.networks],
                           {"weights": self.weights.tolist(), "activation": self.activation})
 
     @classmethod
@@ -208,7 +209,8 @@ class Ensemble(Exportable):
             raise ValueError(f"path: {os.fspath(path)!r} holds an estimator; read it with "
                              f"fastbp.estimators.load_model")
         try:
-            return cls([Sequential(layers, dtype) for layers, dtype in read], **settings)
+            return cls([Sequential(layers, dtype, precision=precision)
+                        for layers, dtype, precision in read], **settings)
         except (TypeError, ValueError) as error:
             raise io.damaged(path, error) from None
 

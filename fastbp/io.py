@@ -11,12 +11,13 @@ import json
 import os
 import stat
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from . import layers as built_in
 from .files import checked_path, directory_error, is_regular, replace_file, status
+from .kernels import checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +33,12 @@ VERSION = 1
 CODES = {"float32": "F32", "float64": "F64"}  # safetensors' names
 
 
-def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[Any]) -> None:
+# A network in a file: its layers, dtype and precision.
+Network: TypeAlias = tuple[list[Any], str, str]
+
+
+def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[Any],
+          precision: str = "highest") -> None:
     """Write layers to a file, which is replaced only when the new one is complete.
 
     Parameters
@@ -42,6 +48,8 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
         Those of a network.
     dtype : numpy.dtype
         The network's.
+    precision : str, default "highest"
+        Likewise.
 
     Raises
     ------
@@ -60,23 +68,23 @@ def write(path: str | PathLike[str], layers: Sequence[Layer], dtype: np.dtype[An
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "model.safetensors")
     ...     write(path, net.layers, net.dtype)
-    ...     layers, dtype = read(path)
-    >>> [type(layer).__name__ for layer in layers], dtype
-    (['Dense', 'ReLU', 'Dense'], 'float32')
+    ...     layers, dtype, precision = read(path)
+    >>> [type(layer).__name__ for layer in layers], dtype, precision
+    (['Dense', 'ReLU', 'Dense'], 'float32', 'highest')
     """
-    description, tensors = _contents(layers, dtype)
+    description, tensors = _contents(layers, dtype, precision)
     _write(path, description, tensors)
 
 
 def write_ensemble(path: str | PathLike[str],
-                   networks: Sequence[tuple[Sequence[Layer], np.dtype[Any]]],
+                   networks: Sequence[tuple[Sequence[Layer], np.dtype[Any], str]],
                    settings: dict[str, Any]) -> None:
     """Write several networks to one file.
 
     Parameters
     ----------
     path : str or path-like
-    networks : sequence of tuple (layers, dtype)
+    networks : sequence of tuple (layers, dtype, precision)
     settings : dict
         What JSON can hold.
 
@@ -87,14 +95,14 @@ def write_ensemble(path: str | PathLike[str],
     """
     descriptions: list[dict[str, Any]] = []
     tensors: dict[str, Any] = {}
-    for i, (layers, dtype) in enumerate(networks):
-        description, own = _contents(layers, dtype, f"networks.{i}.")
+    for i, (layers, dtype, precision) in enumerate(networks):
+        description, own = _contents(layers, dtype, precision, f"networks.{i}.")
         descriptions.append(description)
         tensors |= own
     _write(path, {"networks": descriptions, "settings": settings}, tensors)
 
 
-def _contents(layers: Sequence[Layer], dtype: np.dtype[Any], prefix: str = "",
+def _contents(layers: Sequence[Layer], dtype: np.dtype[Any], precision: str, prefix: str = "",
               ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A network's description, and its arrays by their names in the file."""
     leaves = built_in.leaves(layers)
@@ -117,7 +125,10 @@ def _contents(layers: Sequence[Layer], dtype: np.dtype[Any], prefix: str = "",
         for where, layer in leaves
         for name in layer.array_shapes
     }
-    return {"dtype": str(dtype), "layers": described}, tensors
+    description = {"dtype": str(dtype), "layers": described}
+    if precision != "highest":  # files of earlier versions have no other
+        description["precision"] = precision
+    return description, tensors
 
 
 def _write(path: Any, description: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -144,7 +155,7 @@ def _described(value: Any) -> Any:
 
 def read(
     path: str | PathLike[str], layer_types: Iterable[type[Layer]] = ()
-) -> tuple[list[Layer], str]:
+) -> Network:
     """Read the layers in a file that `write` wrote.
 
     Parameters
@@ -159,6 +170,8 @@ def read(
         With their parameters.
     dtype : str
         "float32" or "float64".
+    precision : str
+        "highest", "high" or "medium".
 
     Raises
     ------
@@ -190,7 +203,7 @@ def read(
 
 def read_ensemble(
     path: str | PathLike[str], layer_types: Iterable[type[Layer]] = ()
-) -> tuple[list[tuple[list[Layer], str]], dict[str, Any]]:
+) -> tuple[list[Network], dict[str, Any]]:
     """Read the networks in a file that `write_ensemble` wrote.
 
     Parameters
@@ -200,7 +213,7 @@ def read_ensemble(
 
     Returns
     -------
-    networks : list of tuple (layers, dtype)
+    networks : list of tuple (layers, dtype, precision)
     settings : dict
 
     Raises
@@ -246,9 +259,8 @@ def kind_of(path: str | PathLike[str]) -> str:
 
 def _read(
     path: str | PathLike[str], layer_types: Iterable[type[Layer]]
-) -> tuple[list[tuple[list[Layer], str]], dict[str, Any] | None]:
-    """The networks in a file, each as layers and dtype, and the settings of an ensemble, or None.
-    """
+) -> tuple[list[Network], dict[str, Any] | None]:
+    """The networks in a file, and the settings of an ensemble, or None."""
     from safetensors import SafetensorError, safe_open
 
     path = checked_path("path", path)
@@ -266,7 +278,7 @@ def _read(
             expected = {
                 f"{'' if settings is None else f'networks.{i}.'}layers.{where}.{name}":
                 (layer, name, dtype)
-                for i, (layers, dtype) in enumerate(networks)
+                for i, (layers, dtype, _) in enumerate(networks)
                 for where, layer in built_in.leaves(layers)
                 for name in layer.array_shapes
             }
@@ -322,7 +334,7 @@ def damaged(path: str | PathLike[str], what: object) -> ValueError:
 
 def _describe(
     path: str, metadata: Mapping[str, str], known: Mapping[str, type[Layer]]
-) -> tuple[list[tuple[list[Layer], str]], dict[str, Any] | None]:
+) -> tuple[list[Network], dict[str, Any] | None]:
     """The networks that the metadata describe, without parameters, and an ensemble's settings."""
     if FORMAT not in metadata:
         raise ValueError(f"path: {path!r} is not a fastbp model: it is a safetensors file of "
@@ -332,8 +344,8 @@ def _describe(
         version = description["version"]
         settings = dict(description["settings"]) if "networks" in description else None
         described = [
-            (network["dtype"], [(str(layer["type"]), dict(layer["config"]))
-                                for layer in network["layers"]])
+            (network["dtype"], network.get("precision", "highest"),
+             [(str(layer["type"]), dict(layer["config"])) for layer in network["layers"]])
             for network in ([description] if settings is None else description["networks"])]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise damaged(path, f"its description cannot be read "
@@ -342,11 +354,15 @@ def _describe(
         raise ValueError(f"path: {path!r} is a fastbp model of version {version!r}; this fastbp "
                          f"reads version {VERSION}")
     networks = []
-    for dtype, layers in described:
+    for dtype, precision, layers in described:
         if not isinstance(dtype, str) or dtype not in CODES:
             raise damaged(path, f"its dtype is {dtype!r}, expected float32 or float64")
+        try:
+            checks.precision(precision, np.dtype(dtype))
+        except ValueError as error:
+            raise damaged(path, error) from None
         networks.append(([_made(path, str(i), name, config, known)
-                          for i, (name, config) in enumerate(layers)], dtype))
+                          for i, (name, config) in enumerate(layers)], dtype, precision))
     return networks, settings
 
 

@@ -38,6 +38,13 @@ class Sequential(Stack, Module):
     seed : int, optional
         Determines the initial weights and, unless `fit` is given its own seed, the shuffling and
         dropout of each fit.  Without it every network is initialized differently.
+    precision : {"highest", "high", "medium"}, default "highest"
+        How exactly the matrix products of `Dense` layers, in both passes, take their operands:
+        ``"medium"`` rounds them to bfloat16 (8 bits instead of 24), ``"high"`` takes them as the
+        sum of two such numbers (about 16 bits).  Processors with AMX are then several times
+        faster, and all processors give the same bits.  Weights, gradients, the optimizer's state
+        and everything else stay float32.  Networks of float64 have ``"highest"`` only,
+        and so have exported ones.
 
     Attributes
     ----------
@@ -45,6 +52,8 @@ class Sequential(Stack, Module):
         Can be assigned: see `layers`.
     dtype : numpy.dtype
         Read-only, like `n_in` and `n_out`.
+    precision : str
+        Can be assigned.
     programs : fastbp.program.Programs
         What the layers were lowered to.
     parameters, gradients : ndarray of shape (n_parameters,)
@@ -412,7 +421,7 @@ class Sequential(Stack, Module):
         OSError
             If the file cannot be written.
         """
-        io.write(path, self.layers, self.dtype)
+        io.write(path, self.layers, self.dtype, self.precision)
 
     def astype(self, dtype: Any) -> Sequential:
         """A copy of the network in another dtype.
@@ -424,8 +433,11 @@ class Sequential(Stack, Module):
         Returns
         -------
         Sequential
+            Of the same precision in float32, and of ``"highest"`` in float64.
         """
         other = Sequential([copy.deepcopy(layer) for layer in self.layers], dtype)
+        if other.dtype == "float32":
+            other.precision = self.precision
         other.seeds = self.seeds
         return other
 
@@ -478,7 +490,8 @@ class Sequential(Stack, Module):
 
     def __repr__(self) -> str:
         inner = "".join(f"    {layer!r},\n" for layer in self.layers)
-        return f'Sequential([\n{inner}], dtype="{self.dtype}")'
+        precision = "" if self.precision == "highest" else f', precision="{self.precision}"'
+        return f'Sequential([\n{inner}], dtype="{self.dtype}"{precision})'
 
 
 def _chunk_rows(X: Any) -> int:

@@ -26,19 +26,21 @@ class Stack(layers.LayerSequence, Exclusive):
 
     Parameters
     ----------
-    layers, dtype, seed
+    layers, dtype, seed, precision
         As for `Sequential`.
     """
 
     _layers: tuple[Layer, ...] = ()
     _leaves: Leaves = ()
     _interpreter: program.Interpreter | None = None  # of the last forward, for backward
+    _precision = "highest"
     _assigned = 0  # how often other layers took the place of the first ones
 
     def __init__(self, layers: Iterable[Layer], dtype: Any = "float32",
-                 seed: int | None = None) -> None:
+                 seed: int | None = None, *, precision: str = "highest") -> None:
         sequence = checked_layers(layers)
         self._dtype = _checked_dtype(dtype)
+        self._precision = checks.precision(precision, self._dtype)
         if seed is not None:
             seed = checks.integer("seed", seed, 0)
         # The first number of a spawn key is the purpose of a stream: 0 weights, 1 training,
@@ -78,6 +80,23 @@ class Stack(layers.LayerSequence, Exclusive):
     @dtype.setter
     def dtype(self, value: Any) -> None:
         self._check_fixed("dtype", value)
+
+    @property
+    def precision(self) -> str:
+        """How exactly the products of dense layers take their operands; see `Sequential`.
+
+        It can be assigned, between fits and predictions.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        lock = self.exclusive_use("network")
+        try:
+            self._precision = checks.precision(value, self._dtype)
+            self.programs.precision = self._precision
+        finally:
+            lock.release()
 
     @property
     def n_in(self) -> int | None:
@@ -177,7 +196,8 @@ class Stack(layers.LayerSequence, Exclusive):
                 for name, shape in getattr(layer, kind).items():
                     places[id(layer), name] = start
                     start += math.prod(shape)
-        programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places)
+        programs = program.Programs(sequence, self._n_in, parameters, gradients, buffers, places,
+                                    self._precision)
         for (_, layer), its_views in zip(leaves, views, strict=True):
             layer.bind(its_views, programs)
         for layer in _with_children(sequence):
@@ -297,7 +317,9 @@ class Stack(layers.LayerSequence, Exclusive):
         unit = "bytes" if size < 1024 else "KiB" if size < 1024**2 else "MiB"
         size /= {"bytes": 1, "KiB": 1024, "MiB": 1024**2}[unit]
         lines.insert(1, "─" * len(lines[0]))
-        lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}")
+        precision = "" if self.precision == "highest" else f', precision "{self.precision}"'
+        lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}"
+                     f"{precision}")
         return "\n".join(lines)
 
     @property

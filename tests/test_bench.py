@@ -42,6 +42,7 @@ def numbers(results):
     ("training", ["--peers", "numpy", "--parts", "peers"]),
     ("inference", ["--peers", "numpy"]),
     ("kernels", []),
+    ("precision", ["--peers"]),
     ("scaling", ["--peers"]),
     ("memory", ["--rows", "20000"]),
     ("estimators", []),

@@ -14,8 +14,8 @@ def test_show_config(capsys):
     assert fb.show_config() is None
     lines = capsys.readouterr().out.splitlines()
     shown = {line[:17].strip(): line[17:].strip() for line in lines}
-    assert list(shown) == ["fastbp", "instruction set", "threads", "OpenMP", "compiler", "machine",
-                           "Python", "NumPy"]
+    assert list(shown) == ["fastbp", "instruction set", "bfloat16", "threads", "OpenMP",
+                           "compiler", "machine", "Python", "NumPy"]
     assert shown["fastbp"] == fb.__version__
     assert shown["instruction set"].split()[0] == dispatch.isa()
     assert all(isa in shown["instruction set"] for isa in dispatch.compiled())

@@ -35,7 +35,8 @@ def train_on_digits(options: Options) -> None:
     options.say(f"data      handwritten digits of 8 × 8 pixels: {len(X):,} to train on, "
                 f"{len(X_test):,} held out, 10 classes")
     sizes = [64, *options.hidden, 10]
-    net = mlp(sizes, options.activation, options.dropout, seed=options.seed)
+    net = mlp(sizes, options.activation, options.dropout, precision=options.precision,
+              seed=options.seed)
     loss = SoftmaxCrossEntropy(0.1)
     optimizer = SGD(options.learning_rate, momentum=0.9)
     # Nothing is chosen by the held-out digits: they are evaluated, for the user to see.
@@ -50,6 +51,8 @@ def train_on_digits(options: Options) -> None:
         "score": {"accuracy": accuracy},
     })
     activation = "" if options.activation == "relu" else f", activation={options.activation!r}"
+    precision = ("" if options.precision == "highest"
+                 else f", precision={options.precision!r}")
     batch_size = "" if options.batch_size == 32 else f", batch_size={options.batch_size}"
     options.say(f"""
 The same in three lines of Python:
@@ -57,6 +60,7 @@ The same in three lines of Python:
     from fastbp import SGD, SoftmaxCrossEntropy, datasets, mlp
 
     X, y = datasets.digits("train")
-    net = mlp({sizes}{activation}, dropout={options.dropout}, seed={options.seed})
+    net = mlp({sizes}{activation}, dropout={options.dropout}{precision}, \
+seed={options.seed})
     net.fit(X, y, loss=SoftmaxCrossEntropy(0.1), optimizer=SGD({options.learning_rate}, \
 momentum=0.9), epochs={options.epochs}{batch_size})""")

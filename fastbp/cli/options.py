@@ -74,7 +74,8 @@ exit status: 0 done, 1 the training diverged, 2 bad options or data or too littl
 DIGITS_RECIPE: dict[str, Any] = {"hidden": [128], "dropout": 0.2, "learning_rate": 0.1}
 TABLE_RECIPE: dict[str, Any] = {"hidden": [64, 64], "dropout": 0.1, "learning_rate": 0.005}
 # Those of both.
-RECIPE: dict[str, Any] = {"activation": "relu", "epochs": 30, "batch_size": 32}
+RECIPE: dict[str, Any] = {"activation": "relu", "precision": "highest", "epochs": 30,
+                          "batch_size": 32}
 
 # The options of the models.
 OF_NETWORK = [*TABLE_RECIPE, *RECIPE]
@@ -107,6 +108,7 @@ class Options(argparse.Namespace):
     hidden: list[int]
     activation: str
     dropout: float
+    precision: str
     epochs: int
     batch_size: int
     learning_rate: float
@@ -188,6 +190,8 @@ def build_parser() -> Parser:
     add("--hidden", metavar="N", type=int, nargs="*", help=text)
     add("--activation", choices=list(ACTIVATIONS), help="default relu")
     add("--dropout", metavar="RATE", type=float, help="default 0.1 (digits: 0.2)")
+    text = "of matrix products, default highest; lower ones are faster on processors with AMX"
+    add("--precision", choices=list(checks.PRECISIONS), help=text)
 
     add = parser.add_argument_group("training (mlp)").add_argument
     add("--epochs", metavar="N", type=int, help="default 30")

@@ -108,7 +108,8 @@ def train_network(options: Options, path: str, table: Table) -> None:
     X = inputs(table.X)
     task = (Classification if kind == "classification" else Regression)(y, trained, table.target)
     sizes = [X.shape[1], *options.hidden, task.n_out]
-    net = mlp(sizes, options.activation, options.dropout, seed=options.seed)
+    net = mlp(sizes, options.activation, options.dropout, precision=options.precision,
+              seed=options.seed)
     optimizer = Adam(Cosine(options.learning_rate, options.epochs))
     # As with the digits, nothing is chosen by the held-out rows.
     history = train(options, net, (X[trained], task.targets[trained]),

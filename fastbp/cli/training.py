@@ -65,8 +65,10 @@ def train(
     """
     prepare(options.output)
     sizes = [net.n_in, *(layer.n_out for layer in net.layers if layer.n_parameters)]
+    precision = "" if net.precision == "highest" else f', precision "{net.precision}"'
     options.say(f"network   {'-'.join(map(str, sizes))}, {options.activation}, dropout "
-                f"{options.dropout:g}; {counted(net.parameters.size, 'parameter')}")
+                f"{options.dropout:g}; {counted(net.parameters.size, 'parameter')}"
+                f"{precision}")
     options.say(f"training  {counted(options.epochs, 'epoch')} in batches of {options.batch_size}; "
                 f"{type(optimizer).__name__}, learning rate {options.learning_rate:g}")
     options.say()

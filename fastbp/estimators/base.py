@@ -92,6 +92,7 @@ class BaseMLP(Convertible, Exportable, BaseEstimator):  # type: ignore[misc]  # 
     clip_norm: float | None
     monitor: str
     dtype: DTypeLike | None
+    precision: str
     n_threads: int | None
     callbacks: Sequence[Callback | Callable[[Training], object]] | None
 
@@ -448,11 +449,13 @@ class BaseMLP(Convertible, Exportable, BaseEstimator):  # type: ignore[misc]  # 
                 layer.W is W and layer.b is b
                 for layer, W, b in zip(dense, weights, biases, strict=True)
             ):
+                if network.precision != self.precision:
+                    network.precision = self.precision
                 return network
         network, dense = build_network(
             *checked_weights(weights, biases, n_layers=len(self._activations) + 1,
                              n_in=self.n_features_in_, n_out=self.n_outputs_),
-            self._activations, self._setting("dropout"),
+            self._activations, self._setting("dropout"), self.precision,
         )
         self.coefs_, self.intercepts_ = [each.W for each in dense], [each.b for each in dense]
         self._built = network, dense, self.dropout

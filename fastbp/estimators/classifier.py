@@ -108,6 +108,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         The share of each target that is spread over all classes: ``label_smoothing=0.1``.
     dtype : {"float32", "float64"}, optional
         The dtype of the weights and all computations: ``dtype="float32"``.
+    precision : {"highest", "high", "medium"}, default "highest"
+        Of the matrix products in float32; see `Sequential`:
+        ``MLPClassifier(dtype="float32", precision="medium")``.
     n_threads : int, optional
         The largest number of threads; by default the process's share of the cores.
     callbacks : list of Callback or callable, optional
@@ -171,7 +174,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types
         dropout: float = 0.0, weight_decay: float = 0.01, clip_norm: float | None = None,
         monitor: str = "score", class_weight: Mapping[Any, float] | str | None = None,
         label_smoothing: float = 0.0, dtype: DTypeLike | None = None,
-        n_threads: int | None = None,
+        precision: str = "highest", n_threads: int | None = None,
         callbacks: Sequence[Callback | Callable[[Training], object]] | None = None,
     ) -> None:
         super().__init__(locals())

@@ -95,7 +95,7 @@ def save_model(path: str | os.PathLike[str], model: TableEstimator) -> None:
     else:
         networks = [model.network_]
         state["activation"] = model.activation_
-    io.write_ensemble(path, [(each.layers, each.dtype) for each in networks],
+    io.write_ensemble(path, [(each.layers, each.dtype, each.precision) for each in networks],
                       {"estimator": state})
 
 
@@ -121,7 +121,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"path: {str(path)!r} holds an ensemble without an encoder; read it with "
                          f"fastbp.Ensemble.load")
     try:
-        return _restored([Sequential(*each) for each in read], settings["estimator"])
+        return _restored([Sequential(layers, dtype, precision=precision)
+                          for layers, dtype, precision in read], settings["estimator"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise io.damaged(path, f"{type(error).__name__}: {error}") from None
 

@@ -46,6 +46,7 @@ CONSTRAINTS: dict[str, Any] = {
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "monitor": [StrOptions({"score", "loss"})],
     "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+    "precision": [StrOptions(set(checks.PRECISIONS))],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     "callbacks": [list, tuple, None],
 }

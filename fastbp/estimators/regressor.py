@@ -44,7 +44,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # no types i
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, \
 learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, \
 momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
-n_iter_no_change, max_fun, dropout, weight_decay, clip_norm, monitor, dtype, n_threads, callbacks
+n_iter_no_change, max_fun, dropout, weight_decay, clip_norm, monitor, dtype, precision, n_threads, \
+callbacks
         As for `MLPClassifier`; the score is R².
     huber_delta : float, default 1.0
         For ``loss="huber"``: the error at which it changes from squared to absolute:
@@ -88,7 +89,7 @@ out_activation_, n_features_in_, feature_names_in_, history_
         epsilon: float = 1e-8, n_iter_no_change: float = 10, max_fun: int = 15000,
         dropout: float = 0.0, weight_decay: float = 0.01, clip_norm: float | None = None,
         monitor: str = "score", huber_delta: float = 1.0, dtype: DTypeLike | None = None,
-        n_threads: int | None = None,
+        precision: str = "highest", n_threads: int | None = None,
         callbacks: Sequence[Callback | Callable[[Training], object]] | None = None,
     ) -> None:
         super().__init__(locals())

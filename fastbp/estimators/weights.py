@@ -114,7 +114,8 @@ def checked_weights(
 
 
 def build_network(
-    weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[str], dropout: float
+    weights: Sequence[Array], biases: Sequence[Array], activations: Sequence[str], dropout: float,
+    precision: str = "highest",
 ) -> tuple[Sequential, list[layers.Dense]]:
     """A network with these weights, and its dense layers.
 
@@ -126,6 +127,7 @@ def build_network(
         One for each hidden layer, see `ACTIVATIONS`.
     dropout : float
         Rate of the dropout after each hidden layer; with 0 there are no such layers.
+    precision : {"highest", "high", "medium"}, default "highest"
 
     Returns
     -------
@@ -153,4 +155,4 @@ def build_network(
             stack.append(activation())
         if dropout > 0 and len(dense) < len(weights):
             stack.append(layers.Dropout(dropout))
-    return Sequential(stack, dtype="float32" if single else "float64"), dense
+    return Sequential(stack, "float32" if single else "float64", precision=precision), dense

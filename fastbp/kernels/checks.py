@@ -19,6 +19,7 @@ from .types import Array, Floats
 Validator: TypeAlias = Callable[[str, Any], Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+PRECISIONS = "highest", "high", "medium"  # of products, in the order of simd/dispatch.h
 
 
 def floats(name: str, value: object, ndim: int | None = None,
@@ -389,6 +390,16 @@ def compiled_form(piece: object) -> Any:
 def is_own(cls: type) -> bool:
     """Whether a class is one of this package's."""
     return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def precision(value: object, dtype: np.dtype[Any]) -> str:
+    """The precision of products, if it is one, and one that arrays of this dtype can have."""
+    if not (isinstance(value, str) and value in PRECISIONS):
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {value!r}")
+    if dtype == np.float64 and value != "highest":
+        raise ValueError(f'precision: expected "highest" with float64, got {value!r}; lower ones '
+                         f'are for dtype="float32"')
+    return value
 
 
 def boolean(name: str, value: object) -> bool:

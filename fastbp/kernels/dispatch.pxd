@@ -23,6 +23,9 @@ cdef extern from "simd/dispatch.h" nogil:
 
         FBP_CONTINUES, FBP_UNFINISHED  # parts of a sum over rows
 
+        FBP_HIGHEST, FBP_HIGH, FBP_MEDIUM  # precision of a matrix product
+        FBP_AMX_RUNS, FBP_AMX_NOT_BUILT, FBP_AMX_MISSING, FBP_AMX_REFUSED
+
     const char *const *fbp_unary_names
     const char *const *fbp_loss_names
     const char *const *fbp_update_names
@@ -33,16 +36,6 @@ cdef extern from "simd/dispatch.h" nogil:
 
     ctypedef struct fbp_table_f64:
         double (*fma_chains)(Py_ssize_t length) noexcept nogil
-
-    ctypedef struct fbp_tier:
-        const char *name
-        const fbp_table_f32 *f32
-        const fbp_table_f64 *f64
-        bint (*runs)() noexcept
-        Py_ssize_t work_per_look
-
-    const fbp_tier *fbp_tier_at(int i) noexcept
-    void fbp_find_caches() noexcept
 
     ctypedef struct fbp_gemm:
         Py_ssize_t m, n, k
@@ -57,7 +50,31 @@ cdef extern from "simd/dispatch.h" nogil:
         int part
         bint relu
         const void *relu_mask
+        int precision
+        bint over_rows
 
+    ctypedef struct fbp_bf16:
+        void (*pack_a)(const fbp_gemm *product, float *packed) noexcept nogil
+        void (*pack_b)(const fbp_gemm *product, float *packed) noexcept nogil
+        void (*multiply)(const fbp_gemm *product, const float *packed_a,
+                         const float *packed_b) noexcept nogil
+        void (*row)(const fbp_gemm *product) noexcept nogil
+        double (*peak)(Py_ssize_t length) noexcept nogil
+
+    ctypedef struct fbp_tier:
+        const char *name
+        const fbp_table_f32 *f32
+        const fbp_table_f64 *f64
+        const fbp_bf16 *bf16
+        bint (*runs)() noexcept
+        Py_ssize_t work_per_look
+
+    const fbp_tier *fbp_tier_at(int i) noexcept
+    int fbp_amx_status() noexcept
+    void fbp_find_caches() noexcept
+
+    Py_ssize_t fbp_packed_stride(Py_ssize_t k, int precision) noexcept
+    Py_ssize_t fbp_packed_size(Py_ssize_t lines, Py_ssize_t k, int precision) noexcept
     void fbp_take_rows(fbp_gemm *product, Py_ssize_t first, Py_ssize_t stop,
                        size_t size) noexcept
     void fbp_take_columns(fbp_gemm *product, Py_ssize_t first, Py_ssize_t stop,

@@ -134,6 +134,44 @@ def fma_chains(Py_ssize_t length, dtype):
     return made
 
 
+def bf16_products(Py_ssize_t length):
+    """Run the instructions of products of reduced precision in the tier in use, to measure peak
+    speed.
+
+    Parameters
+    ----------
+    length : int
+        How many steps of independent sums.
+
+    Returns
+    -------
+    float
+        Number of floating-point operations: two for each multiply-add.
+    """
+    cdef double made
+    with nogil:
+        made = tier.bf16.peak(length)
+    return made
+
+
+def amx():
+    """Whether products of reduced precision run on the processor's matrix instructions.
+
+    Returns
+    -------
+    str or None
+        None if they do, or can; otherwise why they are computed with fused multiply-adds, which
+        gives the same bits.
+    """
+    cdef int status = fbp_amx_status()
+    if status == FBP_AMX_RUNS:
+        return None
+    if status == FBP_AMX_NOT_BUILT:
+        return "AMX is for Linux on x86-64, and compilers that know it"
+    return ("the system refuses AMX" if status == FBP_AMX_REFUSED
+            else "this processor has no AMX for bfloat16")
+
+
 def build_info():
     """How the compiled modules were built.
 

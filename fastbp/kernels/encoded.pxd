@@ -20,6 +20,7 @@ cdef struct Instruction:
     double numbers[MOST_NUMBERS]  # its attributes, in the order of ops.def
     const int64_t *columns        # to select, or where the bins of each feature begin
     bint relu                     # see fbp_gemm
+    int precision                 # likewise
     int relu_mask                 # a value, or -1
     bint barrier
     int layer                     # index into `calls` or `random`, or -1
@@ -39,6 +40,7 @@ cdef struct Code:
     Py_ssize_t n_in, n_out, arena, arena_per_row
     Py_ssize_t work_per_row       # multiply-adds of the forward section
     Py_ssize_t work_per_row_of_a_step
+    bint reduced                  # whether some products are of reduced precision
     # Filled in by an executor: a network's arrays, and pointers to the values in them.
     void *parameters
     void *gradients

@@ -14,6 +14,7 @@ from operator import attrgetter, itemgetter
 import numpy as np
 
 from . import ops
+from .checks import PRECISIONS as _PRECISIONS
 from .dispatch import OP_INDEX as _OP_INDEX
 
 cnp.import_array()
@@ -53,8 +54,8 @@ cdef class EncodedProgram:
         ``(kind, rows, columns, place, place_per_row)`` of each; see `fastbp.program.Value`.
     forward, backward, update : list of tuple
         The instructions: ``(op, reads, writes, numbers, columns, layer, relu, relu_mask,
-        barrier)``.  Values are given by their indices; `layer` is an index into `calls` for layers
-        written in Python, and otherwise into `random`.
+        precision, barrier)``.  Values are given by their indices; `layer` is an index into `calls`
+        for layers written in Python, and otherwise into `random`.
     x, z, dz : int
         The input, the output and its gradient; dz is -1 without `backward`.
     arena, arena_per_row : int
@@ -167,7 +168,7 @@ cdef class EncodedProgram:
         shapes = list(map(itemgetter(1, 2), values))
         written = {i for i, (kind, *_) in enumerate(values)
                    if kind in ("output", "gradient", "buffer", "temporary")}
-        for i, (name, reads, writes, numbers, columns, layer, relu, relu_mask,
+        for i, (name, reads, writes, numbers, columns, layer, relu, relu_mask, precision,
                 barrier) in enumerate(instructions):
             op = ops.OPS.get(name)
             if op is None:
@@ -202,7 +203,12 @@ cdef class EncodedProgram:
                                                        "shared_backward_input")
                                           or shapes[relu_mask] != shapes[writes[0]]):
                 raise ValueError(f"{name}: expected no ReLU's gradient of this size in it at {i}")
+            if precision != "highest" and name not in ops.REDUCED:
+                raise ValueError(f"{name}: expected the highest precision at {i}, got "
+                                 f"{precision!r}")
             each = &code[i]
+            each.precision = _PRECISIONS.index(precision)
+            self.code.reduced |= each.precision != 0
             each.op = _OP_INDEX[name]
             each.reads, each.writes = self._indices(reads), self._indices(writes)
             for j, number in enumerate(numbers):

@@ -9,7 +9,7 @@ cdef struct Call:
     const void *X
     void *Z
     Py_ssize_t rows
-    bint large                     # whether products get a workspace
+    Py_ssize_t workspace           # elements, for products; may be 0
     bint no_memory, bad_code
 
 

@@ -23,7 +23,7 @@ from fastbp.kernels.encoded cimport (
     BUFFER, GRADIENT, PARAMETER, Code, EncodedProgram, Instruction, Place,
 )
 from fastbp.kernels.guards cimport Borrowed, apart
-from fastbp.kernels.instructions cimport Frame, execute, resolve
+from fastbp.kernels.instructions cimport Frame, execute, resolve, workspace_of
 from fastbp.kernels.threads cimport (
     check_signals, fbp_barrier, fbp_partition, fbp_set_flag, fbp_worker, run_team, threads_for,
 )
@@ -230,7 +230,10 @@ cdef class Executor:
         call.X, call.Z, call.rows = cnp.PyArray_DATA(X), cnp.PyArray_DATA(out), rows
         call.no_memory = call.bad_code = False
         cdef double work = <double>rows * self.code.work_per_row
-        call.large = work >= WORK_FOR_WORKSPACE
+        call.workspace = FBP_WORKSPACE if work >= WORK_FOR_WORKSPACE else 0
+        if self.code.reduced:
+            call.workspace = max(call.workspace, workspace_of(
+                &self.code, self.code.forward, min(rows, CHUNK_ROWS)))
         if self.in_python:
             self.run_in_turns(&call, single, [Borrowed("X", X), Borrowed("out", out)])
         elif work < WORK_WORTH_A_THREAD:
@@ -254,14 +257,15 @@ cdef class Executor:
         cdef Borrowed array
         dtype = np.dtype(np.float32 if single else np.float64)
         arena = np.empty(code.arena + code.arena_per_row * chunk + 16, dtype)
-        workspace = np.empty(threads * FBP_WORKSPACE, dtype)
+        cdef Py_ssize_t space = max(FBP_WORKSPACE, workspace_of(code, code.forward, chunk))
+        workspace = np.empty(threads * space, dtype)
         pointers = np.empty(max(1, code.n_values), np.uintp)
         cdef Turn turn
         turn.frame.code, turn.frame.at = code, <void **>cnp.PyArray_DATA(pointers)
         turn.frame.keys = turn.frame.steps = NULL
         turn.frame.shared, turn.frame.first, turn.frame.part = False, 0, 0
         turn.frame.bad_code = False
-        turn.workspace = cnp.PyArray_DATA(workspace)
+        turn.workspace, turn.space = cnp.PyArray_DATA(workspace), space
         resolve(code, turn.frame.at, <char *>cnp.PyArray_DATA(arena), chunk, size)
         while first < call.rows:
             turn.frame.rows = min(chunk, call.rows - first)
@@ -291,6 +295,7 @@ cdef struct Turn:
     Frame frame
     int i, stop
     void *workspace
+    Py_ssize_t space  # elements of it for each thread
 
 
 cdef inline void place_output(const Code *code, void **at, void *Z) noexcept nogil:
@@ -308,7 +313,7 @@ cdef void turn_doubles(void *work, fbp_worker *me) noexcept nogil:
 
 
 cdef void take_turn(Turn *turn, fbp_worker *me, real *workspace) noexcept nogil:
-    cdef int i = execute(&turn.frame, turn.i, turn.stop, me, workspace + me.part * FBP_WORKSPACE)
+    cdef int i = execute(&turn.frame, turn.i, turn.stop, me, workspace + me.part * turn.space)
     # It is read only after the team has ended.
     if fbp_barrier(me) and me.part == 0:
         turn.i = i
@@ -335,7 +340,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
     cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk
     cdef Py_ssize_t n_pointers = (code.n_values + 7) // 8 * 8  # a cache line of them
     cdef size_t size = (n_pointers * sizeof(void *)
-                        + (room + (FBP_WORKSPACE if call.large else 0)) * sizeof(real) + 64)
+                        + (room + call.workspace) * sizeof(real) + 64)
     cdef char on_the_stack[STACK]
     cdef char *memory = &on_the_stack[0]
     if size > STACK:
@@ -356,7 +361,7 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
         frame.at[code.x] = <void *>(X + first * code.n_in)
         place_output(code, frame.at, Z + first * code.n_out)
         if execute(&frame, 0, code.forward, &alone,
-                   arena + room if call.large else <real *>NULL) < code.forward:
+                   arena + room if call.workspace > 0 else <real *>NULL) < code.forward:
             break
         if code.z == code.x:
             memcpy(Z + first * code.n_out, X + first * code.n_in,

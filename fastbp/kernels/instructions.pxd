@@ -29,5 +29,6 @@ cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
 cdef bint needs_python(const Frame *frame, const Instruction *each) noexcept nogil
 cdef bint add_up(Frame *frame, const Instruction *each, Py_ssize_t first, Py_ssize_t stop,
                  fbp_worker *me, real *workspace) noexcept nogil
+cdef Py_ssize_t workspace_of(const Code *code, int stop, Py_ssize_t rows) noexcept nogil
 cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
                  real *workspace) noexcept nogil

@@ -7,12 +7,13 @@ layer; and at the statistics of columns of a minibatch that several processes sh
 
 from libc.string cimport memcpy, memset
 
+from fastbp.kernels.bfloat16 cimport fused_space, packing_space
 from fastbp.kernels.dense cimport (
     bias_product, fbp_gemm, forward_product, input_product, matmul, weights_product,
 )
 from fastbp.kernels.dispatch cimport (
-    FBP_OPS, FBP_UNARIES, fbp_add, fbp_column_dots, fbp_column_moments, fbp_dropout, fbp_embedding,
-    fbp_embedding_backward, fbp_inverse_sqrt, fbp_normalize_columns,
+    FBP_HIGHEST, FBP_OPS, FBP_UNARIES, fbp_add, fbp_column_dots, fbp_column_moments, fbp_dropout,
+    fbp_embedding, fbp_embedding_backward, fbp_inverse_sqrt, fbp_normalize_columns,
     fbp_normalize_columns_backward, fbp_normalize_rows, fbp_normalize_rows_backward, fbp_prelu,
     fbp_periodic, fbp_periodic_backward, fbp_periodic_backward_input, fbp_piecewise,
     fbp_piecewise_backward, fbp_piecewise_backward_input, fbp_piecewise_nodes, fbp_prelu_backward,
@@ -64,6 +65,31 @@ cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,
         at[i] = arena + (value.start + value.start_per_row * rows) * size
 
 
+cdef Py_ssize_t workspace_of(const Code *code, int stop, Py_ssize_t rows) noexcept nogil:
+    """The workspace, in elements, that each thread needs for the instructions up to `stop` to be
+    executed with so many rows; 0 where products can do without."""
+    cdef Py_ssize_t found = 0
+    cdef const Instruction *each
+    cdef const Place *W
+    cdef int i
+    for i in range(stop if code.reduced else 0):
+        each = &code.instructions[i]
+        if each.precision == FBP_HIGHEST:
+            continue
+        if each.op == FBP_OP_dense_backward_weights:
+            W = &code.values[each.writes[0]]
+            found = max(found, packing_space(W.rows, W.columns, rows, each.precision))
+            if i >= code.weights:
+                found = max(found, fused_space(W.columns, rows, each.precision))
+            continue
+        W = &code.values[each.reads[1]]
+        if each.op == FBP_OP_dense_backward_input:
+            found = max(found, packing_space(rows, W.rows, W.columns, each.precision))
+        elif rows > 1:
+            found = max(found, packing_space(rows, W.columns, W.rows, each.precision))
+    return found
+
+
 cdef int execute(Frame *frame, int i, int stop, fbp_worker *me,
                  real *workspace) noexcept nogil:
     """Execute this thread's part of the instructions from i to `stop`.
@@ -102,7 +128,7 @@ cdef bint add_up(Frame *frame, const Instruction *each, Py_ssize_t first, Py_ssi
     product = weights_product(frame.rows, W.rows, W.columns, <const real *>frame.at[each.reads[0]],
                               <const real *>frame.at[each.reads[1]],
                               <real *>frame.at[each.writes[0]])
-    product.part = frame.part
+    product.part, product.precision = frame.part, each.precision
     fbp_take_rows(&product, first, stop, sizeof(real))
     return matmul(product, me, workspace)
 
@@ -129,7 +155,7 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
     if op == FBP_OP_dense:
         W = &values[each.reads[1]]
         product = forward_product(m, W.rows, W.columns, X, Y, <const real *>at[each.reads[2]], Z)
-        product.relu = each.relu
+        product.relu, product.precision = each.relu, each.precision
         matmul(product, me, workspace)
     elif op == FBP_OP_dense_backward_weights:
         W = &values[each.writes[0]]
@@ -141,6 +167,7 @@ cdef void carry_out(Frame *frame, const Instruction *each, fbp_worker *me,
     elif op == FBP_OP_dense_backward_input:
         W = &values[each.reads[1]]
         product = input_product(m, W.rows, W.columns, X, Y, Z)
+        product.precision = each.precision
         if each.relu_mask >= 0:
             product.relu_mask = at[each.relu_mask]
         matmul(product, me, workspace)

@@ -29,7 +29,7 @@ from libc.math cimport sqrt
 
 from fastbp.kernels.dense cimport FBP_WORKSPACE
 from fastbp.kernels.dispatch cimport (
-    fbp_gemm, fbp_matmul, fbp_muon_direction, fbp_newton_schulz, fbp_running_average,
+    FBP_HIGHEST, fbp_gemm, fbp_matmul, fbp_muon_direction, fbp_newton_schulz, fbp_running_average,
     fbp_scale_to_unit, fbp_sum_of_squares, fbp_transpose, real, tier,
 )
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
@@ -121,7 +121,7 @@ cdef void symmetric_product(Py_ssize_t n, Py_ssize_t k, Py_ssize_t row, const re
         product = fbp_gemm(
             m=height, n=width, k=k, A=X + i, a_row=1, a_col=row, B=X + j, b_row=row, b_col=1,
             bias=NULL, C=C + i * row + j, c_row=row, gradient=False, part=0,
-            relu=False, relu_mask=NULL)
+            relu=False, relu_mask=NULL, precision=FBP_HIGHEST, over_rows=False)
         fbp_matmul(tier, &product, workspace)
         if A is not NULL:
             fbp_newton_schulz(tier, height, width, row, i - j, A + i * row + j, C + i * row + j)
@@ -173,7 +173,7 @@ cdef bint step_of_matrix(const MatrixStep *t, fbp_worker *me, real *workspace) n
         product = fbp_gemm(
             m=n, n=wide, k=wide, A=X + first * row, a_row=row, a_col=1, B=C, b_row=row, b_col=1,
             bias=NULL, C=Y + first * row, c_row=row, gradient=False, part=0,
-            relu=False, relu_mask=NULL)
+            relu=False, relu_mask=NULL, precision=FBP_HIGHEST, over_rows=False)
         fbp_matmul(tier, &product, workspace)
         X, Y = Y, X
         if not fbp_barrier(me):

@@ -162,6 +162,9 @@ OPS = {
     **{each.name: each for activation in ACTIVATIONS.values() for each in _ops_of(activation)},
 }
 
+# The products of a dense layer, which may be of reduced precision.
+REDUCED = frozenset({"dense", "dense_backward_weights", "dense_backward_input"})
+
 
 # Sizes that depend on others, where an operation has all of these letters.
 _DEPENDENT: tuple[tuple[str, str, Callable[..., int]], ...] = (

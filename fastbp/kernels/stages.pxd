@@ -15,9 +15,11 @@ cdef enum:
 
 
 # Bytes of a gradient that is computed in the update, at a time: few enough for a level-2 cache.
+# A panel has at most one row more, or in reduced precision PANEL_ROWS, the rows of two tiles.
 cdef enum:
     LEAST_PANEL = 1 << 17
     MOST_PANEL = 1 << 20
+    PANEL_ROWS = 32
 
 cdef inline Py_ssize_t panel_bytes(Py_ssize_t batch_size, Py_ssize_t row_bytes) noexcept nogil:
     """As many rows as the minibatch has: each panel's product packs all of dZ again."""
@@ -65,6 +67,7 @@ cdef struct Plan:
     int x, z, dz
     Py_ssize_t n_parameters, n_out, batch_size
     Py_ssize_t n_rows           # of X, the targets and the weights
+    bint reduced                # whether some products are of reduced precision
     bint gathers                # whether rows of X are gathered here rather than in Python
 
     const Part *weights         # parameters with a penalty
@@ -111,7 +114,8 @@ cdef struct Plan:
     double *bounds         # 2 n_fused + 1 for each thread
     void *panels           # panel_size elements for each thread
     Py_ssize_t panel_size
-    void *for_products     # FBP_WORKSPACE elements for each thread
+    void *for_products     # `workspace` elements for each thread
+    Py_ssize_t workspace
     void *arena            # of the program
 
 

@@ -12,7 +12,6 @@ Nothing here touches a Python object.
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from fastbp.kernels.dense cimport FBP_WORKSPACE
 from fastbp.kernels.dispatch cimport (
     FBP_CONTINUES, FBP_UNFINISHED, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
 )
@@ -69,7 +68,7 @@ cdef void run_steps(Run *run, fbp_worker *me, real *parameters, real *gradients)
     cdef Py_ssize_t m, first, stop, epoch, batch, step = run.step
     cdef double now
     cdef int stage = run.stage, i = run.i, end
-    cdef real *workspace = <real *>plan.for_products + me.part * FBP_WORKSPACE
+    cdef real *workspace = <real *>plan.for_products + me.part * plan.workspace
     cdef real *Z = <real *>plan.Z
     if plan.update >= 0 and run.weight_decay > 0:
         if not size_of(run, me, parameters, &decay_size):

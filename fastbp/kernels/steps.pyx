@@ -20,13 +20,13 @@ from fastbp.kernels.encoded cimport Code, Place
 from fastbp.kernels.executor cimport Executor
 from fastbp.kernels.gather cimport Rows
 from fastbp.kernels.guards cimport Borrowed
-from fastbp.kernels.instructions cimport resolve
+from fastbp.kernels.instructions cimport resolve, workspace_of
 from fastbp.kernels.optimizers cimport SQUARES_BLOCK
 from fastbp.kernels.shares cimport Shares, share_of
 from fastbp.kernels.stages cimport (
     ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_STATS, NONE,
-    ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest, Run,
-    check_run, check_sums, panel_bytes, run_doubles, run_floats, seconds,
+    PANEL_ROWS, ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest,
+    Run, check_run, check_sums, panel_bytes, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
@@ -146,6 +146,7 @@ cdef class Steps:
         plan.n_parameters, plan.n_out = parameters.size, executor.code.n_out
         plan.batch_size = checks.integer("batch_size", batch_size, 1)
         plan.n_rows = n_rows
+        plan.reduced = executor.code.reduced
 
         plan.gathers = X is not None
         if X is not None:
@@ -232,6 +233,7 @@ cdef class Steps:
         cdef Plan *plan = &self.plan
         cdef const Code *code = &self.executor.code
         cdef Py_ssize_t rows = plan.batch_size, n_blocks = plan.n_parameters // SQUARES_BLOCK + 1
+        plan.workspace = max(FBP_WORKSPACE, workspace_of(code, code.backward, here))
         block, starts = memory.workspace([
             here * code.n_in * size,
             rows * plan.n_out * size if plan.Y else 0,
@@ -243,7 +245,7 @@ cdef class Steps:
             (n_blocks + plan.n_weights) * sizeof(double),
             self.most_threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
             self.most_threads * plan.panel_size * size,
-            self.most_threads * FBP_WORKSPACE * size,
+            self.most_threads * plan.workspace * size,
             squares * sizeof(double),
             scratch * size,
             (code.arena + code.arena_per_row * here) * size,
@@ -305,7 +307,7 @@ cdef class Steps:
             fused[i].instruction, fused[i].group = code.weights + i, group
             fused[i].start, fused[i].rows, fused[i].columns = W.start, W.rows, W.columns
             taken.append((W.start, W.rows * W.columns))
-            plan.panel_size = max(plan.panel_size, W.columns + panel_bytes(
+            plan.panel_size = max(plan.panel_size, PANEL_ROWS * W.columns + panel_bytes(
                 plan.batch_size, W.columns * size) // size)
         rest = step_checks.rest_of(groups, weights, taken)
         cdef Rest *others = <Rest *>self._pointer(

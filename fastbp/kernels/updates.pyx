@@ -4,11 +4,13 @@ Weights may be fused with the update: their gradients are computed here, a panel
 never written to memory as a whole.
 """
 
-from libc.math cimport isfinite, sqrt
+from libc.math cimport INFINITY, isfinite, sqrt
 
+from fastbp.kernels.bfloat16 cimport multiply_panel
 from fastbp.kernels.dense cimport fbp_gemm, weights_product
 from fastbp.kernels.dispatch cimport (
-    FBP_MOST_STATE, fbp_largest, fbp_matmul, fbp_take_rows, real, tier,
+    FBP_HIGHEST, FBP_MOST_STATE, fbp_largest, fbp_matmul, fbp_packed_size, fbp_take_rows, real,
+    tier,
 )
 from fastbp.kernels.encoded cimport Code
 from fastbp.kernels.instructions cimport GRAIN
@@ -18,8 +20,12 @@ from fastbp.kernels.optimizers cimport (
     SQUARES_BLOCK, fbp_penalize, fbp_sum_of_squares, fbp_update, penalize_block,
     sum_of_squares_of,
 )
-from fastbp.kernels.stages cimport Fused, Part, Plan, Run, panel_bytes
+from fastbp.kernels.stages cimport LEAST_PANEL, PANEL_ROWS, Fused, Part, Plan, Run, panel_bytes
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_worker
+
+
+# The least number that is infinite in bfloat16.
+cdef double LEAST_ROUNDED_UP = (2 - 2.0**-8) * 2.0**127
 
 
 cdef bint is_safe(const Run *run, const double *rates, double size, double decay_size,
@@ -227,6 +233,8 @@ cdef bint bound_of(Run *run, fbp_worker *me, Py_ssize_t m, const real *parameter
             most = plan.bounds[j]
             for k in range(1, me.parts):
                 most = larger(most, plan.bounds[k * n + j])
+            if most >= LEAST_ROUNDED_UP and plan.reduced:
+                most = INFINITY
             part *= most
         size[0] = larger(size[0], part)
     # Twice, for sums are rounded; the strength is rounded too, perhaps to infinity.
@@ -249,8 +257,9 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
     cdef real *panel = <real *>plan.panels + me.part * plan.panel_size
     cdef const Fused *each
     cdef const int *reads
-    cdef fbp_gemm product
-    cdef Py_ssize_t first, stop, height, start, n_panels, row_bytes, most, j
+    cdef fbp_gemm whole, product
+    cdef float *room
+    cdef Py_ssize_t first, stop, end, start, grain, grains, n_panels, row_bytes, most, j
     cdef int i
     for i in range(plan.n_rest):
         fbp_partition(me, plan.rest[i].size, GRAIN, &first, &stop)
@@ -260,20 +269,29 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
     for i in range(plan.n_fused):
         each = &plan.fused[i]
         reads = run.frame.code.instructions[each.instruction].reads
-        fbp_partition(me, each.rows, 1, &first, &stop)
-        height = stop - first
         row_bytes = each.columns * <Py_ssize_t>sizeof(real)
-        most = panel_bytes(plan.batch_size, row_bytes)
-        n_panels = (height * row_bytes + most - 1) // most
+        whole = weights_product(m, each.rows, each.columns, <const real *>run.frame.at[reads[0]],
+                                <const real *>run.frame.at[reads[1]], panel)
+        whole.precision = run.frame.code.instructions[each.instruction].precision
+        if whole.precision == FBP_HIGHEST:
+            grain, most = 1, panel_bytes(plan.batch_size, row_bytes)
+        else:  # dZ is packed once
+            grain, most = PANEL_ROWS, LEAST_PANEL
+            room = <float *>workspace + fbp_packed_size(each.columns, m, whole.precision)
+            tier.bf16.pack_b(&whole, <float *>workspace)
+        fbp_partition(me, each.rows, grain, &first, &end)
+        grains = (end - first + grain - 1) // grain
+        n_panels = min(grains, (grains * grain * row_bytes + most - 1) // most)
         for j in range(n_panels):
-            start = first + height * j // n_panels
-            stop = first + height * (j + 1) // n_panels
-            product = weights_product(
-                m, each.rows, each.columns, <const real *>run.frame.at[reads[0]],
-                <const real *>run.frame.at[reads[1]], panel)
+            start = first + grains * j // n_panels * grain
+            stop = min(first + grains * (j + 1) // n_panels * grain, end)
+            product = whole
             fbp_take_rows(&product, start, stop, sizeof(real))
             product.C = panel
-            fbp_matmul(tier, &product, workspace)
+            if product.precision != FBP_HIGHEST:
+                multiply_panel(product, <float *>workspace, room)
+            else:
+                fbp_matmul(tier, &product, workspace)
             step_of_part(run, each.group, rates, step, each.start + start * each.columns,
                          (stop - start) * each.columns, strength, parameters, panel)
 

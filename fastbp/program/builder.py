@@ -29,6 +29,8 @@ class Builder:
         Whether the program is for training, in which layers such as `Dropout` differ.
     places : dict, optional
         The offset of each parameter and buffer in its flat array, by the layer's id and the name.
+    precision : {"highest", "high", "medium"}, default "highest"
+        Of the products of dense layers.
 
     Attributes
     ----------
@@ -39,8 +41,9 @@ class Builder:
         The path of the layer that is being lowered, such as ``"2.0"``.
     """
 
-    def __init__(self, training: bool = False, places: Places | None = None) -> None:
-        self.training = training
+    def __init__(self, training: bool = False, places: Places | None = None,
+                 precision: str = "highest") -> None:
+        self.training, self.precision = training, precision
         self.instructions: list[Instruction] = []
         self.update: list[Instruction] = []
         self._places = places
@@ -109,8 +112,9 @@ class Builder:
         numbers: dict[str, Any] = dict(attributes)
         if columns is not None:
             numbers["columns"] = tuple(columns)
+        precision = self.precision if name in ops.REDUCED else "highest"
         self.instructions.append(Instruction(name, reads, tuple(writes), numbers, layer,
-                                             self.where))
+                                             self.where, precision))
         return writes[0] if len(writes) == 1 else tuple(writes)
 
     def layer(self, where: int | str, layer: Layer, x: Value) -> Value:
@@ -196,7 +200,8 @@ def runs_in_python(cls: type) -> bool:
 
 
 def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
-          places: Places | None = None, end: str | None = None) -> Program:
+          places: Places | None = None, end: str | None = None,
+          precision: str = "highest") -> Program:
     """The program of a network.
 
     Parameters
@@ -210,21 +215,24 @@ def lower(layers: Iterable[Layer], n_in: int, *, training: bool = False,
         As for `Builder`.
     end : str, optional
         An operation to apply to the output, for example ``"softmax"``.
+    precision : {"highest", "high", "medium"}, default "highest"
+        As for `Builder`.
 
     Returns
     -------
     Program
         Not planned yet.
     """
-    builder, program = lower_forward(layers, n_in, training=training, places=places, end=end)
+    builder, program = lower_forward(layers, n_in, training=training, places=places, end=end,
+                                     precision=precision)
     if training:
         gradients.add_backward(builder, program)
     return program
 
 
 def lower_forward(layers: Iterable[Layer], n_in: int, *, training: bool = False,
-                  places: Places | None = None,
-                  end: str | None = None) -> tuple[Builder, Program]:
+                  places: Places | None = None, end: str | None = None,
+                  precision: str = "highest") -> tuple[Builder, Program]:
     """The forward pass alone; arguments as for `lower`.
 
     Returns
@@ -240,20 +248,19 @@ def lower_forward(layers: Iterable[Layer], n_in: int, *, training: bool = False,
             x = builder.op(end, x)
         return x
 
-    return _forward(body, n_in, training, places)
+    return _forward(body, n_in, Builder(training, places, precision))
 
 
 def lower_layer(layer: Layer, n_in: int, training: bool) -> Program:
     """The program of a single layer."""
-    builder, program = _forward(layer.lower, n_in, training, None)
+    builder, program = _forward(layer.lower, n_in, Builder(training))
     if training:
         gradients.add_backward(builder, program)
     return program
 
 
-def _forward(body: Callable[[Builder, Value], Value], n_in: int, training: bool,
-             places: Places | None) -> tuple[Builder, Program]:
-    builder = Builder(training, places)
-    x = Value("X", "input", None, n_in, needs_gradient=training)
+def _forward(body: Callable[[Builder, Value], Value], n_in: int,
+             builder: Builder) -> tuple[Builder, Program]:
+    x = Value("X", "input", None, n_in, needs_gradient=builder.training)
     z = body(builder, x)
     return builder, Program(x, z, forward=builder.instructions, update=builder.update)

@@ -52,6 +52,8 @@ class Programs:
         The network's flat arrays.
     places : dict
         As for `Builder`.
+    precision : str
+        Likewise.
 
     Attributes
     ----------
@@ -60,10 +62,21 @@ class Programs:
     """
 
     def __init__(self, layers: tuple[Layer, ...], n_in: int | None, parameters: Floats,
-                 gradients: Floats, buffers: Floats, places: Places) -> None:
+                 gradients: Floats, buffers: Floats, places: Places,
+                 precision: str = "highest") -> None:
         self.layers, self.n_in = layers, n_in
         self.parameters, self.gradients, self.buffers = parameters, gradients, buffers
-        self._places = places
+        self._places, self._precision = places, precision
+        self.clear()
+
+    @property
+    def precision(self) -> str:
+        """Of the products of dense layers."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self._precision = precision
         self.clear()
 
     def clear(self) -> None:
@@ -81,7 +94,7 @@ class Programs:
         return found
 
     def _lower(self, n_in: int, **options: Any) -> Program:
-        return lower(self.layers, n_in, places=self._places, **options)
+        return lower(self.layers, n_in, places=self._places, precision=self._precision, **options)
 
     def planned(self, n_in: int, training: bool, batch_size: int | None) -> Program:
         """A new planned program, which the caller may change."""
@@ -91,7 +104,8 @@ class Programs:
     def _compile(self, n_in: int, training: bool = False, end: str | None = None,
                  fuse_update: bool = False, shared: bool = False) -> Executor:
         builder, lowered = lower_forward(self.layers, n_in, training=training,
-                                         places=self._places, end=end)
+                                         places=self._places, end=end,
+                                         precision=self._precision)
         structure = lowered.structure()
         key = None if structure is None else (training, fuse_update, shared, structure)
         encoded = ENCODED.get(key)

@@ -49,7 +49,8 @@ def encode(program: Program) -> EncodedProgram:
              [values[value] for value in each.writes],
              [each.attributes[name] for name in ops.OPS[each.op].attributes],
              each.attributes.get("columns"), layer_index(each), each.relu,
-             None if each.relu_mask is None else values[each.relu_mask], each.barrier)
+             None if each.relu_mask is None else values[each.relu_mask], each.precision,
+             each.barrier)
             for each in instructions
         ]
 

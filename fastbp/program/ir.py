@@ -70,6 +70,8 @@ class Instruction:
         The layer's path in the network.
     relu : bool
         Whether a ReLU was fused into it; set by the planner.
+    precision : {"highest", "high", "medium"}
+        Of a dense layer's product.
     relu_mask : Value or None
         The output of the ReLU whose gradient was fused into it; set by the planner.
     barrier : bool
@@ -82,6 +84,7 @@ class Instruction:
     attributes: dict[str, Any] = field(default_factory=dict)
     layer: Layer | None = None
     where: str = ""
+    precision: str = "highest"
     relu: bool = False
     relu_mask: Value | None = None
     barrier: bool = True
@@ -95,6 +98,8 @@ class Instruction:
         inputs = [value.name for value in self.reads]
         inputs += [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
                    for name, value in self.attributes.items()]
+        if self.precision != "highest":
+            inputs.append(f"precision={self.precision}")
         if self.layer is not None:
             inputs.append(f"layer={type(self.layer).__name__}")
         text = f"{self.op}({', '.join(inputs)})"
@@ -173,7 +178,8 @@ class Program:
                 attributes = dict(each.attributes)
                 columns = attributes.pop("columns", None)
                 # The bytes of numbers: 0.0 and -0.0, which are equal, are not the same.
-                found.append((each.op, *map(index, each.reads), *map(index, each.writes), columns,
+                found.append((each.op, each.precision, *map(index, each.reads),
+                              *map(index, each.writes), columns,
                               struct.pack(f"{len(attributes)}d", *map(float, attributes.values()))))
             found.append(None)  # the section's end
         return *found, index(self.z)

@@ -227,7 +227,8 @@ class Interpreter:
         elif each.op in MEMBERS:
             results = MEMBERS[each.op](each, *reads)
         else:
-            results = KERNELS[each.op](*reads, **each.attributes)
+            options = {"precision": each.precision} if each.op in ops.REDUCED else {}
+            results = KERNELS[each.op](*reads, **each.attributes, **options)
         if type(results) is not tuple:
             results = (results,) * len(each.writes)
         for value, result in zip(each.writes, results, strict=True):

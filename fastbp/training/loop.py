@@ -120,6 +120,7 @@ class Loop:
         processes = settings.processes
         described = {} if settings.checkpoint is None and processes is None else describe(
             self._data, self._validation, layers=network.layers, dtype=str(network.dtype),
+            precision=network.precision,
             **settings.identity())
         folder = settings.checkpoint
         if processes is not None:

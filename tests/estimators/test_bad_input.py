@@ -120,7 +120,8 @@ PARAMETERS = {
     "max_fun": [0, 1.5, "a"], "loss": ["x", None],
     "dropout": [-0.1, 1, "a", None, np.nan], "weight_decay": [-1, "a", None, np.nan],
     "clip_norm": [0, -1, "a", np.nan], "monitor": ["accuracy", None, 3],
-    "dtype": ["float16", int, "f4", 32], "n_threads": [0, -1, 1.5, "a"],
+    "dtype": ["float16", int, "f4", 32], "precision": ["low", 1, None],
+    "n_threads": [0, -1, 1.5, "a"],
     "callbacks": [3, "a", fb.EarlyStopping()], "class_weight": ["x", 3, [1, 2]],
     "label_smoothing": [-0.1, 1, "a", None], "huber_delta": [0, -1, "a", None],
 }
@@ -176,6 +177,7 @@ ODD = {
     "class_weight": [{0: -1}, {0: np.nan}, {1: "a"}, {1: LARGE}, {7: 1}, {0: 0, 1: 0, 2: 0},
                      {0: True}, "x", [1, 2, 3], {0: [1]}],
     "dtype": [np.dtype("float32"), np.float16, "float", "f4", 3],
+    "precision": ["high", "medium", "low", None, 1],
     "callbacks": [[3], [fb.EarlyStopping], [fb.EarlyStopping()], 3, fb.EarlyStopping(), "a", ()],
     "loss": [np.str_("poisson"), b"poisson", ["poisson"], None],
 }

@@ -258,3 +258,18 @@ def _table():
 def calls():
     """Every kernel as a `Call`, under its own name, and some more with other options."""
     return _table()
+
+
+@pytest.fixture(scope="session")
+def reduced_calls():
+    """The products of reduced precision, which are for float32."""
+    return Table({
+        f"{kernel} {precision}": Call(kernel, arrays, out, gradient=gradient,
+                                      options={"precision": precision})
+        for precision in ("high", "medium")
+        for kernel, arrays, out, gradient in (
+            ("dense_forward", {"X": "mk", "W": "kn", "b": "n"}, "mn", False),
+            ("dense_backward_weights", {"X": "mk", "dZ": "mn"}, "kn", True),
+            ("dense_backward_input", {"dZ": "mn", "W": "kn"}, "mk", True),
+        )
+    })

@@ -9,6 +9,7 @@
 #define FBP_BITS 32
 #define FBP_LANES (256 / FBP_BITS)
 #define FBP_TABLE fbp_avx2_f32
+#define FBP_BF16_TABLE fbp_avx2_bf16
 #include "tier.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -10,6 +10,7 @@
 #define FBP_BITS 32
 #define FBP_LANES (512 / FBP_BITS)
 #define FBP_TABLE fbp_avx512_f32
+#define FBP_BF16_TABLE fbp_avx512_bf16
 #include "tier.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -14,11 +14,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Whether the compiler knows AMX, and the system may permit it. */
+#if defined(__x86_64__) && defined(__linux__) && \
+    (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define FBP_AMX
+#endif
+
 /* A sum over k is cut at multiples of this; each block is a chain of fused
  * multiply-adds of its own, and the blocks' sums are added in order.  Results
  * depend on it, so it is the same in every tier: two vectors of a
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
+
+/* In reduced precision a sum over k is cut at multiples of this instead: see bfloat16.h. */
+#define FBP_BF16_BLOCK 32
 
 /* Size in elements of the workspace into which a large matrix product copies rows of its first
  * operand: of so many rows, FBP_K_BLOCK columns and some room between the rows. */
@@ -80,6 +89,9 @@ extern const char *const fbp_op_names[FBP_OPS];
  * result holds the sum of the rows before, or rows follow and it is not finished. */
 enum { FBP_CONTINUES = 1, FBP_UNFINISHED = 2 };
 
+/* How exactly a product's operands are taken: by the names of PyTorch and JAX. */
+enum fbp_precision { FBP_HIGHEST, FBP_HIGH, FBP_MEDIUM };
+
 /* A matrix product, C (m, n) = bias + A (m, k) . B (k, n), and what is applied to each sum
  * before it is stored.  The pointers are to the dtype of the table. */
 typedef struct {
@@ -95,6 +107,8 @@ typedef struct {
     int part;     /* FBP_CONTINUES, FBP_UNFINISHED: of a sum along k, without bias or ReLU */
     int relu;     /* C becomes max(C, 0) */
     const void *relu_mask; /* laid out as C: C becomes 0 where this is not above 0; may be NULL */
+    int precision; /* other than FBP_HIGHEST in float32 only, by the functions of fbp_bf16 */
+    int over_rows; /* the sum is over a minibatch's rows: see bfloat16.h */
 } fbp_gemm;
 
 /* Narrow a product to some rows, or columns, of C; `size` is that of an element, in bytes. */
@@ -241,12 +255,56 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
 FBP_DECLARE_TABLE(float, f32);
 FBP_DECLARE_TABLE(double, f64);
 
+/* Products of reduced precision.  Operands are packed first, A by rows and B by columns; both may
+ * be packed in part, of a product that was narrowed to these rows or columns. */
+typedef struct {
+    void (*pack_a)(const fbp_gemm *product, float *packed);
+    void (*pack_b)(const fbp_gemm *product, float *packed);
+    void (*multiply)(const fbp_gemm *product, const float *packed_a, const float *packed_b);
+    /* of one row of A, where B's rows are contiguous; packs nothing */
+    void (*row)(const fbp_gemm *product);
+    /* floating-point operations made by independent instructions in so many steps, to measure the
+     * processor's peak speed */
+    double (*peak)(ptrdiff_t length);
+} fbp_bf16;
+
+static inline ptrdiff_t fbp_round_up(ptrdiff_t n, ptrdiff_t grain)
+{
+    return (n + grain - 1) / grain * grain;
+}
+
+/* k, padded with zeros to whole blocks. */
+static inline ptrdiff_t fbp_padded(ptrdiff_t k)
+{
+    return k < 1 ? FBP_BF16_BLOCK : fbp_round_up(k, FBP_BF16_BLOCK);
+}
+
+/* How many numbers along k a packed row of A or column of B holds: the rounded ones, and in
+ * FBP_HIGH the rest of each. */
+static inline ptrdiff_t fbp_packed_length(ptrdiff_t k, int precision)
+{
+    return fbp_padded(k) * (precision == FBP_HIGH ? 2 : 1);
+}
+
+/* Packed rows or columns start this many floats apart, so that few share a cache set, and are
+ * padded to a multiple of FBP_BF16_BLOCK.  This is the most that a tier needs. */
+static inline ptrdiff_t fbp_packed_stride(ptrdiff_t k, int precision)
+{
+    return fbp_packed_length(k, precision) + 16;
+}
+
+static inline ptrdiff_t fbp_packed_size(ptrdiff_t lines, ptrdiff_t k, int precision)
+{
+    return fbp_round_up(lines, FBP_BF16_BLOCK) * fbp_packed_stride(k, precision);
+}
+
 typedef struct {
     const char *name;
     int (*runs)(void);       /* whether this machine can run it */
     ptrdiff_t work_per_look; /* multiply-adds between checks for signals: some 0.01 s */
     const fbp_table_f32 *f32;
     const fbp_table_f64 *f64;
+    const fbp_bf16 *bf16;
 } fbp_tier;
 
 /* A kernel of a tier, for the dtype that `pointer` points to. */
@@ -322,6 +380,10 @@ typedef struct {
 #define fbp_transpose(tier, m, n, X, ...) FBP_OF(tier, X)->transpose(m, n, X, __VA_ARGS__)
 #define fbp_sum_of_squares(tier, n, X) FBP_OF(tier, X)->sum_of_squares(n, X)
 #define fbp_largest(tier, n, X) FBP_OF(tier, X)->largest(n, X)
+
+/* Whether products of reduced precision run on AMX, or why not. */
+enum fbp_amx { FBP_AMX_RUNS, FBP_AMX_NOT_BUILT, FBP_AMX_MISSING, FBP_AMX_REFUSED };
+enum fbp_amx fbp_amx_status(void);
 
 /* The i-th tier compiled in, the slowest first; NULL past the last. */
 const fbp_tier *fbp_tier_at(int i);

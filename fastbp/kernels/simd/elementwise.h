@@ -6,16 +6,6 @@
  * Y, or dA and dZ, may be the same array.
  */
 
-/* matmul.h applies this to its sums as well.  The derivative selects rather than multiplies, so
- * that its 0 is exact for any dA.  A NaN in z gives NaN, as in all derivatives. */
-static inline vec v_relu(vec z) { return v_select(v_le(z, v_splat(0)), v_splat(0), z); }
-
-static inline vec v_relu_backward(vec dA, vec z)
-{
-    const vec zero = v_splat(0);
-    return v_select(v_lt(zero, z), dA, v_select(v_le(z, zero), zero, z));
-}
-
 static inline vec f_relu(vec x, vec alpha) { return (void)alpha, v_relu(x); }
 static inline vec d_relu(vec d, vec z, vec alpha) { return (void)alpha, v_relu_backward(d, z); }
 

@@ -201,8 +201,6 @@ static void run_tile(const tile_t *t, ptrdiff_t rows)
     tiles[rows - 1][(vectors - 1) * 2 + partial](t);
 }
 
-INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-
 /* One row alone, where a tile of two sums would wait for each of them: several vectors of
  * columns side by side. */
 #define ROW_VECTORS 8
@@ -266,36 +264,6 @@ static void run_row_tile(const tile_t *t)
         row_tile(t, 8);
         break;
     }
-}
-
-/* A square of FBP_LANES vectors, mirrored at its diagonal: blocks of half the width are
- * exchanged, then of a quarter, ... */
-INLINE void transpose(vec square[FBP_LANES])
-{
-#ifdef __clang__
-    real from[FBP_LANES][FBP_LANES], to[FBP_LANES][FBP_LANES];
-    memcpy(from, square, sizeof from);
-    for (int i = 0; i < FBP_LANES; i++)
-        for (int j = 0; j < FBP_LANES; j++) to[j][i] = from[i][j];
-    memcpy(square, to, sizeof to);
-#else
-    ivec lane;
-    for (int l = 0; l < FBP_LANES; l++) lane[l] = l;
-#pragma GCC unroll 4
-    for (int half = FBP_LANES / 2; half > 0; half /= 2) {
-        /* Of two vectors a and b, lanes counted on from a to b. */
-        const ivec upper = (lane & v_isplat(half)) != v_isplat(0);
-        const ivec from_low = lane + (upper & v_isplat(FBP_LANES - half));
-        const ivec from_high = lane + v_isplat(half) + (upper & v_isplat(FBP_LANES - half));
-#pragma GCC unroll 16
-        for (int i = 0; i < FBP_LANES; i++) {
-            if (i & half) continue;
-            const vec a = square[i], b = square[i + half];
-            square[i] = __builtin_shuffle(a, b, from_low);
-            square[i + half] = __builtin_shuffle(a, b, from_high);
-        }
-    }
-#endif
 }
 
 /* packed[p, j] = B[p, j] for k rows and `columns` columns, rows TILE_COLUMNS apart.  Numbers past

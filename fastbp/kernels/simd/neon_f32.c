@@ -4,5 +4,6 @@
 #define FBP_BITS 32
 #define FBP_LANES (128 / FBP_BITS)
 #define FBP_TABLE fbp_neon_f32
+#define FBP_BF16_TABLE fbp_neon_bf16
 #include "tier.h"
 #endif

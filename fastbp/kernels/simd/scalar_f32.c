@@ -3,4 +3,5 @@
 #define FBP_BITS 32
 #define FBP_LANES 1
 #define FBP_TABLE fbp_scalar_f32
+#define FBP_BF16_TABLE fbp_scalar_bf16
 #include "tier.h"

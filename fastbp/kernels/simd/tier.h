@@ -6,6 +6,7 @@
  *   FBP_BITS     32 or 64, for float or double
  *   FBP_LANES    how many of them a vector holds; 1 in the scalar tier
  *   FBP_TABLE    the table's name: fbp_scalar_f32, ...
+ *   FBP_BF16_TABLE  that of the products of reduced precision: fbp_scalar_bf16, ...; for float
  *
  * and include this one, under `#pragma GCC target` where the instructions need it.
  * dispatch.c lists the tables.
@@ -20,7 +21,13 @@
 #include "vector_math.h"
 #include "random.h"
 #include "elementwise.h"
+#include "transpose.h"
 #include "matmul.h"
+#include "peak.h"
+#if FBP_BITS == 32
+#include "bfloat16.h"
+#include "bfloat16_products.h"
+#endif
 #include "lanes.h"
 #include "losses.h"
 #include "normalization.h"
@@ -30,7 +37,6 @@
 #include "members.h"
 #include "optimizers.h"
 #include "muon.h"
-#include "peak.h"
 
 #if FBP_BITS == 32
 typedef fbp_table_f32 table;

@@ -290,3 +290,15 @@ static inline vec v_zero_below(vec x, real least)
     return v_from_bits(v_bits(x) & ~v_lt(v_abs(x), v_splat(least)));
 #endif
 }
+
+/* ReLU, which matrix products apply to their sums as well.  The derivative selects rather than
+ * multiplies, so that its 0 is exact for any dA.  A NaN in z gives NaN, as in all derivatives. */
+static inline vec v_relu(vec z) { return v_select(v_le(z, v_splat(0)), v_splat(0), z); }
+
+static inline vec v_relu_backward(vec dA, vec z)
+{
+    const vec zero = v_splat(0);
+    return v_select(v_lt(zero, z), dA, v_select(v_le(z, zero), zero, z));
+}
+
+INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
