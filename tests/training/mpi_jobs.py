@@ -111,6 +111,10 @@ def trainings():
         "loss and optimizer in Python": (
             fb.mlp([12, 20, 2], seed=9), X, targets,
             {"loss": OwnLoss(), "optimizer": OwnOptimizer(0.1), **common}),
+        **{precision: (
+            fb.mlp([12, 100, 40, 3], precision=precision, seed=10), X, labels,
+            {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.SGD(0.05, 0.9), **common})
+           for precision in ("high", "medium")},
     }
 
 
@@ -135,7 +139,8 @@ def tiers(communicator, folder):
         for isa in dispatch.available():
             dispatch.use(isa)
             found[isa] = {name: train(name, n_threads=1, communicator=communicator)
-                          for name in ("dropout", "batch norm", "embeddings", "members")}
+                          for name in ("dropout", "batch norm", "embeddings", "members", "high",
+                                       "medium")}
     finally:
         dispatch.use(before)
     return found
