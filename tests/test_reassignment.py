@@ -339,10 +339,18 @@ for n_fused in (-1, 1, len(good["backward"]) + 1):  # a gradient of a bias comes
     refuse(words="n_fused: expected", n_fused=n_fused)
 fused = described(fuse_update=True)
 assert fused["n_fused"] == 2 and make_executor(**fused)
-backward = [each[:8] + (False,) for each in fused["backward"]]
+backward = [each[:9] + (False,) for each in fused["backward"]]
 refused(ValueError, "a barrier before", make_executor, **fused | {"backward": backward})
 refused(ValueError, "expected", make_executor, **described() | {"calls": []}
-        | {"forward": [("python", [0], [0], [], None, 0, False, None, True)]})
+        | {"forward": [("python", [0], [0], [], None, 0, False, None, "highest",
+                         True)]})
+for precision in ("low", "medium"):
+    changed = [each[:8] + (precision,) + each[9:] for each in good["backward"]]
+    refuse(words="precision", backward=changed)  # the gradient of a bias has the highest
+reduced = [good["forward"][0][:8] + ("medium",) + good["forward"][0][9:], *good["forward"][1:]]
+make_executor(**good | {"forward": reduced})
+refuse(words="precision: expected", forward=reduced, parameters=np.zeros(212),
+       gradients=np.zeros(212), buffers=np.zeros(0))
 refused(ValueError, "a program for prediction", make_executor(**good), X[:, :8].copy())
 """)
 

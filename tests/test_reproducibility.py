@@ -43,4 +43,4 @@ def test_a_hash_is_of_what_a_training_leaves(script):
         seen.add(script.fingerprint("classification", "float32"))
     finally:
         script.numbers = numbers
-    assert len(seen) == 2 * 6 + 2
+    assert len(seen) == 2 * 6 + 2 + 2

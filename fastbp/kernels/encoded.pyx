@@ -203,9 +203,10 @@ cdef class EncodedProgram:
                                                        "shared_backward_input")
                                           or shapes[relu_mask] != shapes[writes[0]]):
                 raise ValueError(f"{name}: expected no ReLU's gradient of this size in it at {i}")
-            if precision != "highest" and name not in ops.REDUCED:
-                raise ValueError(f"{name}: expected the highest precision at {i}, got "
-                                 f"{precision!r}")
+            known = _PRECISIONS if name in ops.REDUCED else _PRECISIONS[:1]
+            if precision not in known:
+                raise ValueError(f"{name}: expected one of the precisions {', '.join(known)} at "
+                                 f"{i}, got {precision!r}")
             each = &code[i]
             each.precision = _PRECISIONS.index(precision)
             self.code.reduced |= each.precision != 0

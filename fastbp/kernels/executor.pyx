@@ -93,6 +93,9 @@ cdef class Executor:
             if array.size < n:
                 raise ValueError(f"{name}: expected at least {n} numbers for the program, got "
                                  f"{array.size}")
+        if program.code.reduced and parameters.dtype != np.float32:
+            raise ValueError(f"precision: expected the highest with {parameters.dtype}; lower ones "
+                             f"are for float32")
         self.program, self.code = program, program.code
         self.in_python, self.random = program.in_python, program.random
         self.typenum = cnp.PyArray_TYPE(parameters)
