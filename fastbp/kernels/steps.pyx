@@ -138,8 +138,7 @@ cdef class Steps:
         others = state if average is None else [*state, average]
         step_checks.check_fit(dtype, parameters, gradients, loss, metric, update, others, y,
                               sample_weight, n_rows, len(others) - len(state))
-        self.is_double = dtype == np.float64
-        self.flat = parameters
+        self.is_double, self.flat = dtype == np.float64, parameters
         plan.forward, plan.backward = executor.code.forward, executor.code.backward
         plan.update_section = executor.code.update
         plan.x, plan.z, plan.dz = executor.code.x, executor.code.z, executor.code.dz
@@ -192,9 +191,8 @@ cdef class Steps:
             plan.pieces, plan.segments = self.shares.pieces, self.shares.starts
             plan.n_segments, plan.weights_section = self.shares.n_segments, executor.code.sums
             most_rows = self.shares.most_rows
-        self.work = <double>most_rows * executor.code.work_per_row_of_a_step
         squares, scratch, work = muon.needs(list(filter(None, shapes)), size)
-        self.work += work
+        self.work = <double>most_rows * executor.code.work_per_row_of_a_step + work
         self.threads = self.most_threads = most_threads_for(self.work)
         self._allocate(size, squares, scratch, most_rows)
         self.pointers = np.zeros(executor.code.n_values, np.uintp)
@@ -211,11 +209,10 @@ cdef class Steps:
         """What is done in Python: a tuple of some of ``"gather"``, ``"layers"``, ``"loss"``,
         ``"update"`` and ``"metric"``."""
         cdef Plan *plan = &self.plan
-        return tuple(filter(None, (
-            "" if plan.gathers else "gather", "layers" if self.executor.in_python else "",
-            "loss" if plan.loss == IN_PYTHON else "",
-            "update" if plan.update == IN_PYTHON else "",
-            "metric" if plan.metric == IN_PYTHON else "")))
+        # No call, whose arguments Python 3.11 would leak where memory runs out.
+        return (("gather",) * (not plan.gathers) + ("layers",) * self.executor.in_python
+                + ("loss",) * (plan.loss == IN_PYTHON) + ("update",) * (plan.update == IN_PYTHON)
+                + ("metric",) * (plan.metric == IN_PYTHON))
 
     cdef void *_pointer(self, array) except NULL:
         """A pointer to an array's elements; the array is kept alive."""
