@@ -17,7 +17,7 @@ __all__ = ["EncoderInC", "comment"]
 
 
 def comment(value: object) -> str:
-    """A value as text that cannot end a comment.
+    """A value as text that neither ends a comment nor begins one.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def comment(value: object) -> str:
     >>> print(comment("a */ b"))
     'a * / b'
     """
-    return repr(value).replace("*/", "* /")
+    return repr(value).replace("*/", "* /").replace("/*", "/ *")
 
 
 class EncoderInC:

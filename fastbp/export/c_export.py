@@ -114,6 +114,9 @@ def write_c(path: str | PathLike[str], models: Mapping[str, Any], *, weights: st
     stem, suffix = os.path.splitext(path)
     if suffix not in (".h", ".c"):
         raise ValueError(f"path: expected a file that ends with .h or .c, got {path!r}")
+    if suffix == ".c" and set(os.path.basename(path)) & set('"\\\n'):
+        raise ValueError(f"path: expected a name without quotation marks, backslashes and line "
+                         f"breaks, which #include cannot have, got {path!r}")
     if fortran and suffix != ".c":
         raise ValueError(f"fortran: expected False with a header, which Fortran cannot call, got "
                          f"{fortran}; write a .c file")
@@ -169,6 +172,9 @@ def _checked(models: Mapping[str, Any]) -> Mapping[str, Model]:
         if not isinstance(each, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each):
             raise ValueError(f"name: expected letters, digits and _, the first a letter, got "
                              f"{each!r}")
+    if len({each.upper() for each in models}) < len(models):
+        raise ValueError(f"name: expected names that differ in more than case, got "
+                         f"{', '.join(models)}")
     return {name: model_of(model) for name, model in models.items()}
 
 

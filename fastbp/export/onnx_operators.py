@@ -62,7 +62,8 @@ def _clip(node: Node, x: Flow, low: Any = None, high: Any = None) -> Flow:
 def _maximum(node: Node, *reads: Any) -> Flow:
     flows = [each for each in reads if isinstance(each, Flow)]
     others = [each for each in reads if not isinstance(each, Flow)]
-    if len(flows) != 1 or len(others) != 1 or np.any(np.asarray(others[0]) != 0):
+    if (len(flows) != 1 or len(others) != 1 or np.any(np.asarray(others[0]) != 0)
+            or np.size(others[0]) not in (1, flows[0].columns)):
         raise refused(node, "and a Max with 0")
     return flows[0].then(Step("activation", node.where, {"name": "relu"}))
 
@@ -101,7 +102,8 @@ def _matrix(node: Node, W: Array) -> Array:
 def _row(node: Node, values: Array, n: int) -> Array:
     """One number for each of n columns."""
     values = np.asarray(values)
-    if values.size not in (1, n) or values.dtype.kind not in "fi":
+    if (values.size not in (1, n) or values.dtype.kind not in "fi"
+            or values.shape[-1:] not in ((), (values.size,))):
         raise NotReadable(f"{node.where}: expected {n} numbers, got shape {values.shape}")
     return np.broadcast_to(values.ravel(), (n,))
 
@@ -140,6 +142,8 @@ def _batch_norm(node: Node, x: Flow, gamma: Any, beta: Any, mean: Any, variance:
     sizes = {np.shape(each) for each in arrays.values()}
     if len(sizes) != 1 or len(sizes.pop()) != 1:
         raise NotReadable(f"{node.where}: expected four arrays of one size")
+    if np.any(np.asarray(variance) < 0):
+        raise NotReadable(f"{node.where}: expected variances of at least 0")
     return x.then(Step("batch_norm", node.where, arrays | {
         "epsilon": node.attributes.get("epsilon", 1e-5)}))
 
@@ -176,15 +180,22 @@ def _reshape(node: Node, x: Flow, shape: Any = None) -> Flow:
     if isinstance(shape, Flow):
         raise refused(node, "with a constant shape")
     if node.op == "Reshape":
-        new = tuple(np.ravel(shape).tolist())[1:]
+        rows, *new = np.ravel(shape).tolist()
+        if rows not in (0, -1, x.batch):
+            raise refused(node, "that keeps the rows")
         new = tuple(x.shape[i] if size == 0 and i < len(x.shape) else size
                     for i, size in enumerate(new))
         if new.count(-1) == 1 and x.columns is not None:
             rest = math.prod(size for size in new if size != -1 and size is not None)
             new = tuple(x.columns // max(1, rest) if size == -1 else size for size in new)
     elif node.op == "Flatten":
+        if node.attributes.get("axis", 1) not in (1, -len(x.shape)):
+            raise refused(node, "that keeps the rows")
         new = (x.columns,)
     elif node.op == "Unsqueeze":
+        axes = np.ravel(node.attributes.get("axes", shape)).tolist()
+        if axes not in ([-1], [len(x.shape) + 1]):
+            raise refused(node, "of the last axis")
         new = (*x.shape, 1)
     else:
         new = tuple(size for size in x.shape if size != 1) or (1,)

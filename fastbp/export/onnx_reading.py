@@ -79,7 +79,7 @@ class _Network:
         if len(inputs) != 1:
             raise NotReadable(f"expected one input, got {len(inputs)}: {', '.join(inputs[:5])}")
         self.dtype, shape = graph.inputs[inputs[0]]
-        self.root = Flow(None, None, tuple(shape[1:]))
+        self.root = Flow(None, None, tuple(shape[1:]), batch=shape[0] if shape else None)
         if self.root.columns is not None and self.root.columns > graph.n_bytes:
             raise NotReadable(f"its input has {self.root.columns:,} columns, more than the file "
                               f"has bytes")

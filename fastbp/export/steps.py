@@ -93,16 +93,20 @@ class Flow:
     shape : tuple
         Sizes after that of the batch; None where unknown.
     depth : int
+    batch : int or None
+        The rows, where there can only be so many.
     """
 
     parent: Flow | None
     step: Step | None
     shape: tuple[int | None, ...]
     depth: int = 0
+    batch: int | None = None
 
     def then(self, step: Step, shape: tuple[int | None, ...] | None = None) -> Flow:
         """The value after another step."""
-        return Flow(self, step, self.shape if shape is None else shape, self.depth + 1)
+        return Flow(self, step, self.shape if shape is None else shape, self.depth + 1,
+                    self.batch)
 
     @property
     def columns(self) -> int | None:

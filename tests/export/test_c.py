@@ -258,6 +258,7 @@ class TestRefusals:
     @pytest.mark.parametrize(("arguments", "message"), [
         ({"path": "net.txt"}, "path: expected a file that ends with .h or .c"),
         ({"path": 3}, "path: expected the path of a file"),
+        ({"path": 'a"b.c'}, "path: expected a name without quotation marks"),
         ({"name": "2nd"}, "name: expected letters, digits and _"),
         ({"name": "a b"}, "name: expected letters"),
         ({"activation": "relu"}, "activation: expected softmax, sigmoid, exp"),
@@ -276,6 +277,9 @@ class TestRefusals:
             write_c(tmp_path / "net.h", {})
         with pytest.raises(TypeError, match="model: expected a Sequential, an Ensemble"):
             write_c(tmp_path / "net.h", {"net": 3})
+        net = fb.mlp([2, 1])
+        with pytest.raises(ValueError, match="name: expected names that differ in more than case"):
+            write_c(tmp_path / "net.h", {"a": net, "A": net})
 
 
 class TestEnsembles:

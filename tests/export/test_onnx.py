@@ -206,6 +206,15 @@ def test_chains(tmp_path, rng, name):
     assert error(run(path, X)[0], fb.from_onnx(path).predict(X)) < READ_BACK
 
 
+def test_a_fixed_number_of_rows(tmp_path, rng):
+    """A shape may then begin with it."""
+    path = a_file(tmp_path / "net.onnx", [("Reshape", "x shape", "f", {}),
+                                          ("Gemm", "f W", "y", {})],
+                  {"W": W["W"], "shape": np.array([1, -1])}, shape=(1, 4))
+    X = rng.normal(size=(1, 4)).astype("f4")
+    assert error(run(path, X)[0], fb.from_onnx(path).predict(X)) < READ_BACK
+
+
 def test_codes(tmp_path):
     """Columns of whole numbers, of which one is a category."""
     path = a_file(tmp_path / "net.onnx", [
@@ -302,6 +311,14 @@ def test_files_of_skl2onnx(tmp_path, rng):
     ([("MatMul", "x x", "y", {})], {}, "MatMul with constant weights"),
     ([("Gelu", "x", "y", {"approximate": "tanh"})], {}, 'Gelu with approximate="none"'),
     ([("Reshape", "x shape", "y", {})], {"shape": np.array([-1, 3])}, "4 numbers for each row"),
+    ([("Reshape", "x shape", "y", {})], {"shape": np.array([1, -1])}, "that keeps the rows"),
+    ([("Flatten", "x", "y", {"axis": 0})], {}, "that keeps the rows"),
+    ([("Gemm", "x W c", "y", {})], W | {"c": np.ones((3, 1), f4)}, r"\(Gemm\): expected 3 numbers"),
+    ([("Slice", "x start stop axis", "c", {}), ("Max", "c zeros", "y", {})],
+     {"start": np.array([0]), "stop": np.array([1]), "axis": np.array([1]),
+      "zeros": np.zeros(5, f4)}, r"node 1 \(Max\)"),
+    ([("BatchNormalization", "x a a a v", "y", {})],
+     {"a": np.ones(4, f4), "v": -np.ones(4, f4)}, "variances of at least 0"),
     ([("Gather", "x places", "y", {"axis": 1})], {"places": np.array([9])}, "columns that are not"),
     ([("Gemm", "x W b", "y", {})], {"W": W["W"].astype(np.float16)}, "has type 10"),
     ([("Relu", "nothing", "y", {})], {}, "expected one input, got 0"),
