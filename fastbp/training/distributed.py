@@ -20,6 +20,7 @@ import os
 import sys
 import traceback
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -165,15 +166,17 @@ class Processes:
         self._mpi = import_mpi()
         self._agreed: BaseException | None = None
 
-    def agree(self, error: BaseException | None = None) -> None:
+    def agree(self, error: BaseException | None = None, on: str = "a step") -> None:
         """Go on in all processes, or raise the error of one in all.
 
         Parameters
         ----------
         error : BaseException, optional
             That of this process; it is raised here, even if others have one as well.
+        on : str
+            What this process does next; an error is raised unless all do the same.
         """
-        first, (kind, text) = self._first_error(error)
+        first, (kind, text) = self._first_error(error, on)
         if first == self.size:
             return
         self.adding_up = False
@@ -182,11 +185,19 @@ class Processes:
         self._agreed = error
         raise error
 
-    def _first_error(self, error: BaseException | None) -> tuple[int, tuple[Any, str]]:
+    def _first_error(self, error: BaseException | None,
+                     on: str = "") -> tuple[int, tuple[Any, str]]:
         """The first process that has an error, or their number, and its kind and message."""
-        first = np.array([self.size if error is None else self.rank], np.int64)
+        code = zlib.crc32(on.encode())
+        first = np.array([self.size if error is None else self.rank, code, -code], np.int64)
         self.communicator.Allreduce(self._mpi.IN_PLACE, first, self._mpi.MIN)
         if first[0] == self.size:
+            if first[1] != -first[2]:
+                self._agreed = RuntimeError(
+                    f"expected the same calls in all {self.size} processes, but they differ in "
+                    f"what comes next, which is {on} in process {self.rank}; let callbacks stop "
+                    f"or change a training in all processes alike")
+                raise self._agreed
             return self.size, (None, "")
         kind = next((kind for kind in KINDS if isinstance(error, kind)), RuntimeError)
         text = str(error) if isinstance(error, KINDS) else f"{type(error).__name__}: {error}"
@@ -195,7 +206,7 @@ class Processes:
     def finish(self) -> None:
         """Raise what another process raises as it finishes."""
         if self._agreed is None:
-            self.agree()
+            self.agree(on="the end of the training")
 
     def tell(self, error: BaseException) -> None:
         """Tell the other processes of an error that they may not know of; before it is raised."""
@@ -225,7 +236,7 @@ class Processes:
         ValueError
             In all processes, with the number of the first that differs from the first.
         """
-        self.agree()
+        self.agree(on=f"a comparison of {', '.join(described)}")
         first, *others = self.communicator.allgather(described)
         for rank, other in enumerate(others, 1):
             for name in [*first, *other]:
@@ -240,13 +251,13 @@ class Processes:
 
     def of_first(self, value: T) -> T:
         """The first process's value, of what can be pickled."""
-        self.agree()
+        self.agree(on="a value of the first process")
         found: T = self.communicator.bcast(value)
         return found
 
     def of_all(self, value: T) -> list[T]:
         """The values of all processes, of what can be pickled."""
-        self.agree()
+        self.agree(on="values of all processes")
         found: list[T] = self.communicator.allgather(value)
         return found
 

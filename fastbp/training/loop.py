@@ -218,6 +218,8 @@ class Loop:
         processes.check_same({
             "batch_size": run.batch_size, "l2": run.l2, "loss": describe_piece(run.loss),
             "optimizer": describe_piece(run.optimizer), "learning rates": list(rates),
+            "layers": describe_piece([layer for _, layer in self._network.leaves]),
+            "parameters": checksum(self._network.parameters),
             "shuffle: order": None if self._orders is None else checksum(self._orders)})
 
     def _new_history(self) -> History:

@@ -173,8 +173,12 @@ class Trouble(fb.callbacks.Callback):
     def __init__(self, rank, do):
         self.do = do if rank == 1 else None
 
+    def on_train_begin(self, training):
+        if self.do is stop_at_once:
+            training.stop("there is nothing to do")
+
     def on_epoch_end(self, training):
-        if training.epoch == 1 and self.do is not None:
+        if training.epoch == 1 and self.do not in (None, stop_at_once):
             self.do(training)
 
 
@@ -196,6 +200,14 @@ def stop(training):
 
 def set_rate(training):
     training.optimizer.learning_rate = 0.5
+
+
+def set_weights(training):
+    training.network.parameters[:] *= 0.5
+
+
+def stop_at_once(training):
+    """Before the first epoch, which the other process begins."""
 
 
 def errors(communicator, folder):
@@ -233,7 +245,7 @@ def errors(communicator, folder):
     attempt("mixed", rows=one_has("all", "own"))
     attempt("order", shuffle=one_has(lambda n: np.arange(n), lambda n: np.arange(n)[::-1]))
     for name, do in (("callback", fail), ("interrupt", interrupt), ("stop", stop),
-                     ("rate", set_rate)):
+                     ("rate", set_rate), ("weights", set_weights), ("before", stop_at_once)):
         attempt(name, callbacks=[Trouble(rank, do)])
     attempt("interrupt in a step", epochs=10000, callbacks=[Trouble(rank, interrupt_soon)])
     attempt("diverges", optimizer=fb.SGD(1e30))
