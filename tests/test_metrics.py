@@ -42,6 +42,15 @@ def test_accuracy(n, columns, batch, weighted, seed):
     assert score(Accuracy, Z, np.eye(columns)[y], weights, batch) == pytest.approx(expected)
 
 
+@each("dtype", [np.float32, np.float64])
+@given(n=st.integers(1, 150), columns=st.integers(1, 40), seed=st.integers(0, 10**6))
+def test_accuracy_of_ties_and_nan_is_that_of_argmax(dtype, n, columns, seed):
+    rng = np.random.default_rng(seed)
+    Z = rng.choice([-np.inf, -1, -0.0, 0, 2, np.inf, np.nan], (n, columns)).astype(dtype)
+    y = rng.integers(0, columns, n)
+    assert score(Accuracy, Z, y, batch=n) == np.mean(Z.argmax(axis=1) == y)
+
+
 @pytest.mark.parametrize("label", [-1, 3, 10**12])
 def test_a_label_that_is_none_counts_as_wrong(label):
     Z = np.array([[0.0, 0, 5], [1, 2, 3], [3, 2, 1]])

@@ -92,6 +92,8 @@ cdef extern from "simd/dispatch.h" nogil:
                   const void *Z, const void *Y, const int64_t *labels, const void *weights,
                   double scale, const void *parameters, double cap, void *dZ,
                   double *row_losses) noexcept
+    void fbp_largest_at_label(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *Z,
+                              const int64_t *labels, unsigned char *right) noexcept
     void fbp_add(const fbp_tier *tier, Py_ssize_t n, const void *X, const void *Y, void *Z,
                  bint gradient) noexcept
     void fbp_normalize_rows(const fbp_tier *tier, Py_ssize_t m, Py_ssize_t n, const void *X,

@@ -3,34 +3,34 @@
 Each function but `weighted_mean` adds to sums that the caller passes in for every batch.
 """
 
+from fastbp.kernels.dispatch cimport fbp_largest_at_label, tier
+
+cdef enum:
+    ROWS = 64  # whose scores are looked at in one call
+
+
 cdef void count_labels(Py_ssize_t m, Py_ssize_t n, const real *Z, const real *Y,
                        const int64_t *labels, const real *weights,
                        double *sums) noexcept nogil:
     """sums[0] += weights of the rows whose largest score is at their label; sums[1] += all."""
-    cdef Py_ssize_t i, right
+    cdef int64_t largest[ROWS]
+    cdef unsigned char right[ROWS]
+    cdef const int64_t *places
+    cdef Py_ssize_t first = 0, rows, i
     cdef double weight
-    for i in range(m):
-        right = labels[i] if labels is not NULL else argmax(n, Y + i * n)
-        weight = 1.0 if weights is NULL else weights[i]
-        sums[0] += weight * is_argmax(n, Z + i * n, right)
-        sums[1] += weight
-
-
-cdef inline bint is_argmax(Py_ssize_t n, const real *z, Py_ssize_t place) noexcept nogil:
-    """Whether `argmax` returns `place`: all before it are smaller, and none after it is larger."""
-    cdef Py_ssize_t j
-    cdef real largest
-    cdef bint right = True
-    if not 0 <= place < n:
-        return False
-    largest = z[place]
-    if largest != largest:
-        return argmax(n, z) == place
-    for j in range(place):
-        right &= z[j] < largest
-    for j in range(place + 1, n):
-        right &= z[j] <= largest
-    return right
+    while first < m:
+        rows = min(m - first, <Py_ssize_t>ROWS)
+        places = labels + first
+        if labels is NULL:
+            places = largest
+            for i in range(rows):
+                largest[i] = argmax(n, Y + (first + i) * n)
+        fbp_largest_at_label(tier, rows, n, Z + first * n, places, right)
+        for i in range(rows):
+            weight = 1.0 if weights is NULL else weights[first + i]
+            sums[0] += weight * right[i]
+            sums[1] += weight
+        first += rows
 
 
 cdef inline Py_ssize_t argmax(Py_ssize_t n, const real *z) noexcept nogil:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class History(dict[str, list[Any]]):
         """Add an epoch's values, by name."""
         for key, value in values.items():
             self.setdefault(key, []).append(value)
+
+    def extend(self, **values: list[Any]) -> None:
+        """Add the values of several epochs, by name."""
+        for key, of_epochs in values.items():
+            self.setdefault(key, []).extend(of_epochs)
 
 
 @dataclass
@@ -125,6 +130,15 @@ class RunSums:
             self._metrics[epoch] = metric
         return self._metrics[epoch]
 
+    def _results(self, epochs: int, metric: Any) -> list[float]:
+        if self.metric_sums is None:
+            return [metric.result()]
+        results = []
+        for sums in self.metric_sums[:epochs]:
+            metric.sums = sums
+            results.append(metric.result())
+        return results
+
     def __getitem__(self, epoch: int) -> EpochSums:
         first = epoch * self.n_steps
         return EpochSums(self.n_rows, self.batch_size,
@@ -147,8 +161,7 @@ class RunSums:
             total / weight if weight > 0 else math.nan
             for total, weight, _ in self.epoch_stats[:epochs].tolist()]}
         if self.metric is not None:
-            results = [cast(Metric, self._metric(epoch)).result() for epoch in range(epochs)]
-            found[self.metric.name] = results
+            found[self.metric.name] = self._results(epochs, copy.copy(self.metric))
         if self.norms is not None:
             found["gradient_norms"] = list(self.norms[:epochs] / self.n_steps)
         return found

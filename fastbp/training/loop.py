@@ -304,6 +304,13 @@ class Loop:
 
     def _record_and_call(self) -> None:
         run, callbacks = self.run, self._settings.callbacks
+        done = len(self._ran["loss"])
+        if done > 1 and not callbacks and self._settings.verbose == 0:
+            run.begin_epoch(self._next + done - 1)
+            run.end_epoch()
+            run.history.extend(**self._ran)
+            self._stop_is_saved = run.stopping
+            return
         rows = [dict(zip(self._ran, row, strict=True))
                 for row in zip(*self._ran.values(), strict=True)]
         for i, row in enumerate(rows):

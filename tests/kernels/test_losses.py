@@ -216,6 +216,34 @@ class TestFormula:
             assert value == found[0][0]
             same_bits(dZ, found[0][1])
 
+    @given(
+        n=st.integers(1, 20), rows=st.integers(1, 40), weighted=st.booleans(),
+        by_label=st.booleans(), smoothing=st.sampled_from([0.0, 0.3]),
+        rare=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 19), st.sampled_from(
+            [0.0, -0.0, math.inf, -math.inf, math.nan, 1e30, -1e-40])), max_size=4),
+    )
+    def test_softmax_has_the_same_bits_in_every_tier(self, n, rows, weighted, by_label, smoothing,
+                                                     rare, dtype, same_bits):
+        rng = np.random.default_rng(n * rows)
+        Z = (3 * rng.normal(size=(rows, n))).astype(dtype)
+        for i, j, value in rare:
+            Z[i % rows, j % n] = value
+        y = rng.integers(n, size=rows)
+        if not by_label:
+            y = rng.dirichlet(np.ones(n), rows).astype(dtype)
+        weights = rng.integers(0, 3, rows).astype(dtype) if weighted else None
+        used, found = dispatch.isa(), []
+        for isa in dispatch.available():
+            dispatch.use(isa)
+            try:
+                found.append(softmax_cross_entropy(Z, y, weights, label_smoothing=smoothing,
+                                                   cap=5.0))
+            finally:
+                dispatch.use(used)
+        for value, dZ in found[1:]:
+            same_bits(np.array(value), np.array(found[0][0]))
+            same_bits(dZ, found[0][1])
+
     def test_central_differences_of_quantiles(self):
         Z, Y, weights = example((3, 4), np.float64, seed=3)
         options, h = {"sample_weight": weights, "quantiles": [0.1, 0.3, 0.5, 0.95]}, 1e-5

@@ -152,6 +152,8 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*loss[FBP_LOSSES])(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,           \
                                  const int64_t *labels, const real *weights, double scale,         \
                                  const real *parameters, real cap, real *dZ, double *row_losses);  \
+        void (*largest_at_label)(ptrdiff_t m, ptrdiff_t n, const real *Z, const int64_t *labels,   \
+                                 unsigned char *right);                                            \
         /* Z = X + Y; like Y of scale, a gradient where it is said to be one: see vectors.h */     \
         void (*add)(ptrdiff_t n, const real *X, const real *Y, real *Z, int gradient);             \
         /* rstd[i] = 1 / sqrt(variance + epsilon) of row i, about 0 where not `center`, and        \
@@ -322,6 +324,8 @@ typedef struct {
 #define fbp_dropout(tier, n, X, ...) FBP_OF(tier, X)->dropout(n, X, __VA_ARGS__)
 #define fbp_softmax(tier, m, n, Z, P) FBP_OF(tier, Z)->softmax(m, n, Z, P)
 #define fbp_loss(tier, which, m, n, Z, ...) FBP_OF(tier, Z)->loss[which](m, n, Z, __VA_ARGS__)
+#define fbp_largest_at_label(tier, m, n, Z, ...) \
+    FBP_OF(tier, Z)->largest_at_label(m, n, Z, __VA_ARGS__)
 #define fbp_add(tier, n, X, ...) FBP_OF(tier, X)->add(n, X, __VA_ARGS__)
 #define fbp_normalize_rows(tier, m, n, X, ...) FBP_OF(tier, X)->normalize_rows(m, n, X, __VA_ARGS__)
 #define fbp_normalize_rows_backward(tier, m, n, dN, ...) \

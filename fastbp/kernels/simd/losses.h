@@ -66,13 +66,88 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
  *
  * where y is a row of Y, or 1 at the label and 0 elsewhere.  Every z is taken
  * less the row's largest.  dZ may be Z: a row of z is read before it is written.
+ *
+ * A row of few columns would leave most lanes of a vector idle, so such rows lie side by side in
+ * the lanes, and columns are added up as the lanes of a row's sum are.
  */
+#define NARROW (FBP_LANES / 2)
+#if NARROW > 0
+/* The sum of n columns: a lane of the result is what `add_lanes` returns of a row. */
+static inline vec add_columns(ptrdiff_t n, vec columns[NARROW])
+{
+    for (ptrdiff_t half = FBP_SUM_LANES / 2; half > 0; half /= 2)
+        for (ptrdiff_t j = 0; j < half && j < n; j++)
+            columns[j] = columns[j] + (j + half < n ? columns[j + half] : v_splat(0));
+    return columns[0];
+}
+
+static void softmax_cross_entropy_of_narrow_rows(ptrdiff_t m, ptrdiff_t n, const real *Z,
+                                                 const real *Y, const int64_t *labels,
+                                                 const real *weights, double scale, real smoothing,
+                                                 real cap, real *dZ, double *row_losses)
+{
+    const vec keep = v_splat((real)1 - smoothing), spread = v_splat(smoothing / (real)n);
+    for (ptrdiff_t first = 0; first < m; first += FBP_LANES) {
+        const ptrdiff_t rows = least_of(m - first, FBP_LANES);
+        real z[NARROW][FBP_LANES] = {{0}}, y[NARROW][FBP_LANES] = {{0}};
+        real row_scale[FBP_LANES] = {0}, loss[FBP_LANES];
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const ptrdiff_t i = first + r;
+            for (ptrdiff_t j = 0; j < n; j++) z[j][r] = Z[i * n + j];
+            if (labels) y[labels[i]][r] = 1;
+            for (ptrdiff_t j = 0; Y && j < n; j++) y[j][r] = Y[i * n + j];
+            row_scale[r] = (real)(weights ? scale * (double)weights[i] : scale);
+        }
+        vec largest = v_load(z[0]), e[NARROW], terms[NARROW] = {v_splat(0)};
+        for (ptrdiff_t j = 1; j < n; j++) largest = v_max(largest, v_load(z[j]));
+        for (ptrdiff_t j = 0; j < n; j++) {
+            const vec x = v_load(z[j]) - largest;
+            v_store(z[j], x);
+            terms[j] = v_fma(v_load(y[j]), x, v_splat(0));
+            e[j] = v_exp(x);
+        }
+        vec score = add_columns(n, terms);
+        if (labels) { /* not a sum, in which 0 times minus infinity would be NaN */
+            real at_label[FBP_LANES] = {0};
+            for (ptrdiff_t r = 0; r < rows; r++) at_label[r] = z[labels[first + r]][r];
+            score = v_load(at_label);
+        }
+        if (smoothing > 0) {
+            for (ptrdiff_t j = 0; j < n; j++)
+                terms[j] = v_fma(v_splat(1), v_load(z[j]), v_splat(0));
+            score = keep * score + spread * add_columns(n, terms);
+        }
+        for (ptrdiff_t j = 0; j < n; j++) terms[j] = e[j];
+        const vec sum = add_columns(n, terms), inverse = v_splat(1) / sum;
+        const vec value = v_log(sum) - score, most = v_splat(cap);
+        v_store(loss, v_select(v_lt(most, value), most, value)); /* a NaN stays one */
+        for (ptrdiff_t j = 0; j < n; j++) {
+            const vec t = v_fma(keep, v_load(y[j]), spread);
+            v_store(z[j], v_zero_below(v_load(row_scale) * (e[j] * inverse - t), FBP_MIN_GRADIENT));
+        }
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const ptrdiff_t i = first + r;
+            if (left_out(weights, i, n, dZ + i * n, row_losses)) continue;
+            for (ptrdiff_t j = 0; j < n; j++) dZ[i * n + j] = z[j][r];
+            row_losses[i] = (double)loss[r];
+        }
+    }
+}
+#endif
+
 #define ROWS 16 /* rows whose logarithms are computed together */
 static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const real *Y,
                                   const int64_t *labels, const real *weights, double scale,
                                   const real *parameters, real cap, real *dZ, double *row_losses)
 {
     const real smoothing = parameters[0];
+#if NARROW > 0
+    if (n <= NARROW) {
+        softmax_cross_entropy_of_narrow_rows(m, n, Z, Y, labels, weights, scale, smoothing, cap, dZ,
+                                             row_losses);
+        return;
+    }
+#endif
     const real keep = (real)1 - smoothing, spread = smoothing / (real)n;
     for (ptrdiff_t first = 0; first < m; first += ROWS) {
         const ptrdiff_t stop = m - first < ROWS ? m : first + ROWS;
@@ -120,6 +195,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
     }
 }
 #undef ROWS
+#undef NARROW
 
 /* The other losses are a mean over the row of a function of z and y alone: its value,
  * and its slope, the derivative with respect to z. */
@@ -219,3 +295,33 @@ ROW_MEAN_LOSS_WITH(pinball_loss, pinball_element, 0, v_load_part(parameters + j,
 
 #undef ROW_MEAN_LOSS_WITH
 #undef ROW_MEAN_LOSS
+
+/* The metric of a classifier: right[i] is 1 where the largest score of row i is the one at
+ * labels[i], and the first of several, else 0.  As in NumPy, a NaN is larger than any number. */
+static void largest_at_label(ptrdiff_t m, ptrdiff_t n, const real *Z, const int64_t *labels,
+                             unsigned char *right)
+{
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const real *z = Z + i * n;
+        const int64_t label = labels[i];
+        right[i] = 0;
+        if (label < 0 || label >= n) continue;
+        if (z[label] != z[label]) {
+            ptrdiff_t j = 0;
+            while (j < label && z[j] == z[j]) j++;
+            right[i] = j == label;
+            continue;
+        }
+        const vec score = v_splat(z[label]);
+        vec wrong = v_splat(0); /* 0 or 1 */
+        for (ptrdiff_t j = 0; j < n; j += FBP_LANES) {
+            const vec x = v_load_part(z + j, n - j, (real)-INFINITY);
+            wrong = v_select(v_le(x, score), wrong, v_splat(1));
+        }
+        for (ptrdiff_t j = 0; j < label; j += FBP_LANES) {
+            const vec x = v_load_part(z + j, label - j, (real)-INFINITY);
+            wrong = v_select(v_lt(x, score), wrong, v_splat(1));
+        }
+        right[i] = v_fold(wrong, v_max) == 0;
+    }
+}

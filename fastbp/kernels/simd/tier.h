@@ -65,6 +65,7 @@ const table FBP_TABLE = {
 #define FBP_LOSS(name, ...) [FBP_LOSS_##name] = name,
 #include "../ops.def"
         },
+    .largest_at_label = largest_at_label,
     .add = add,
     .normalize_rows = normalize_rows,
     .normalize_rows_backward = normalize_rows_backward,
