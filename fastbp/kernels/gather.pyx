@@ -1,7 +1,8 @@
-"""Rows of X, dense or sparse and of any dtype, gathered into a minibatch."""
+"""Rows of X, dense or sparse and of any dtype, shuffled and gathered into a minibatch."""
 
 cimport cython
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -15,6 +16,12 @@ from fastbp.kernels.guards cimport Borrowed
 from . import checks
 
 cnp.import_array()
+
+cdef extern from "numpy/random/bitgen.h":
+    ctypedef struct bitgen_t:
+        void *state
+        uint64_t (*next_uint64)(void *state) noexcept nogil
+        uint32_t (*next_uint32)(void *state) noexcept nogil
 
 ctypedef fused source:
     float
@@ -89,6 +96,56 @@ cdef class Rows:
         for array in self.borrowed:
             array.check()
         return 0
+
+
+def permutations(rng, Py_ssize_t count, Py_ssize_t n):
+    """What several calls of ``rng.permutation(n)`` return, one in each row.
+
+    From the last place on, each number is exchanged for the one at a random place up to its own.
+    Places are drawn with as many bits as they need, and again where they are out of range.
+    Hence the results do not depend on NumPy's version but for the bits that its generator draws.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    count, n : int
+
+    Returns
+    -------
+    ndarray of int64, of shape (count, n)
+    """
+    orders = np.empty((count, n), np.int64)
+    orders[:] = np.arange(n)
+    cdef int64_t[:, ::1] places = orders
+    cdef bitgen_t *bits = <bitgen_t *>PyCapsule_GetPointer(rng.bit_generator.capsule,
+                                                           "BitGenerator")
+    cdef Py_ssize_t k, i, j
+    cdef uint64_t mask
+    with rng.bit_generator.lock, nogil:
+        for k in range(count):
+            for i in range(n - 1, 0, -1):
+                mask = least_mask(i)
+                j = draw(bits, mask)
+                while j > i:
+                    j = draw(bits, mask)
+                places[k, i], places[k, j] = places[k, j], places[k, i]
+    return orders
+
+
+cdef inline uint64_t least_mask(uint64_t i) noexcept nogil:
+    """The least number of ones alone, in binary, that is not less than i."""
+    i |= i >> 1
+    i |= i >> 2
+    i |= i >> 4
+    i |= i >> 8
+    i |= i >> 16
+    return i | i >> 32
+
+
+cdef inline Py_ssize_t draw(bitgen_t *bits, uint64_t mask) noexcept nogil:
+    if mask >> 32 == 0:
+        return <Py_ssize_t>(bits.next_uint32(bits.state) & mask)
+    return <Py_ssize_t>(bits.next_uint64(bits.state) & mask)
 
 
 def dense_rows(X, const int64_t[::1] rows, dtype):

@@ -89,7 +89,7 @@ static inline void fbp_pause(void)
 static inline int fbp_barrier(fbp_worker *me)
 {
     fbp_team *team = me->team;
-    if (me->parts == 1) return !team->interrupted;
+    if (me->parts == 1) return !fbp_interrupted(me); /* though others may be in the team */
     const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
     if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == me->parts) {
         /* The last to arrive; the others wait until it has counted the barrier. */

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..kernels import checks
+from ..kernels.gather import permutations
 from ..kernels.types import Array
 from ..stack import shuffling
 from .checkpoints import Checkpoints
@@ -380,15 +381,15 @@ def _orders(shuffle: bool | Callable[[int], ArrayLike], epochs: int, n: int,
     if shuffle is False:
         order = np.arange(n)[None]
         return order if epochs == 1 else order.repeat(epochs, axis=0)
-    if epochs == 1:
-        return _order(shuffle, n, rng)[None]
-    return np.array([_order(shuffle, n, rng) for _ in range(epochs)])
-
-
-def _order(shuffle: bool | Callable[[int], ArrayLike], n: int, rng: np.random.Generator) -> Array:
-    """An epoch's order of n rows: at random, or as the caller's function returns it."""
     if not callable(shuffle):
-        return rng.permutation(n)
+        return permutations(rng, epochs, n)
+    if epochs == 1:
+        return _order(shuffle, n)[None]
+    return np.array([_order(shuffle, n) for _ in range(epochs)])
+
+
+def _order(shuffle: Callable[[int], ArrayLike], n: int) -> Array:
+    """An epoch's order of n rows, as the caller's function returns it."""
     order = shuffle(n)
     try:
         order = np.asarray(order)

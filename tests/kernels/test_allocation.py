@@ -166,7 +166,11 @@ ARRAYS = """
     # What was allocated is freed by the usual function, whenever that is.
     failing_handler = Handler(b"fails the n-th", 1, real.context, malloc, calloc, real.realloc,
                               real.free)
-    capsule = new_capsule(ctypes.addressof(failing_handler), b"mem_handler", None)
+    name = b"mem_handler"
+    capsule = new_capsule(ctypes.addressof(failing_handler), name, None)
+    # Python may free the last arrays when it has freed this module's objects.
+    for needed in failing_handler, name:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(needed))
 
     def fail(n):
         global count, failing

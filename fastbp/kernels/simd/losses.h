@@ -71,7 +71,7 @@ static inline int left_out(const real *weights, ptrdiff_t i, ptrdiff_t n, real *
  * the lanes, and columns are added up as the lanes of a row's sum are.
  */
 #define NARROW (FBP_LANES / 2)
-#if NARROW > 0
+#if FBP_LANES > 1
 /* The sum of n columns: a lane of the result is what `add_lanes` returns of a row. */
 static inline vec add_columns(ptrdiff_t n, vec columns[NARROW])
 {
@@ -141,7 +141,7 @@ static void softmax_cross_entropy(ptrdiff_t m, ptrdiff_t n, const real *Z, const
                                   const real *parameters, real cap, real *dZ, double *row_losses)
 {
     const real smoothing = parameters[0];
-#if NARROW > 0
+#if FBP_LANES > 1
     if (n <= NARROW) {
         softmax_cross_entropy_of_narrow_rows(m, n, Z, Y, labels, weights, scale, smoothing, cap, dZ,
                                              row_losses);
