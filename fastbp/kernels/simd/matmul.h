@@ -204,6 +204,7 @@ static void run_tile(const tile_t *t, ptrdiff_t rows)
 /* One row alone, where a tile of two sums would wait for each of them: several vectors of
  * columns side by side. */
 #define ROW_VECTORS 8
+#define LINES_AHEAD 32
 INLINE void row_tile(const tile_t *t, const int vectors)
 {
     vec sum[ROW_VECTORS];
@@ -215,6 +216,26 @@ INLINE void row_tile(const tile_t *t, const int vectors)
     for (ptrdiff_t p = 0; p < t->k; p++) {
         const vec a = v_splat(t->A[p * t->a_col]);
         const real *b = t->B + p * t->b_row;
+#if FBP_LANES * FBP_BITS == 512
+        /* A vector that is a whole cache line, but crosses into the next, is loaded in two parts,
+         * and so would be its neighbour.  Thus lines are loaded, but not where they may reach
+         * beyond B, and shifted. */
+        const ptrdiff_t offset = (ptrdiff_t)((uintptr_t)b / sizeof(real) % FBP_LANES);
+        if (offset && 0 < p && p < t->k - 1 && t->b_row >= FBP_LANES) {
+            const ivec lanes = v_lanes() + v_isplat((integer)offset);
+            const real *line = b - offset;
+            vec low = v_load(line);
+#pragma GCC unroll 8
+            for (int u = 0; u < vectors; u++) {
+                line += FBP_LANES;
+                __builtin_prefetch(line + LINES_AHEAD * FBP_LANES);
+                const vec high = u < vectors - 1 || offset + rest > FBP_LANES ? v_load(line) : low;
+                sum[u] = v_fma(a, v_pick(low, high, lanes), sum[u]);
+                low = high;
+            }
+            continue;
+        }
+#endif
 #pragma GCC unroll 8
         for (int u = 0; u < vectors - 1; u++) sum[u] = v_fma(a, v_load(b + u * FBP_LANES), sum[u]);
         sum[vectors - 1] =

@@ -13,8 +13,7 @@ INLINE void transpose(vec square[FBP_LANES])
         for (int j = 0; j < FBP_LANES; j++) to[j][i] = from[i][j];
     memcpy(square, to, sizeof to);
 #else
-    ivec lane;
-    for (int l = 0; l < FBP_LANES; l++) lane[l] = l;
+    const ivec lane = v_lanes();
 #pragma GCC unroll 4
     for (int half = FBP_LANES / 2; half > 0; half /= 2) {
         /* Of two vectors a and b, lanes counted on from a to b. */

@@ -71,6 +71,12 @@ typedef integer ivec __attribute__((vector_size(FBP_LANES * FBP_BITS / 8)));
 /* x - 0 rather than x + 0, which would turn -0 into +0. */
 static inline vec v_splat(real x) { return x - (vec){0}; }
 static inline ivec v_isplat(integer x) { return x - (ivec){0}; }
+static inline ivec v_lanes(void) /* 0, 1, 2, ... */
+{
+    ivec lane;
+    for (int l = 0; l < FBP_LANES; l++) lane[l] = l;
+    return lane;
+}
 static inline vec v_load(const real *p)
 {
     vec x;
@@ -134,6 +140,11 @@ static inline vec v_load_masked(const real *p, mask m, real fill)
     return TYPED(_mm512_mask_loadu)(v_splat(fill), m, p);
 }
 static inline void v_store_masked(real *p, mask m, vec x) { TYPED(_mm512_mask_storeu)(p, m, x); }
+/* Lanes of a, and of b, which count on from those of a. */
+static inline vec v_pick(vec a, vec b, ivec lanes)
+{
+    return TYPED(_mm512_permutex2var)(a, (__m512i)lanes, b);
+}
 #elif FBP_LANES * FBP_BITS == 256
 #define FBP_MASKS 1
 typedef ivec mask;
