@@ -14,9 +14,11 @@
 #define _GNU_SOURCE /* for clock_gettime, syscall */
 #endif
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #ifdef _WIN32
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
@@ -32,6 +34,29 @@
 #endif
 #ifdef __APPLE__
 #include <sys/sysctl.h>
+#endif
+
+#ifdef _WIN32
+/* MinGW's fused multiply-adds round twice; these are exact.  In a type of more than twice the bits
+ * the product is exact, and the sum is rounded to odd: its last bit is 1 where it is not exact, so
+ * that to round it again is to round once. */
+#define FBP_DEFINE_FMA(name, real, wide, word)                                             \
+    static inline real name(real a, real b, real c)                                        \
+    {                                                                                      \
+        const wide product = (wide)a * b;                                                  \
+        wide sum = product + c;                                                            \
+        const wide added = sum - product, error = (product - (sum - added)) + (c - added); \
+        word bits;                                                                         \
+        memcpy(&bits, &sum, sizeof bits);                                                  \
+        if (sum - sum == 0 && error != 0 && !(bits & 1))                                   \
+            bits += (error > 0) == (sum > 0) ? 1 : -1;                                     \
+        memcpy(&sum, &bits, sizeof bits);                                                  \
+        return (real)sum;                                                                  \
+    }
+FBP_DEFINE_FMA(fbp_fmaf, float, double, uint64_t)
+FBP_DEFINE_FMA(fbp_fma, double, __float128, unsigned __int128)
+#define fmaf fbp_fmaf
+#define fma fbp_fma
 #endif
 
 /* Whether the compiler knows AMX, and the system may permit it. */
