@@ -7,12 +7,21 @@
 Sessions that build fastbp install it as a user would, in an environment of their own.
 """
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import nox
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+OLDEST = PYTHONS[0]
+NEWEST = max((version for version in PYTHONS if shutil.which(f"python{version}")),
+             key=PYTHONS.index, default=PYTHONS[-1])
+# One that is neither: its fastbp is compiled by clang, where there is one.
+BY_CLANG = "3.12"
+# Wheels that `packaging` leaves in this folder are what `tests` installs.
+WHEELS = os.environ.get("FASTBP_WHEELS")
 # The versions of .pre-commit-config.yaml.
 LINTERS = ["ruff==0.17.6", "cython-lint==0.22.0", "clang-format==23.1.5"]
 # What fastbp.estimators has to work with: the oldest, in the tests on the oldest Python, and the
@@ -46,13 +55,18 @@ def types(session):
 @nox.session(python=PYTHONS)
 def tests(session):
     """The README's test command on what is installed."""
-    session.install(".[test]", *([OLDEST_SKLEARN] if session.python == PYTHONS[0] else []))
+    tag = f"cp{session.python.replace('.', '')}"
+    wheels = sorted(Path(WHEELS).glob(f"fastbp-*-{tag}-{tag}-*.whl")) if WHEELS else []
+    by_clang = session.python == BY_CLANG and shutil.which("clang")
+    session.install(f"{wheels[-1] if wheels else '.'}[test]",
+                    *([OLDEST_SKLEARN] if session.python == OLDEST else []),
+                    env={"CC": "clang"} if by_clang else {})
     session.run("python", "-P", "-c",
                 "import fastbp; print(fastbp.__file__); fastbp.show_config()")
     # What does not depend on the version of Python runs on the newest, and what depends on
     # scikit-learn's on the oldest and the newest.
-    some = [] if session.python == PYTHONS[-1] else ["-m", "not once"]
-    if session.python not in (PYTHONS[0], PYTHONS[-1]):
+    some = [] if session.python == NEWEST else ["-m", "not once"]
+    if session.python not in (OLDEST, NEWEST):
         some += ["--ignore", "tests/estimators"]
     session.run("pytest", *(session.posargs or ["-n", "auto", *some]))
 
@@ -64,6 +78,9 @@ def packaging(session):
     with tempfile.TemporaryDirectory() as folder:
         session.run("bash", ".ci/packaging", str(Path(session.bin, "python")), folder,
                     external=True)
+        if WHEELS:
+            for wheel in Path(folder, "dist").glob("*.whl"):
+                shutil.copy(wheel, WHEELS)
 
 
 @nox.session
@@ -74,8 +91,8 @@ def coverage(session):
                     env={"FASTBP_TRACE": "1"})
     # Tracing makes memory and time of its own, which these tests count.
     session.run("pytest", "-n", "auto", "-m", "not once", "--cov", "fastbp",
-                "--cov-report", "term-missing", "--ignore", "tests/kernels/test_allocation.py",
-                "--deselect",
+                "--cov-report", "term-missing", "--cov-report", "xml",
+                "--ignore", "tests/kernels/test_allocation.py", "--deselect",
                 "tests/kernels/test_dense.py::TestAgainstNumPy::"
                 "test_an_interrupt_stops_a_long_product", *session.posargs)
 
@@ -86,6 +103,12 @@ def sanitize(session):
     session.install("setuptools>=77", "Cython>=3.1,<4", "numpy>=2")
     session.install("--no-build-isolation", "--editable", ".[test]")
     session.run("bash", ".ci/sanitize", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def portable(session):
+    """The C kernels by every compiler that is here, for Windows and Arm too: the same bits."""
+    session.run("bash", ".ci/portable", *session.posargs, external=True)
 
 
 @nox.session

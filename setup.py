@@ -22,6 +22,9 @@ HEADERS = [str(KERNELS / "ops.def"), *sorted(str(path) for path in KERNELS.glob(
 # that lets the compiler change a value is allowed.  errno and floating-point traps are
 # not used.  No -march: an instruction set is a tier, chosen at import.
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+if sys.platform == "win32":
+    # gcc takes Windows' stack to be aligned for vectors, which it is not.
+    FLAGS.append("-Wa,-muse-unaligned-vector-move")
 
 # For `nox -s coverage`: lines of Cython are reported as they run, which makes them very slow.
 TRACE = bool(os.environ.get("FASTBP_TRACE"))
@@ -33,6 +36,8 @@ class BuildKernels(build_ext):
     """Adds OpenMP where the compiler has it; without it the kernels run on one thread."""
 
     def finalize_options(self):
+        if sys.platform == "win32" and self.compiler is None:
+            self.compiler = "mingw32"  # Microsoft's has no vectors: see platform.h
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 

@@ -19,7 +19,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from fastbp.kernels.bfloat16 cimport matmul_bf16, packing_space
 from fastbp.kernels.dispatch cimport FBP_HIGHEST
-from fastbp.kernels.threads cimport fbp_set_flag
+from fastbp.kernels.threads cimport fbp_flag, fbp_set_flag
 
 from . import checks
 
@@ -119,7 +119,7 @@ cdef struct Alone:
     fbp_gemm product
     size_t size  # of an element, in bytes
     Py_ssize_t space  # elements of each thread's workspace
-    bint no_memory
+    fbp_flag no_memory
 
 
 cdef int matmul_alone(fbp_gemm product, size_t size) except -1:

@@ -1,6 +1,7 @@
 from fastbp.kernels.encoded cimport Code, EncodedProgram
 from fastbp.kernels.guards cimport Borrowed
 from fastbp.kernels.instructions cimport Frame
+from fastbp.kernels.threads cimport fbp_flag
 
 
 # One prediction.
@@ -10,7 +11,7 @@ cdef struct Call:
     void *Z
     Py_ssize_t rows
     Py_ssize_t workspace           # elements, for products; may be 0
-    bint no_memory, bad_code
+    fbp_flag no_memory, bad_code
 
 
 # The network's arrays: parameters, gradients and buffers.

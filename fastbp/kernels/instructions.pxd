@@ -1,6 +1,6 @@
 from fastbp.kernels.dispatch cimport real, uint64_t
 from fastbp.kernels.encoded cimport Code, Instruction
-from fastbp.kernels.threads cimport fbp_worker
+from fastbp.kernels.threads cimport fbp_flag, fbp_worker
 
 
 # Arrays shared among threads element by element are split at multiples of this: a cache line of
@@ -21,7 +21,7 @@ cdef struct Frame:
     const uint64_t *keys           # of the random layers (dropout)
     const uint64_t *steps          # likewise, the layers' counts at the first step of a run
     uint64_t steps_ahead           # to be added to those counts
-    bint bad_code                  # whether an embedding was given a code out of range
+    fbp_flag bad_code              # whether an embedding was given a code out of range
 
 
 cdef void resolve(const Code *code, void **at, char *arena, Py_ssize_t rows,

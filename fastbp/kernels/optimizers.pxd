@@ -1,5 +1,6 @@
 from fastbp.kernels.dispatch cimport (
-    FBP_MOST_ATTRIBUTES, FBP_MOST_STATE, fbp_penalize, fbp_sum_of_squares, fbp_update, real, tier,
+    FBP_MOST_ATTRIBUTES, FBP_MOST_STATE, fbp_penalize, fbp_sum_of_squares, fbp_update, int64_t,
+    real, tier,
 )
 
 # Squares are summed in blocks of this many elements.

@@ -9,7 +9,7 @@ from .dispatch import UPDATE_INDEX as _UPDATE_INDEX
 
 
 cdef int update(int which, real[::1] parameters, const real[::1] gradients, list state,
-                double learning_rate, long step, const double[::1] attributes) except -1:
+                double learning_rate, int64_t step, const double[::1] attributes) except -1:
     cdef real *pointers[FBP_MOST_STATE]
     cdef real[::1] array
     cdef int i

@@ -2,7 +2,7 @@ from fastbp.kernels.dispatch cimport FBP_MOST_STATE, int64_t, uint64_t
 from fastbp.kernels.gather cimport Source
 from fastbp.kernels.instructions cimport Frame
 from fastbp.kernels.shares cimport Piece
-from fastbp.kernels.threads cimport fbp_worker
+from fastbp.kernels.threads cimport fbp_flag, fbp_worker
 
 
 # In place of the index of a loss, metric or update.
@@ -138,8 +138,9 @@ cdef struct Run:
     double *layer_norms         # of each epoch
     double *epoch_stats         # of each epoch, N_EPOCH_STATS
     double deadline, loss, penalty
-    bint no_label, no_row, in_time
-    long steps_before           # the first, as the optimizer counts
+    fbp_flag no_label, no_row
+    bint in_time
+    int64_t steps_before           # the first, as the optimizer counts
     Py_ssize_t made, updates
 
     # Where the team starts, and where it stopped.
@@ -156,6 +157,6 @@ cdef int check_run(const Plan *plan, Py_ssize_t epochs, Py_ssize_t n_random,
                    const double[:, ::1] rates, const double[:, ::1] attributes,
                    const uint64_t[:, ::1] random, const double[:, ::1] layer_norms,
                    const double[:, ::1] epoch_stats) except -1
-cdef double seconds() noexcept nogil
+cpdef double seconds() noexcept nogil
 cdef void run_floats(void *work, fbp_worker *me) noexcept nogil
 cdef void run_doubles(void *work, fbp_worker *me) noexcept nogil

@@ -10,7 +10,6 @@ Nothing here touches a Python object.
 """
 
 from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fastbp.kernels.dispatch cimport (
     FBP_CONTINUES, FBP_UNFINISHED, fbp_running_average, fbp_unary, int64_t, real, tier, uint64_t,
@@ -28,13 +27,15 @@ from fastbp.kernels.updates cimport (
 from . import ops
 from .dispatch import UNARY_INDEX as _UNARY_INDEX
 
+cdef extern from "platform.h" nogil:
+    double fbp_seconds() noexcept
+
 cdef int EXP = _UNARY_INDEX["exp"]
 
 
-cdef double seconds() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + 1e-9 * now.tv_nsec
+cpdef double seconds() noexcept nogil:
+    """Seconds of the clock by which compiled steps say when an epoch ended."""
+    return fbp_seconds()
 
 
 cdef void run_floats(void *work, fbp_worker *me) noexcept nogil:

@@ -328,7 +328,7 @@ cdef class Steps:
 
     def run(self, const int64_t[:, ::1] rows, Py_ssize_t first, Py_ssize_t stop,
             const double[:, ::1] rates, const double[:, ::1] attributes, double average_keep,
-            double weight_decay, double clip_norm, double l2, long steps_before,
+            double weight_decay, double clip_norm, double l2, int64_t steps_before,
             const uint64_t[:, ::1] random, double[:, ::1] step_stats, double[:, ::1] metric_sums,
             const double[::1] metric_mean, double[:, ::1] layer_norms, double[:, ::1] epoch_stats):
         """Make steps `first` to `stop` of some epochs, or as many as take 1/20 s.

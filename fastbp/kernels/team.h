@@ -7,8 +7,8 @@
 #ifndef FBP_TEAM_H
 #define FBP_TEAM_H
 
-#include <pthread.h>
-#include <stddef.h>
+#include "platform.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #define FBP_OPENMP _OPENMP
@@ -16,14 +16,16 @@
 #define FBP_OPENMP 0
 #endif
 
+/* What several members may set at the same time. */
+typedef atomic_int fbp_flag;
+
 typedef struct {
-    int interrupted; /* part 0 has an exception to raise */
-    int stopping;    /* whether to stop, as all members are told at a barrier */
-    int arrived;     /* members, at the barrier that is to be passed */
-    int passed;      /* barriers so far; wraps around */
-    int asleep;      /* members that have given up spinning and sleep */
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    fbp_flag interrupted; /* part 0 has an exception to raise */
+    int stopping;         /* whether to stop, as all members are told at a barrier */
+    atomic_int arrived;   /* members, at the barrier that is to be passed */
+    atomic_int passed;    /* barriers so far; wraps around */
+    atomic_int asleep;    /* members that have given up spinning and sleep */
+    fbp_monitor monitor;  /* where they sleep */
 } fbp_team;
 
 /* How often a member polls the barrier before it sleeps. */
@@ -40,7 +42,7 @@ typedef void (*fbp_task)(void *work, fbp_worker *me);
 /* Run a task in at most so many threads.  Returns whether it was interrupted. */
 static inline int fbp_run_team(int threads, fbp_task task, void *work)
 {
-    fbp_team team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    fbp_team team = {.monitor = FBP_MONITOR_INIT};
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
@@ -57,27 +59,18 @@ static inline int fbp_run_team(int threads, fbp_task task, void *work)
     return team.interrupted;
 }
 
-static inline void fbp_interrupt(fbp_worker *me)
+/* Set a flag; read it after the next barrier. */
+static inline void fbp_set_flag(fbp_flag *flag)
 {
-    __atomic_store_n(&me->team->interrupted, 1, __ATOMIC_RELAXED);
+    atomic_store_explicit(flag, 1, memory_order_relaxed);
 }
+
+static inline void fbp_interrupt(fbp_worker *me) { fbp_set_flag(&me->team->interrupted); }
 
 /* Whether this member may stop early, as the task was interrupted; others may not know yet. */
 static inline int fbp_interrupted(const fbp_worker *me)
 {
-    return __atomic_load_n(&me->team->interrupted, __ATOMIC_RELAXED);
-}
-
-/* Set a flag that other members may set at the same time; read it after the next barrier. */
-static inline void fbp_set_flag(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
-
-static inline void fbp_pause(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
+    return atomic_load_explicit(&me->team->interrupted, memory_order_relaxed);
 }
 
 /* Wait for all members.  Returns whether to continue, the same answer for all.
@@ -90,33 +83,32 @@ static inline int fbp_barrier(fbp_worker *me)
 {
     fbp_team *team = me->team;
     if (me->parts == 1) return !fbp_interrupted(me); /* though others may be in the team */
-    const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
-    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == me->parts) {
+    const int passed = atomic_load_explicit(&team->passed, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == me->parts) {
         /* The last to arrive; the others wait until it has counted the barrier. */
-        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         team->stopping = fbp_interrupted(me);
-        __atomic_store_n(&team->passed, passed + 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&team->asleep, __ATOMIC_SEQ_CST)) {
-            pthread_mutex_lock(&team->mutex);
-            pthread_cond_broadcast(&team->wake);
-            pthread_mutex_unlock(&team->mutex);
+        atomic_store(&team->passed, passed + 1);
+        if (atomic_load(&team->asleep)) {
+            fbp_monitor_enter(&team->monitor);
+            fbp_monitor_wake_all(&team->monitor);
+            fbp_monitor_leave(&team->monitor);
         }
         return !team->stopping;
     }
     for (int i = 0; i < me->spin_limit; i++) {
-        if (__atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) != passed) {
+        if (atomic_load_explicit(&team->passed, memory_order_acquire) != passed) {
             me->spin_limit = FBP_MOST_SPINS;
             return !team->stopping;
         }
         fbp_pause();
     }
     if (me->spin_limit > FBP_LEAST_SPINS) me->spin_limit /= 2;
-    pthread_mutex_lock(&team->mutex);
-    __atomic_add_fetch(&team->asleep, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&team->passed, __ATOMIC_SEQ_CST) == passed)
-        pthread_cond_wait(&team->wake, &team->mutex);
-    __atomic_sub_fetch(&team->asleep, 1, __ATOMIC_SEQ_CST);
-    pthread_mutex_unlock(&team->mutex);
+    fbp_monitor_enter(&team->monitor);
+    atomic_fetch_add(&team->asleep, 1);
+    while (atomic_load(&team->passed) == passed) fbp_monitor_wait(&team->monitor);
+    atomic_fetch_sub(&team->asleep, 1);
+    fbp_monitor_leave(&team->monitor);
     return !team->stopping;
 }
 

@@ -69,7 +69,8 @@ def _after_fork():
     fbp_forget()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 cdef int limit() noexcept nogil:

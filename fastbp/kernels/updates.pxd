@@ -1,4 +1,4 @@
-from fastbp.kernels.dispatch cimport real
+from fastbp.kernels.dispatch cimport int64_t, real
 from fastbp.kernels.stages cimport Plan, Run
 from fastbp.kernels.threads cimport fbp_worker
 
@@ -9,10 +9,10 @@ cdef bint penalize(Run *run, fbp_worker *me, Py_ssize_t m, real *parameters,
 cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) noexcept nogil
 cdef bint bound_of(Run *run, fbp_worker *me, Py_ssize_t m, const real *parameters,
                    const real *gradients, double *size) noexcept nogil
-cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, long step,
+cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, int64_t step,
                  real *parameters, real *gradients, real *workspace) noexcept nogil
 cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const double *rates,
-                       long step, real *parameters, const real *gradients,
+                       int64_t step, real *parameters, const real *gradients,
                        real *workspace) noexcept nogil
 cdef void add_layer_norms(const Plan *plan, const real *gradients,
                           double *norms) noexcept nogil

@@ -9,8 +9,8 @@ from libc.math cimport INFINITY, isfinite, sqrt
 from fastbp.kernels.bfloat16 cimport multiply_panel
 from fastbp.kernels.dense cimport fbp_gemm, weights_product
 from fastbp.kernels.dispatch cimport (
-    FBP_HIGHEST, FBP_MOST_STATE, fbp_largest, fbp_matmul, fbp_packed_size, fbp_take_rows, real,
-    tier,
+    FBP_HIGHEST, FBP_MOST_STATE, fbp_largest, fbp_matmul, fbp_packed_size, fbp_take_rows, int64_t,
+    real, tier,
 )
 from fastbp.kernels.encoded cimport Code
 from fastbp.kernels.instructions cimport GRAIN
@@ -143,7 +143,7 @@ cdef bint size_of(const Run *run, fbp_worker *me, const real *X, double *size) n
     return True
 
 
-cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, long step,
+cdef bint update(const Run *run, fbp_worker *me, const double *rates, double norm, int64_t step,
                  real *parameters, real *gradients, real *workspace) noexcept nogil:
     """Clip the gradients and make one step of the optimizer, group by group."""
     cdef const double *attributes = run.attributes
@@ -173,7 +173,7 @@ cdef bint update_matrix(const Run *run, fbp_worker *me, Part group, double rate,
 
 
 cdef void update_group(const Run *run, const fbp_worker *me, Part group, double rate,
-                       const double *attributes, double norm, long step, real *parameters,
+                       const double *attributes, double norm, int64_t step, real *parameters,
                        real *gradients) noexcept nogil:
     cdef const Plan *plan = run.plan
     cdef real *state[FBP_MOST_STATE]
@@ -248,7 +248,7 @@ cdef inline double larger(double a, double b) noexcept nogil:
 
 
 cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const double *rates,
-                       long step, real *parameters, const real *gradients,
+                       int64_t step, real *parameters, const real *gradients,
                        real *workspace) noexcept nogil:
     """As `update` after `penalize`, without clipping: a panel of each fused gradient at a time,
     which stays in the cache, is computed and used."""
@@ -296,7 +296,7 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
                          (stop - start) * each.columns, strength, parameters, panel)
 
 
-cdef void step_of_part(const Run *run, int group, const double *rates, long step,
+cdef void step_of_part(const Run *run, int group, const double *rates, int64_t step,
                        Py_ssize_t start, Py_ssize_t n, double strength, real *parameters,
                        const real *gradients) noexcept nogil:
     """The optimizer's step for n parameters of one group, with their gradients."""

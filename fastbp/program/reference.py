@@ -8,7 +8,6 @@ too, and it is the place to read how backpropagation works.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from .. import kernels
 from ..kernels import checks, ops
+from ..kernels.stages import seconds
 from ..kernels.types import Array, Doubles, Floats
 from .gradients import for_parameters
 from .ir import Instruction, Program, Value
@@ -317,7 +317,7 @@ class Steps:
                 raise
             step_stats[step] = loss, penalty, weight
             epoch_stats[0, :2] += (loss + penalty) * weight, weight
-        epoch_stats[0, 2] = time.clock_gettime(time.CLOCK_MONOTONIC)
+        epoch_stats[0, 2] = seconds()
         return stop - first
 
     def _make(self, step: int, l2: float, average_keep: float,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from .. import losses
 from ..kernels import checks
+from ..kernels.stages import seconds
 from ..kernels.steps import Steps
 from ..kernels.types import Array, Doubles, Floats
 from .averages import Averages
@@ -258,7 +258,7 @@ class Training:
             self._steps = self._epoch * self.steps_per_epoch
         self._data.check_unchanged()
         self._made_before = None
-        self._in_epoch, self._start = True, _now()
+        self._in_epoch, self._start = True, seconds()
         try:
             self._averages.use_trained()
             epochs = self._run_steps(orders, interrupts, progress)
@@ -269,7 +269,7 @@ class Training:
                      else outputs_of(self._processes, self._network, self._validation))
                 scores = self._network.evaluate_dataset(self._validation, Z)
                 values |= {"val_" + key: [value] for key, value in scores.items()}
-                values["seconds"] = [_now() - self._start]
+                values["seconds"] = [seconds() - self._start]
         finally:
             self._in_epoch = False
         return values
@@ -445,11 +445,6 @@ class Training:
                 layer.step = step  # an evaluation is not a step
         losses_and_penalty: Doubles = step_stats[0, :2]
         return losses_and_penalty
-
-
-def _now() -> float:
-    """The clock by which compiled steps say when an epoch ended."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Stepper(Protocol):

@@ -241,7 +241,7 @@ def python_survives():
 @pytest.mark.usefixtures("python_survives")
 @pytest.mark.parametrize(("call", "least"), [
     ("predict", 2), ("predict in a team", 4), ("predict anew", 20), ("dense_forward", 10),
-    ("fit", 1000), ("fit in a team", 1000),
+    ("fit", 900), ("fit in a team", 900),
 ])
 def test_pythons_and_the_compiled_codes_allocations_fail_in_turn(call, least):
     printed = python(SHARED, OBJECTS, f"print(*run(calls[{call!r}]))")

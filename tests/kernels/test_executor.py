@@ -167,6 +167,7 @@ class TestUpToDate:
             net.predict(self.X)
 
 
+@pytest.mark.once  # of the sources
 def test_every_operation_has_a_branch():
     """What has none would do nothing, without an error."""
     source = Path(__file__).parents[2].joinpath("fastbp", "kernels", "instructions.pyx").read_text()

@@ -188,7 +188,9 @@ def assert_survives_kill(folder, victim, delay):
     """Kill one of two processes that are training; what they leave resumes to the same bits."""
     started = subprocess.Popen(command(2, JOBS, folder, "long"), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
-    ids = [int(started.stdout.readline().split()[1]) for _ in range(2)]
+    # MPI may have something to say of its own.
+    words = (line.split() for line in started.stdout)
+    ids = [int(next(each[1] for each in words if each[:1] == ["process"])) for _ in range(2)]
     time.sleep(delay)
     os.kill(ids[victim], signal.SIGKILL)
     begin = time.monotonic()

@@ -7,6 +7,8 @@
  *
  * The tiles' configuration belongs to a thread.  Each product sets it and releases it again, so
  * that threads need no preparation and switches between them save no tiles. */
+#include "../platform.h"
+
 #include "dispatch.h"
 #ifdef FBP_AMX
 #include <immintrin.h>

@@ -229,7 +229,7 @@ static void bf16_multiply(const fbp_gemm *c, const float *packed_a, const float 
         for (ptrdiff_t p = 0; p < padded; p += FBP_K_BLOCK) {
             for (ptrdiff_t number = 1, i = 0; number <= n_tiles; number++) {
                 const ptrdiff_t rows = c->m * number / n_tiles - i;
-                float sums[BF16_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
+                _Alignas(64) float sums[BF16_ROWS * TILE_COLUMNS];
                 float *C = (float *)c->C + i * c->c_row + j;
                 const bf16_tile t = {
                     .A = packed_a + i * stride + p,

@@ -1,12 +1,7 @@
 /* The tiers compiled in, and which of them this machine can run. */
-#define _GNU_SOURCE /* syscall */
-#include <unistd.h>
+#include "../platform.h"
 
 #include "dispatch.h"
-#ifdef FBP_AMX
-#include <cpuid.h>
-#include <sys/syscall.h>
-#endif
 
 const char *const fbp_unary_names[FBP_UNARIES] = {
 #define FBP_ACTIVATION(name, ...) [FBP_UNARY_##name] = #name,
@@ -39,17 +34,7 @@ static int always(void) { return 1; }
 
 #if defined(__x86_64__)
 FBP_DECLARE_TIER(avx2);
-static int has_avx2(void)
-{
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
 FBP_DECLARE_TIER(avx512);
-static int has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-}
 #elif defined(__aarch64__)
 FBP_DECLARE_TIER(neon);
 #endif
@@ -57,18 +42,10 @@ FBP_DECLARE_TIER(neon);
 #ifdef FBP_AMX
 extern const fbp_bf16 fbp_amx_bf16;
 
-/* Linux makes room for a process's tiles once it asks for them. */
 static enum fbp_amx ask_for_amx(void)
 {
-    unsigned a, b, c, d;
-    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24; /* of leaf 7's edx */
-    if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) ||
-        !(d & amx_tile))
-        return FBP_AMX_MISSING;
-    const unsigned avx512_bf16 = 1u << 5; /* of subleaf 1's eax */
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & avx512_bf16)) return FBP_AMX_MISSING;
-    const long request_permission = 0x1023, tile_data = 18;
-    return syscall(SYS_arch_prctl, request_permission, tile_data) ? FBP_AMX_REFUSED : FBP_AMX_RUNS;
+    if (!fbp_has_amx()) return FBP_AMX_MISSING;
+    return fbp_request_amx() ? FBP_AMX_RUNS : FBP_AMX_REFUSED;
 }
 
 enum fbp_amx fbp_amx_status(void)
@@ -79,7 +56,7 @@ enum fbp_amx fbp_amx_status(void)
     return answer;
 }
 
-static int has_amx(void) { return fbp_amx_status() == FBP_AMX_RUNS; }
+static int runs_amx(void) { return fbp_amx_status() == FBP_AMX_RUNS; }
 #else
 enum fbp_amx fbp_amx_status(void) { return FBP_AMX_NOT_BUILT; }
 #endif
@@ -87,10 +64,10 @@ enum fbp_amx fbp_amx_status(void) { return FBP_AMX_NOT_BUILT; }
 static const fbp_tier tiers[] = {
     {"scalar", always, 1 << 25, &fbp_scalar_f32, &fbp_scalar_f64, &fbp_scalar_bf16},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, 1 << 30, &fbp_avx2_f32, &fbp_avx2_f64, &fbp_avx2_bf16},
-    {"avx512", has_avx512, 1 << 30, &fbp_avx512_f32, &fbp_avx512_f64, &fbp_avx512_bf16},
+    {"avx2", fbp_has_avx2, 1 << 30, &fbp_avx2_f32, &fbp_avx2_f64, &fbp_avx2_bf16},
+    {"avx512", fbp_has_avx512, 1 << 30, &fbp_avx512_f32, &fbp_avx512_f64, &fbp_avx512_bf16},
 #ifdef FBP_AMX
-    {"amx", has_amx, 1 << 30, &fbp_avx512_f32, &fbp_avx512_f64, &fbp_amx_bf16},
+    {"amx", runs_amx, 1 << 30, &fbp_avx512_f32, &fbp_avx512_f64, &fbp_amx_bf16},
 #endif
 #elif defined(__aarch64__)
     {"neon", always, 1 << 30, &fbp_neon_f32, &fbp_neon_f64, &fbp_neon_bf16},
@@ -107,8 +84,6 @@ ptrdiff_t fbp_level2_bytes = 1 << 19;
 
 void fbp_find_caches(void)
 {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    if (bytes > 0) fbp_level2_bytes = bytes;
-#endif
+    const ptrdiff_t bytes = fbp_level2_cache();
+    if (bytes) fbp_level2_bytes = bytes;
 }

@@ -14,12 +14,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Whether the compiler knows AMX, and the system may permit it. */
-#if defined(__x86_64__) && defined(__linux__) && \
-    (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
-#define FBP_AMX
-#endif
-
 /* A sum over k is cut at multiples of this; each block is a chain of fused
  * multiply-adds of its own, and the blocks' sums are added in order.  Results
  * depend on it, so it is the same in every tier: two vectors of a

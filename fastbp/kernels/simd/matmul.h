@@ -368,7 +368,7 @@ static void product(const fbp_gemm *c, const real *row_start, real *workspace)
     const ptrdiff_t b_row = c->b_row, b_col = c->b_col, c_row = c->c_row;
     const real *A = c->A, *B = c->B, *start = c->bias, *relu_mask = c->relu_mask;
     real *C = c->C;
-    real packed[FBP_K_BLOCK * TILE_COLUMNS] __attribute__((aligned(64)));
+    _Alignas(64) real packed[FBP_K_BLOCK * TILE_COLUMNS];
     const ptrdiff_t a_bytes = (a_row > a_col ? a_row : a_col) * (ptrdiff_t)sizeof(real);
     const ptrdiff_t b_bytes = (b_row > b_col ? b_row : b_col) * (ptrdiff_t)sizeof(real);
     const int by_column = a_row == 1;
