@@ -10,8 +10,8 @@ to each other within a step.
 
 Where one process may raise an error that others do not, all of them `agree` before the next message
 of another kind.  A process that fails between two points of agreement waits at the next one, where
-the others learn of it.  Ctrl-C waits for these points as well.  While sums go from process to process nobody can be told anything; an error
-of one process then aborts all.
+the others learn of it.  Ctrl-C waits for these points as well.  While sums go from process to
+process nobody can be told anything; an error of one process then aborts all.
 """
 
 from __future__ import annotations

@@ -380,16 +380,9 @@ def readme(communicator, folder):
     return communicator.gather(out.getvalue())
 
 
-def long(communicator, folder):
-    """Train for so long that there is time to kill a process."""
-    print("process", os.getpid(), flush=True)
-    train_with_checkpoints(os.path.join(folder, "killed"), 10000, n_threads=1,
-                           communicator=communicator)
-
-
 JOBS = {job.__name__: job for job in (
     hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators,
-    command, readme, long)}
+    command, readme)}
 
 if __name__ == "__main__":
     from mpi4py import MPI

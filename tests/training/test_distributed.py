@@ -1,14 +1,10 @@
 """Training over several processes: started by MPI, compared with one process."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -197,31 +193,16 @@ class TestErrors:
 
 @needs_mpi
 @pytest.mark.once
-def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(tmp_path):
-    assert_survives_kill(tmp_path, victim=1, delay=1.0)
+def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(tmp_path, monkeypatch):
+    """bench/kill_processes.py does it at as many moments as one likes."""
+    bench = Path(__file__).parents[2] / "bench"
+    if not bench.exists():
+        pytest.skip("no benchmarks beside the tests")
+    monkeypatch.syspath_prepend(bench)
+    import kill_processes
 
-
-def assert_survives_kill(folder, victim, delay):
-    """Kill one of two processes that are training; what they leave resumes to the same bits."""
-    started = subprocess.Popen(command(2, JOBS, folder, "long"), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    ids = [int(started.stdout.readline().split()[1]) for _ in range(2)]
-    time.sleep(delay)
-    os.kill(ids[victim], signal.SIGKILL)
-    begin = time.monotonic()
-    started.communicate(timeout=20)
-    seconds = time.monotonic() - begin
-    assert started.returncode != 0
-    for each in ids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(each, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no checkpoint is damaged
-        saved = [int(path.stem[-8:]) for path in Path(folder, "killed").glob("*.fastbp")]
-        epochs = max(saved, default=0) + 1
-        found = mpi_jobs.train_with_checkpoints(Path(folder, "killed"), epochs)
-    assert found == mpi_jobs.train_with_checkpoints(Path(folder, "whole"), epochs)
-    return epochs, seconds
+    epochs, _, wrong = kill_processes.kill(tmp_path, 2, victim=1, delay=1.0)
+    assert wrong is None and epochs > 0
 
 
 class TestArguments:
