@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["MLPClassifier"]
 
 # The probabilities 1 - p and p of two classes are p times the first and plus the second.
-BOTH = {np.dtype(each): (np.array([-1, 1], each), np.array([1, 0], each))
-        for each in (np.float32, np.float64)}
+BOTH: dict[Any, tuple[Any, Any]] = {
+    np.dtype(each): (np.array([-1, 1], each), np.array([1, 0], each))
+    for each in (np.float32, np.float64)}
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # no types in scikit-learn
