@@ -88,7 +88,7 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
         yield None
         return
     with DeferInterrupt(until_asked=True) as interrupts:
-        processes = Processes(communicator.Dup(), interrupts, rows)
+        processes = Processes(communicator.Dup(), rows, interrupts)
         try:
             _check_rows(rows)
             processes.check_same({"version of fastbp": __version__, "rows": rows})
@@ -152,10 +152,10 @@ class Processes:
     ----------
     communicator : mpi4py.MPI.Comm
         That nothing else uses.
-    interrupts : DeferInterrupt
-        Where Ctrl-C waits until all processes can stop.
     rows : {"all", "own"}, default "all"
         Whether each process has all rows of the data, or rows of its own.
+    interrupts : DeferInterrupt, optional
+        Where Ctrl-C waits until all processes can stop.
 
     Attributes
     ----------
@@ -168,8 +168,10 @@ class Processes:
         Whether sums are going from process to process, so that an error cannot be told.
     """
 
-    def __init__(self, communicator: Any, interrupts: DeferInterrupt, rows: str = "all") -> None:
-        self.communicator, self.interrupts, self.rows = communicator, interrupts, rows
+    def __init__(self, communicator: Any, rows: str = "all",
+                 interrupts: DeferInterrupt | None = None) -> None:
+        self.communicator, self.rows = communicator, rows
+        self.interrupts = interrupts or DeferInterrupt(until_asked=True)
         self.rank: int = communicator.rank
         self.size: int = communicator.size
         self.adding_up = False
