@@ -445,13 +445,14 @@ class BaseMLP(Convertible, Exportable, BaseEstimator):  # type: ignore[misc]  # 
         if built is not None and type(weights) is list and type(biases) is list:
             network: Sequential
             network, dense, dropout = built
-            if dropout == self.dropout and len(dense) == len(weights) == len(biases) and all(
-                layer.W is W and layer.b is b
-                for layer, W, b in zip(dense, weights, biases, strict=True)
-            ):
-                if network.precision != self.precision:
-                    network.precision = self.precision
-                return network
+            if dropout == self.dropout and len(dense) == len(weights) == len(biases):
+                for layer, W, b in zip(dense, weights, biases, strict=True):
+                    if layer.W is not W or layer.b is not b:
+                        break
+                else:
+                    if network.precision != self.precision:
+                        network.precision = self.precision
+                    return network
         network, dense = build_network(
             *checked_weights(weights, biases, n_layers=len(self._activations) + 1,
                              n_in=self.n_features_in_, n_out=self.n_outputs_),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..ensemble import Ensemble
 from ..layers import Dense, Dropout
 from ..network import Sequential
@@ -54,7 +56,8 @@ def from_onnx(path: str | PathLike[str]) -> Sequential | Ensemble:
     >>> net = fb.from_onnx("net.onnx")  # doctest: +SKIP
     """
     try:
-        return _Network(read_graph(path)).model()
+        with np.errstate(all="ignore"):  # a file may hold any numbers, infinite ones too
+            return _Network(read_graph(path)).model()
     except NotReadable as error:
         message = str(error)
     except (FileNotFoundError, IsADirectoryError, MemoryError):

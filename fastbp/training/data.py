@@ -132,11 +132,15 @@ class Dataset:
             raise ValueError(f"{name}: expected numbers of at least 0, got {weights[i]} in row {i}")
         with np.errstate(over="ignore"):
             converted: Floats = np.ascontiguousarray(weights, self.dtype)
-        least, most = np.finfo(self.dtype).tiny, np.finfo(self.dtype).max / len(weights)
-        if not least <= converted.max() <= most:
-            raise ValueError(f"{name}: expected the largest to be between {least:.2g} and "
-                             f"{most:.2g}, got {weights.max()}")
+        self._check_largest(name, converted, weights.max())
         return converted
+
+    def _check_largest(self, name: str, weights: Floats, given: float) -> None:
+        """Raise unless the weights have a sum, and it is not 0."""
+        least, most = np.finfo(self.dtype).tiny, np.finfo(self.dtype).max / len(weights)
+        if not least <= weights.max() <= most:
+            raise ValueError(f"{name}: expected the largest to be between {least:.2g} and "
+                             f"{most:.2g}, got {given}")
 
     def targets(self, loss: Loss) -> Array:
         """The given targets, in the form that a loss takes.

@@ -10,8 +10,8 @@ to each other within a step.
 
 Where one process may raise an error that others do not, all of them `agree` before the next message
 of another kind.  A process that fails between two points of agreement waits at the next one, where
-the others learn of it.  While sums go from process to process nobody can be told anything; an error
-of one process then aborts all.
+the others learn of it.  Ctrl-C waits for these points as well.  While sums go from process to
+process nobody can be told anything; an error of one process then aborts all.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 from ..kernels.shares import share
 from ..version import __version__
 from .described import short_repr
+from .interrupts import DeferInterrupt
 
 __all__ = ["BLOCK", "Processes", "import_mpi", "together", "world"]
 
@@ -83,20 +84,26 @@ def together(communicator: Any, rows: str = "all") -> Iterator[Processes | None]
         raise TypeError(f"communicator: expected one of mpi4py's, such as MPI.COMM_WORLD, got "
                         f"{communicator!r}")
     if communicator.size == 1:
+        _check_rows(rows)
         yield None
         return
-    processes = Processes(communicator.Dup(), rows)
-    try:
-        if rows not in ("all", "own"):
-            raise ValueError(f'rows: expected "all" or "own", got {rows!r}')
-        processes.check_same({"version of fastbp": __version__, "rows": rows})
-        yield processes
-        processes.finish()
-    except BaseException as error:
-        processes.tell(error)
-        raise
-    finally:
-        processes.communicator.Free()
+    with DeferInterrupt(until_asked=True) as interrupts:
+        processes = Processes(communicator.Dup(), rows, interrupts)
+        try:
+            _check_rows(rows)
+            processes.check_same({"version of fastbp": __version__, "rows": rows})
+            yield processes
+            processes.finish()
+        except BaseException as error:
+            processes.tell(error)
+            raise
+        finally:
+            processes.communicator.Free()
+
+
+def _check_rows(rows: object) -> None:
+    if rows not in ("all", "own"):
+        raise ValueError(f'rows: expected "all" or "own", got {rows!r}')
 
 
 def world() -> Any:
@@ -147,10 +154,13 @@ class Processes:
         That nothing else uses.
     rows : {"all", "own"}, default "all"
         Whether each process has all rows of the data, or rows of its own.
+    interrupts : DeferInterrupt, optional
+        Where Ctrl-C waits until all processes can stop.
 
     Attributes
     ----------
     communicator : mpi4py.MPI.Comm
+    interrupts : DeferInterrupt
     rank, size : int
         Which of how many processes this is.
     rows : str
@@ -158,8 +168,10 @@ class Processes:
         Whether sums are going from process to process, so that an error cannot be told.
     """
 
-    def __init__(self, communicator: Any, rows: str = "all") -> None:
+    def __init__(self, communicator: Any, rows: str = "all",
+                 interrupts: DeferInterrupt | None = None) -> None:
         self.communicator, self.rows = communicator, rows
+        self.interrupts = interrupts or DeferInterrupt(until_asked=True)
         self.rank: int = communicator.rank
         self.size: int = communicator.size
         self.adding_up = False
@@ -167,7 +179,7 @@ class Processes:
         self._agreed: BaseException | None = None
 
     def agree(self, error: BaseException | None = None, on: str = "a step") -> None:
-        """Go on in all processes, or raise the error of one in all.
+        """Go on in all processes, or raise the error of one in all, or the KeyboardInterrupt.
 
         Parameters
         ----------
@@ -176,6 +188,8 @@ class Processes:
         on : str
             What this process does next; an error is raised unless all do the same.
         """
+        if error is None:
+            error = self.interrupts.raised()
         first, (kind, text) = self._first_error(error, on)
         if first == self.size:
             return

@@ -13,6 +13,7 @@ class DeferInterrupt:
     """A context manager that defers Ctrl-C while parameters are being written.
 
     At other times it is handled at once, since an unfinished step has not changed the parameters.
+    What is still deferred at the end is handled there.
     Only the main thread receives signals, so in other threads this does nothing.  A handler that a
     callback installs is deferred in the same way from the next epoch on, and kept.
 
@@ -55,6 +56,7 @@ class DeferInterrupt:
         self.writing = False
         if self.stand_in is not None and signal.getsignal(signal.SIGINT) is self.stand_in:
             signal.signal(signal.SIGINT, self.handler)
+        self._handle()
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function that writes parameters, then handle a signal that came meanwhile."""

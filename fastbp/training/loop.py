@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -51,7 +52,7 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
     with Loop(network, X, y, settings) as loop:
         loop.prepare()
         loop.begin()
-        with loop.interrupts:
+        with loop.interrupts if settings.processes is None else nullcontext():
             try:
                 while loop.is_running:
                     loop.begin_epochs()
@@ -106,7 +107,11 @@ class Loop:
     def __init__(self, network: Sequential, X: ArrayLike, y: ArrayLike,
                  settings: Settings) -> None:
         self._network, self._settings = network, settings
-        optimizer = settings.optimizer
+        optimizer, processes = settings.optimizer, settings.processes
+        if processes is not None:  # before the arrays, some of which would have no counterpart
+            processes.check_same({
+                "sample_weight": None if settings.sample_weight is None else "an array",
+                "validation_data": None if settings.validation_data is None else "a tuple"})
         if optimizer.uses_layers:
             optimizer.assign(network)
         optimizer.group_rates(0.0, network.parameters.size)
@@ -118,7 +123,6 @@ class Loop:
                                              "validation_data ")
         if settings.validation_fraction > 0:
             self._data.n_validation(settings.validation_fraction)
-        processes = settings.processes
         described = {} if settings.checkpoint is None and processes is None else describe(
             self._data, self._validation, layers=network.layers, dtype=str(network.dtype),
             precision=network.precision,
@@ -130,7 +134,7 @@ class Loop:
                 folder = None  # the first process writes, and reads for all
         self._checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.resume,
                                         described, optimizer.initial_learning_rate)
-        self.interrupts = DeferInterrupt(until_asked=processes is not None)
+        self.interrupts = DeferInterrupt() if processes is None else processes.interrupts
         self._next = 0  # the first epoch that has not been recorded
         self._at_once = 1  # epochs that run next
         self._seconds = 0.0  # that the last ones took
@@ -199,10 +203,10 @@ class Loop:
             raise ValueError("layers: expected layers that are made of fastbp's operations, with "
                              "several processes; one that runs in Python would see a part of each "
                              "minibatch")
-        optimizer.start(network.parameters)
+        state = optimizer.state if optimizer.is_for(network.parameters) else {}
         arrays = {"parameters of the network, which follow from its seed": network.parameters,
                   "running statistics of the network": network.buffers,
-                  **{f"optimizer's {name}": array for name, array in optimizer.state.items()}}
+                  **{f"optimizer's {name}": array for name, array in state.items()}}
         processes.check_same({
             "epochs": settings.epochs, "checkpoint": settings.checkpoint is not None,
             "checkpoint_every": settings.checkpoint_every, "resume": settings.resume,
@@ -338,7 +342,7 @@ class Loop:
         """Raise what another process has raised, and stop if another has been stopped."""
         if self._settings.processes is None:
             return
-        self._settings.processes.agree(self.interrupts.raised())
+        self._settings.processes.agree()
         run = self.run
         for stopped in self._settings.processes.of_all(run.history.stopped):
             if stopped is not None and not run.stopping:

@@ -55,8 +55,14 @@ class OwnRows(Dataset):
         self._starts, self.n_rows = starts, int(starts[-1])
         self.y = np.concatenate(processes.of_all(self.y))
         if self.sample_weight is not None:
-            self.sample_weight = np.concatenate(processes.of_all(self.sample_weight))
+            weights = np.concatenate(processes.of_all(self.sample_weight))
+            self._check_largest(f"{prefix}sample_weight", weights, weights.max())
+            self.sample_weight = weights
         self._borrow()
+
+    def _check_largest(self, name: str, weights: Floats, given: float) -> None:
+        if self._processes is not None:  # those of this process alone may all be 0
+            super()._check_largest(name, weights, given)
 
     @property
     def compiled_X(self) -> None:

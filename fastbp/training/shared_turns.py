@@ -57,16 +57,21 @@ class SharedTurns(Turns):
             Of which this process has computed its share; written to.
         """
         processes = self._processes
-        self._agree()
+        processes.agree()
         shares = processes.shares(len(Z))
         sizes = [(stop - first) * Z.shape[1] for first, stop in shares]
         processes.communicator.Allgatherv(self._in_place, [Z, sizes])
         self._find_last(len(Z))
         processes.adding_up = True
 
-    def _agree(self) -> None:
-        assert self._interrupts is not None
-        self._processes.agree(self._interrupts.raised())
+    def compute_loss(self, step: int, Z: Floats) -> tuple[float, Floats]:
+        """The loss, and its gradient with respect to Z; or the error of another process's."""
+        processes = self._processes
+        processes.adding_up = False
+        found = super().compute_loss(step, Z)
+        processes.agree(on="the gradients of a step")
+        processes.adding_up = True
+        return found
 
     def _find_last(self, rows: int) -> None:
         self._last = min(-(-rows // BLOCK), self._processes.size) - 1
@@ -75,7 +80,7 @@ class SharedTurns(Turns):
         """Receive a sum over the rows of a minibatch that come before this process's."""
         processes = self._processes
         if not processes.adding_up:
-            self._agree()
+            processes.agree()
             processes.adding_up = True
         self._find_last(rows)
         if 0 < processes.rank <= self._last:

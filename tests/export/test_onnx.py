@@ -345,6 +345,14 @@ def test_no_onnx_file(tmp_path):
             fb.from_onnx(tmp_path / "bad.onnx")
 
 
+def test_infinite_numbers(tmp_path):
+    """They are a network's, without a warning."""
+    path = a_file(tmp_path / "net.onnx", [("Gemm", "x W", "y", {"alpha": float("inf")})],
+                  {"W": np.array([[0, 1, -1]] * 4, f4)})
+    W = fb.from_onnx(path).layers[0].W
+    assert np.isnan(W[0, 0]) and W[0, 1:].tolist() == [np.inf, -np.inf]
+
+
 def test_another_function_of_the_same_name(tmp_path):
     """Functions of fastbp's are known by name, so others may not have it."""
     net = fb.Sequential([fb.Repeat(2, 3), fb.MeanOfMembers(2, 3)])

@@ -70,10 +70,11 @@ class Torch:
             W, parts, start = array("W"), [], 0
             for f, edges in enumerate(layer.config()["edges"]):
                 low, high = torch.tensor(edges[:-1]), torch.tensor(edges[1:])
-                e = (x[:, f : f + 1] - low) / (high - low)
-                below = torch.where(torch.arange(len(low)) > 0, 0.0, -torch.inf)
-                above = torch.where(torch.arange(len(low)) < len(low) - 1, 1.0, torch.inf)
-                parts.append(torch.clamp(e, below, above) @ W[start : start + len(low)])
+                number, t = x[:, f : f + 1], torch.arange(len(low))
+                # torch.clamp would have the slopes of both bins at an edge.
+                left_of, right_of = (number < low) & (t > 0), (number >= high) & (t < t[-1])
+                e = torch.where(left_of, 0.0, (number - low) / (high - low))
+                parts.append(torch.where(right_of, 1.0, e) @ W[start : start + len(low)])
                 start += len(low)
             return torch.cat(parts, dim=1) + array("b")
         if name == "Repeat":

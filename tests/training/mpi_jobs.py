@@ -16,6 +16,7 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +25,7 @@ from sklearn.base import clone
 import fastbp as fb
 from fastbp.__main__ import main
 from fastbp.kernels import dispatch, threads
+from fastbp.training import distributed
 
 
 def digest(*arrays):
@@ -62,7 +64,8 @@ def data(rows=1500, columns=12):
 def trainings():
     """Networks, and the arguments of their fits: X, y and the others."""
     X, labels, targets = data()
-    weights = 0.5 + abs(X[:, 5])
+    # Some processes have none but zeros, and so does the first minibatch.
+    weights = np.where(np.arange(len(X)) < 375, 0, 0.5 + abs(X[:, 5]))
     common = {"epochs": 2, "batch_size": 700, "seed": 5}
     validated = {"validation_fraction": 0.2}
     return {
@@ -168,18 +171,35 @@ def own_rows(communicator, folder):
 
 
 class Trouble(fb.callbacks.Callback):
-    """Does something at the end of the second epoch, in one process."""
+    """Does something in one process: at the end of the second epoch, or at another time."""
 
-    def __init__(self, rank, do):
-        self.do = do if rank == 1 else None
+    def __init__(self, rank, do, when="epoch"):
+        self.do, self.when = do, when if rank == 1 else None
 
     def on_train_begin(self, training):
-        if self.do is stop_at_once:
-            training.stop("there is nothing to do")
+        if self.when == "begin":
+            self.do(training)
 
     def on_epoch_end(self, training):
-        if training.epoch == 1 and self.do not in (None, stop_at_once):
+        if self.when == "epoch" and training.epoch == 1:
             self.do(training)
+
+    def on_train_end(self, training):
+        if self.when == "end":
+            self.do(training)
+
+
+class Refusing(OwnLoss):
+    """A loss that fails in one process, at the fourth minibatch."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.calls = iter([False] * 3 + [rank == 1] + [False] * 99)  # nothing that is compared
+
+    def __call__(self, Z, y, sample_weight=None):
+        if next(self.calls):
+            raise ZeroDivisionError("this loss has no value")
+        return super().__call__(Z, y, sample_weight)
 
 
 def fail(training):
@@ -206,19 +226,18 @@ def set_weights(training):
     training.network.parameters[:] *= 0.5
 
 
-def stop_at_once(training):
-    """Before the first epoch, which the other process begins."""
-
-
 def errors(communicator, folder):
     """What each process raises for an error of one, and the weights that it is left with."""
+    from mpi4py import MPI
+
     rank = communicator.rank
     X, labels, _ = data(700)
     found = {}
 
-    def attempt(name, seed=0, layers=(), X=X, y=labels, **arguments):
-        net = fb.Sequential([fb.Dense(12, 8), fb.ReLU(), *layers, fb.Dense(8, 3)], seed=seed)
-        arguments = {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.SGD(0.1), "epochs": 5,
+    def attempt(name, seed=0, layers=(), precision="highest", X=X, y=labels, **arguments):
+        net = fb.Sequential([fb.Dense(12, 8), fb.ReLU(), *layers, fb.Dense(8, 3)], seed=seed,
+                            precision=precision)
+        arguments = {"loss": fb.SoftmaxCrossEntropy(), "optimizer": fb.SGD(0.1, 0.9), "epochs": 5,
                      "batch_size": 300, "seed": 0, "communicator": communicator} | arguments
         try:
             history = net.fit(X, y, **arguments)
@@ -227,7 +246,8 @@ def errors(communicator, folder):
             raised = [type(error).__name__, str(error)]
             history = net.history
         epochs = None if history is None else len(history["loss"])
-        found[name] = communicator.gather([*raised, epochs, digest(net.parameters)])
+        begun = bool(arguments["optimizer"].state)
+        found[name] = communicator.gather([*raised, epochs, digest(net.parameters), begun])
 
     def one_has(usual, other):
         return other if rank == 1 else usual
@@ -241,16 +261,29 @@ def errors(communicator, folder):
     attempt("rows", X=one_has(X, X[:-1]), y=one_has(labels, labels[:-1]))
     attempt("contents", X=one_has(X, X + 1))
     attempt("seeds", seed=rank)
+    attempt("precision", precision=one_has("highest", "medium"))
+    attempt("validation", validation_data=one_has((X, labels), None))
+    attempt("own validation", validation_data=one_has(None, (X, labels)), rows="own")
+    attempt("weights of one", sample_weight=one_has(None, np.ones(len(X))))
+    attempt("no weights", sample_weight=np.zeros(len(X)), rows="own")
+    with mock.patch.object(distributed, "__version__", one_has(fb.__version__, "0.0.9")):
+        attempt("version")
     attempt("own columns", X=one_has(X[:, :12], X[:, :11]), rows="own")
     attempt("mixed", rows=one_has("all", "own"))
     attempt("order", shuffle=one_has(lambda n: np.arange(n), lambda n: np.arange(n)[::-1]))
     for name, do in (("callback", fail), ("interrupt", interrupt), ("stop", stop),
-                     ("rate", set_rate), ("weights", set_weights), ("before", stop_at_once)):
+                     ("rate", set_rate), ("weights", set_weights)):
         attempt(name, callbacks=[Trouble(rank, do)])
+    attempt("before", callbacks=[Trouble(rank, stop, "begin")])
+    attempt("interrupt before", callbacks=[Trouble(rank, interrupt, "begin")])
+    attempt("interrupt at the end", callbacks=[Trouble(rank, interrupt, "end")])
     attempt("interrupt in a step", epochs=10000, callbacks=[Trouble(rank, interrupt_soon)])
-    attempt("diverges", optimizer=fb.SGD(1e30))
+    attempt("loss", y=X[:, :3], loss=Refusing(rank))
+    attempt("diverges", optimizer=fb.SGD(1e30, 0.9))
     attempt("python", layers=[Passing()])
     attempt("no communicator", communicator="world")
+    attempt("other rows", rows=one_has("all", "some"))
+    attempt("other rows of one process", communicator=MPI.COMM_SELF, rows="some")
     attempt("fine")
     return found
 
@@ -347,16 +380,9 @@ def readme(communicator, folder):
     return communicator.gather(out.getvalue())
 
 
-def long(communicator, folder):
-    """Train for so long that there is time to kill a process."""
-    print("process", os.getpid(), flush=True)
-    train_with_checkpoints(os.path.join(folder, "killed"), 10000, n_threads=1,
-                           communicator=communicator)
-
-
 JOBS = {job.__name__: job for job in (
     hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators,
-    command, readme, long)}
+    command, readme)}
 
 if __name__ == "__main__":
     from mpi4py import MPI

@@ -1,14 +1,10 @@
 """Training over several processes: started by MPI, compared with one process."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -127,35 +123,52 @@ class TestErrors:
         "contents": "contents of X: expected the same in all 2 processes, got others in process 1",
         "seeds": "parameters of the network, which follow from its seed: expected the same",
         "own columns": "X: expected 12 columns",
+        "precision": "precision: expected the same in all 2 processes, got 'medium' in process 1 "
+                     "and 'highest' in process 0",
+        "validation": "validation_data: expected the same in all 2 processes, got None in process "
+                      "1 and 'a tuple' in process 0",
+        "own validation": "validation_data: expected the same in all 2 processes, got 'a tuple'",
+        "weights of one": "sample_weight: expected the same in all 2 processes, got 'an array'",
+        "no weights": "sample_weight: expected the largest to be between",
+        "version": "version of fastbp: expected the same in all 2 processes, got '0.0.9' in "
+                   "process 1",
         "mixed": "rows: expected the same in all 2 processes, got 'own' in process 1",
         "order": "shuffle: order: expected the same in all 2 processes, got others in process 1",
         "callback": "the disk of this callback is full",
         "rate": "learning rates: expected the same",
         "weights": "parameters: expected the same in all 2 processes, got others in process 1",
         "before": "expected the same calls in all 2 processes, but they differ in what comes next",
+        "loss": "this loss has no value",
         "diverges": "training diverged at step 2",
         "no communicator": "communicator: expected one of mpi4py's, such as MPI.COMM_WORLD",
+        "other rows": "rows: expected \"all\" or \"own\", got 'some'",
+        "other rows of one process": "rows: expected \"all\" or \"own\", got 'some'",
         "python": "layers: expected layers that are made of fastbp's operations",
     }
 
     def test_all_raise_what_one_does(self, of_two):
         for name, expected in self.EXPECTED.items():
             first, second = of_two["errors"][name]
-            assert first[0] == second[0] == {
-                "callback": "RuntimeError", "before": "RuntimeError",
-                "diverges": "FloatingPointError", "no communicator": "TypeError",
-            }.get(name, "ValueError"), name
+            kinds = {"callback": ["RuntimeError"] * 2, "before": ["RuntimeError"] * 2,
+                     "loss": ["RuntimeError", "ZeroDivisionError"],
+                     "diverges": ["FloatingPointError"] * 2, "no communicator": ["TypeError"] * 2}
+            assert [first[0], second[0]] == kinds.get(name, ["ValueError"] * 2), name
             assert expected in first[1] and expected in second[1], name
-            if name in ("NaN in X", "batch size", "columns", "own columns", "callback"):
+            steps = bool(first[2]) or name == "diverges"
+            assert first[4] == second[4] == steps, name  # without steps the optimizer has no state
+            if name in ("NaN in X", "batch size", "columns", "own columns", "callback", "loss"):
                 assert first[1].startswith("in process 1 of 2: ")
                 assert not second[1].startswith("in process")
 
     def test_ctrl_c_in_one_process_stops_all_after_the_same_step(self, of_two):
-        for name in ("interrupt", "interrupt in a step"):
+        for name in ("interrupt", "interrupt in a step", "interrupt before",
+                     "interrupt at the end"):
             first, second = of_two["errors"][name]
             assert first == ["KeyboardInterrupt", "in process 1 of 2", *second[2:]]
             assert second[0] == "KeyboardInterrupt"
         assert of_two["errors"]["interrupt"][0][2] == 2
+        assert of_two["errors"]["interrupt before"][0][2] == 0
+        assert of_two["errors"]["interrupt at the end"][0][2] == 5
 
     def test_a_stop_in_one_process_stops_all(self, of_two):
         first, second = of_two["errors"]["stop"]
@@ -168,7 +181,7 @@ class TestErrors:
 
     def test_the_next_fit_works(self, of_two):
         first, second = of_two["errors"]["fine"]
-        assert first == second and first[:3] == [None, None, 5]
+        assert first == second == [None, None, 5, first[3], True]
 
     def test_the_first_warns_of_a_small_minibatch(self, of_two, of_four):
         assert of_two["warned"] == [[], []]
@@ -180,33 +193,16 @@ class TestErrors:
 
 @needs_mpi
 @pytest.mark.once
-def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(tmp_path):
-    assert_survives_kill(tmp_path, victim=1, delay=1.0)
+def test_a_killed_process_ends_the_others_and_the_checkpoint_is_whole(tmp_path, monkeypatch):
+    """bench/kill_processes.py does it at as many moments as one likes."""
+    bench = Path(__file__).parents[2] / "bench"
+    if not bench.exists():
+        pytest.skip("no benchmarks beside the tests")
+    monkeypatch.syspath_prepend(bench)
+    import kill_processes
 
-
-def assert_survives_kill(folder, victim, delay):
-    """Kill one of two processes that are training; what they leave resumes to the same bits."""
-    started = subprocess.Popen(command(2, JOBS, folder, "long"), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    # MPI may have something to say of its own.
-    words = (line.split() for line in started.stdout)
-    ids = [int(next(each[1] for each in words if each[:1] == ["process"])) for _ in range(2)]
-    time.sleep(delay)
-    os.kill(ids[victim], signal.SIGKILL)
-    begin = time.monotonic()
-    started.communicate(timeout=20)
-    seconds = time.monotonic() - begin
-    assert started.returncode != 0
-    for each in ids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(each, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no checkpoint is damaged
-        saved = [int(path.stem[-8:]) for path in Path(folder, "killed").glob("*.fastbp")]
-        epochs = max(saved, default=0) + 1
-        found = mpi_jobs.train_with_checkpoints(Path(folder, "killed"), epochs)
-    assert found == mpi_jobs.train_with_checkpoints(Path(folder, "whole"), epochs)
-    return epochs, seconds
+    epochs, _, wrong = kill_processes.kill(tmp_path, 2, victim=1, delay=1.0)
+    assert wrong is None and epochs > 0
 
 
 class TestArguments:

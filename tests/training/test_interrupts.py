@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
+from fastbp.training.interrupts import DeferInterrupt
 
 from .fits import Recorder, a_fit, a_net, record
 
@@ -248,3 +249,17 @@ def test_a_handler_that_a_callback_installs_waits_for_a_whole_step(ctrl_c):
 
     a_fit(a_net(), optimizer=optimizer, callbacks=[install])
     assert when == [(False, 8)]
+
+
+def test_what_is_still_deferred_at_the_end_is_handled_there(ctrl_c):
+    def fail():
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("and then this")
+
+    interrupts = DeferInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught, interrupts:
+        interrupts.call(fail)
+    assert str(caught.value.__context__) == "and then this"
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
+    with pytest.raises(KeyboardInterrupt), DeferInterrupt(until_asked=True):
+        signal.raise_signal(signal.SIGINT)
