@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from ..layers import Layer
 
-__all__ = ["Edge", "Entry", "Graph", "Node"]
+__all__ = ["ELEMENTWISE", "Edge", "Entry", "Graph", "Node"]
 
 # Operations whose results depend on the same column of the same row alone.
 ELEMENTWISE = {*ops.ACTIVATIONS, "scale", "scale_shift", "prelu"}

@@ -29,10 +29,8 @@
 
   const sign = (x) => (x > 0 ? "up" : x < 0 ? "down" : "");
   const number = (x, digits) => element("span", { class: `num ${sign(x)}` }, format(x, digits));
-  const count = (n, noun) => {
-    const many = n > 2 ** 53 ? `about ${n.toExponential(1)}` : n.toLocaleString("en");
-    return `${many} ${noun}${n === 1 ? "" : "s"}`;
-  };
+  const many = (n) => (n > 2 ** 53 ? `about ${n.toExponential(1)}` : n.toLocaleString("en"));
+  const count = (n, noun) => `${many(n)} ${noun}${n === 1 ? "" : "s"}`;
   // Sums that cancel out have the rounding errors of what they are made of.
   const unlessRounding = (x, magnitude) => (Math.abs(x) <= 1e-14 * magnitude ? 0 : x);
 
@@ -45,7 +43,11 @@
     return made;
   }
 
-  const elementName = (parameter, index) => `${parameter.name}[${index.join(",")}]`;
+  // Arrays of three dimensions are shown as matrices, their first two as one.
+  const rowName = ({ shape }, i) => (
+    shape.length === 3 ? `${Math.floor(i / shape[1])},${i % shape[1]}` : `${i}`);
+  const elementName = (parameter, index) => `${parameter.name}[${
+    index.length > 1 ? `${rowName(parameter, index[0])},` : ""}${index.at(-1)}]`;
   const fraction = (over, under) => element("span", { class: "fraction" },
     element("span", {}, "∂", over), element("span", {}, "∂", under));
 
@@ -73,10 +75,10 @@
     for (;;) {
       const [product, edge, r, u, s, factor] = data.ways[node][`${row},${unit}`].paths[slot];
       if (edge === undefined) {
-        found.unshift({ node, row, unit, factor: product, moves: false });
+        found.unshift({ node, row, unit, factor: product, edge: null });
         return found;
       }
-      found.unshift({ node, row, unit, factor, moves: edges[edge].moves });
+      found.unshift({ node, row, unit, factor, edge });
       [node, row, unit, slot] = [edges[edge].write, r, u, s];
     }
   }
@@ -141,13 +143,15 @@
 
   function drawGraph(result) {
     const depth = depths(), drawn = drawnUnits(result.paths);
-    const columnWidth = 112, step = 50, radius = 19, top = 64;
+    const step = 50, radius = 19, top = 64;
     const heights = [], first = nodes.map(() => 0);
     nodes.forEach((node, n) => {
       first[n] = heights[depth[n]] ?? 0;
       heights[depth[n]] = first[n] + drawn[n].length + (node.n > drawn[n].length ? 0.6 : 0) + 0.9;
     });
     const tallest = Math.max(...heights) - 0.9;
+    const room = byId("graph").clientWidth / (heights.length + 1);
+    const columnWidth = Math.min(Math.max(room, 104), 170);
     const width = (heights.length + 1) * columnWidth, height = top + tallest * step + 26;
     const place = (n, unit) => {
       const shift = (tallest - (heights[depth[n]] - 0.9)) / 2;
@@ -219,6 +223,7 @@
           element("circle", { cx, cy, r: radius, class: onPath.has(`${n},${unit}`) ? "on" : null },
             element("title", {}, `${node.name}[${unit}] = ${format(value, 6)}, gradient ${
               format(gradient, 6)}`)),
+          element("text", { x: cx - radius - 3, y: cy - radius + 9, class: "index" }, `${unit}`),
           element("text", { x: cx, y: cy + 3.5 }, format(value, 2)),
           element("text", { x: cx, y: cy + radius + 9, class: "gradient" }, format(gradient, 2)));
       });
@@ -257,7 +262,7 @@
     const content = [heading, element("p", { class: "hint" },
       `${parameter.layer}, ${name} = ${format(at(parameter, "before", chosen.index), 6)}. ${
         result.n === 1 ? "One path leads" : `${count(result.n, "path")} lead`} from the loss to it${
-        result.zero ? `, ${count(result.zero, "path")} with a factor of 0` : ""}.${
+        result.zero ? `, ${many(result.zero)} of them with a factor of 0` : ""}.${
         data.rows > 1 ? " Indices of units are row, unit." : ""}`)];
     if (result.paths.length) {
       content.push(element("div", { class: "equation" },
@@ -298,18 +303,33 @@
     byId("weight").replaceChildren(...content);
   }
 
+  // What a factor is, in words.
+  function meaning(hop, before) {
+    if (hop.edge === null) return ["derivative of the loss"];
+    const edge = edges[hop.edge], { layer } = nodes[edge.write];
+    if (edge.kind === "moves") return ["passed on"];
+    if (edge.kind === "derivative") return [`derivative of ${layer}`];
+    const parameter = parameters.find((each) => each.read === edge.read && each.node === edge.write);
+    return edge.kind === "weight" && parameter
+      ? ["weight ", element("span", { class: "num" }, elementName(parameter, [hop.unit, before.unit]))]
+      : [`entry of the Jacobian of ${layer}`];
+  }
+
   function alongPath(path, own) {
     let product = 1;
-    const rows = [...path.hops.map((hop) => [symbol(nodes[hop.node], hop.row, hop.unit), hop.factor,
-      nodes[hop.node].layer]), [own(), path.factor, "parameter"]];
+    const parameter = parameters[chosen.parameter];
+    const rows = path.hops.map((hop, i) => [symbol(nodes[hop.node], hop.row, hop.unit), hop.factor,
+      meaning(hop, path.hops[i - 1])]);
+    rows.push([own(), path.factor, parameter.read === null ? ["derivative by the parameter"]
+      : ["input ", symbol(nodes[parameter.read], path.row, chosen.index[0])]]);
     const products = rows.map(([, factor]) => (product *= factor));
     const width = logarithmic(products);
     return [element("h3", {}, "Along the largest path"), element("div", { class: "scroll" },
       element("table", { class: "wide" },
-        element("thead", {}, element("tr", {}, ["to", "", "factor", "product so far", ""].map(
+        element("thead", {}, element("tr", {}, ["to", "factor", "", "product so far", ""].map(
           (text, i) => element("th", { scope: "col", class: i < 2 ? "left" : null }, text)))),
-        element("tbody", {}, rows.map(([name, factor, layer], i) => element("tr", {},
-          element("th", { scope: "row" }, name), element("td", { class: "left" }, layer),
+        element("tbody", {}, rows.map(([name, factor, what], i) => element("tr", {},
+          element("th", { scope: "row" }, name), element("td", { class: "left" }, what),
           element("td", {}, number(factor)), element("td", {}, number(products[i])),
           meter(width(products[i])))))))];
   }
@@ -331,9 +351,10 @@
     const parameter = parameters[chosen.parameter];
     const matrix = parameter.shown.length > 1;
     const rows = matrix ? parameter.shown[0] : [null], columns = parameter.shown.at(-1);
-    const folded = parameter.shape.some((n, axis) => n > parameter.shown[axis].length);
+    const folded = parameter.shape.reduce((all, n) => all * n, 1) > rows.length * columns.length;
     byId("h-map").textContent = `All gradients of ${parameter.name}, ${parameter.shape.join(" × ")}${
-      folded ? `, of which the ${rows.length} × ${columns.length} largest are here` : ""}`;
+      folded ? `: the largest, ${rows.length} × ${columns.length}` : ""}`;
+    byId("axes").textContent = parameter.read === null ? "" : " Rows are inputs, columns units.";
     const most = parameter.largest || 1;
     const table = element("table", {
       class: `map ${columns.length > 24 ? "many" : ""}`, "aria-label": `Gradients of ${parameter.name}`,
@@ -342,7 +363,7 @@
       columns.map((j) => element("th", { scope: "col" }, columns.length > 24 && j % 8 ? "" : `${j}`)))));
     const body = element("tbody");
     rows.forEach((i, r) => {
-      const line = element("tr", {}, element("th", { scope: "row" }, i === null ? "" : `${i}`));
+      const line = element("tr", {}, element("th", { scope: "row" }, i === null ? "" : rowName(parameter, i)));
       columns.forEach((j, c) => {
         const gradient = parameter.gradient[r][c];
         const tone = gradient < 0 ? "negative" : "positive";
@@ -420,6 +441,7 @@
           numbers.map((x) => element("td", {}, number(x, 6)))))))));
     const folded = (n, shown) => (n > shown ? `, the ${shown} largest of ${n.toLocaleString("en")}` : "");
     byId("all").replaceChildren(
+      element("h3", {}, "Values and their gradients"),
       ...nodes.map((node) => table(
         `${node.name} and ∂L/∂${node.name}: ${`${node.where} ${node.layer}`.trim()}${
           folded(node.n, node.shown.length)}`,
@@ -427,11 +449,14 @@
           const row = data.rows > 1 ? `[${r}]` : "";
           return [[node.name + row, ...values], [`∂L/∂${node.name}${row}`, ...node.gradient[r]]];
         }))),
-      ...parameters.flatMap((parameter) => ["before", "gradient"].map((key) => table(
-        `${key === "before" ? "" : "d("}${parameter.name}${key === "before" ? "" : ")"}, ${
+      element("h3", {}, "Parameters and their gradients"),
+      ...parameters.map((parameter) => table(
+        `${parameter.name} and ∂L/∂${parameter.name}: ${parameter.layer}, ${
           parameter.shape.join(" × ")}`,
-        parameter.shown.at(-1).map(String), parameter[key].map((row, r) => (
-          [parameter.shown.length > 1 ? String(parameter.shown[0][r]) : "", ...row]))))));
+        parameter.shown.at(-1).map(String), parameter.before.flatMap((row, r) => {
+          const i = parameter.shown.length > 1 ? `[${rowName(parameter, parameter.shown[0][r])}]` : "";
+          return [[parameter.name + i, ...row], [`∂L/∂${parameter.name}${i}`, ...parameter.gradient[r]]];
+        }))));
   }
 
   // ---- Choosing
@@ -447,7 +472,8 @@
     const { shown } = parameters[parameter];
     byId("parameter").value = String(parameter);
     byId("from-label").hidden = shown.length < 2;
-    if (shown.length > 1) options(byId("from"), shown[0].map((i) => [i, i]), index[0]);
+    const rows = shown.length > 1 ? shown[0] : [];
+    options(byId("from"), rows.map((i) => [i, rowName(parameters[parameter], i)]), index[0]);
     options(byId("to"), shown.at(-1).map((j) => [j, j]), index.at(-1));
     const result = gradientOf(parameters[parameter], index);
     showWeight(result);

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..version import __version__
 from .flow import flow, verdict
+from .graph import ELEMENTWISE
 from .text import text
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Array
     from .explanation import Explanation, Parameter
-    from .graph import Node
+    from .graph import Edge, Node
     from .paths import BestPaths
 
 __all__ = ["page", "page_in_notebook"]
@@ -96,22 +97,23 @@ def _numbers(it: Explanation) -> dict[str, Any]:
     parameters = [_parameter(it, parameter, reads[name], shown, place)
                   for name, parameter in it.parameters.items()]
     best = it.best_paths()
+    drawn = _with_largest_paths(best, shown)
     wanted = [(parameter.node, r, unit) for parameter in it.parameters.values()
               for r in range(it.rows) for unit in shown[parameter.node]]
     wanted += [(it.nodes[made["node"]], r, unit) for made in parameters
                for row in made["entries"] or () for entries in row for r, unit, _ in entries]
     start = max(range(len(parameters)), key=lambda i: (parameters[i]["read"] is not None, -i))
     return {
-        "version": __version__, "network": it.network, "loss": repr(it.loss),
+        "version": __version__, "network": it.network, "loss": type(it.loss).__name__,
         "before": it.before, "after": it.after, "learningRate": it.learning_rate,
         "rows": it.rows, "dropout": it.dropout, "error": it.error, "listed": best.k,
         "output": place[it.graph.output], "start": start,
         "nodes": [{"name": node.name, "where": node.where, "layer": node.layer,
-                   "n": node.value.shape[1], "shown": shown[node],
-                   "value": node.value[:, shown[node]].tolist(),
-                   "gradient": node.gradient[:, shown[node]].tolist()} for node in it.nodes],
-        "edges": [{"write": place[edge.write], "read": place[edge.read], "moves": edge.moves,
-                   "pairs": _pairs(edge, shown)} for edge in it.graph.edges],
+                   "n": node.value.shape[1], "shown": drawn[node],
+                   "value": node.value[:, drawn[node]].tolist(),
+                   "gradient": node.gradient[:, drawn[node]].tolist()} for node in it.nodes],
+        "edges": [{"write": place[edge.write], "read": place[edge.read], "kind": _kind(edge),
+                   "pairs": _pairs(edge, drawn)} for edge in it.graph.edges],
         "parameters": parameters,
         "ways": _ways(best, wanted, place),
         "flow": [{"node": place[step.node], "size": step.size, "ratio": step.ratio}
@@ -123,6 +125,19 @@ def _numbers(it: Explanation) -> dict[str, Any]:
 def _largest(sizes: Array, n: int) -> list[int]:
     """The indices of the n largest, ascending."""
     return sorted(np.argsort(-sizes, kind="stable")[:n].tolist())
+
+
+def _with_largest_paths(best: BestPaths,
+                        shown: dict[Node, list[int]]) -> dict[Node, list[int]]:
+    """The units that are shown, and those on the largest paths to them."""
+    found = {node: set(units) for node, units in shown.items()}
+    for node, units in shown.items():
+        for unit in units:
+            for r in range(len(node.value)):
+                if not np.isnan(best.ways[node].product[r, unit, 0]):
+                    for hop in best.hops(node, r, unit, 0):
+                        found[hop.node].add(hop.unit)
+    return {node: sorted(units) for node, units in found.items()}
 
 
 def _parameter(it: Explanation, parameter: Parameter, read: Node | None,
@@ -149,13 +164,21 @@ def _parameter(it: Explanation, parameter: Parameter, read: Node | None,
     vector = len(shape) == 1
     return {"name": name, "layer": parameter.layer, "node": place[parameter.node],
             "read": None if read is None else place[read],
-            "shape": [shape[-1]] if vector else list(matrix.shape),
+            "shape": list(shape),
             "shown": [columns] if vector else [rows, columns], "start": index[vector:],
             "largest": float(np.abs(gradient).max()), "before": matrix[some].tolist(),
             "gradient": gradient[some].tolist(), "entries": entries}
 
 
-def _pairs(edge: Any, shown: dict[Node, list[int]]) -> list[list[int]]:
+def _kind(edge: Edge) -> str:
+    """What the factors of an edge are."""
+    if edge.moves:
+        return "moves"
+    return {"dense": "weight"}.get(edge.write.op,
+                                   "derivative" if edge.write.op in ELEMENTWISE else "mixed")
+
+
+def _pairs(edge: Edge, shown: dict[Node, list[int]]) -> list[list[int]]:
     """Units that a line connects: of what is read, and of what is written."""
     found: dict[tuple[int, int], None] = {}
     for i in shown[edge.read]:
