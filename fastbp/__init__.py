@@ -44,6 +44,7 @@ from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .ensemble import Ensemble, greedy_ensemble
+from .explain import explain
 from .export.onnx_reading import from_onnx
 from .export.sklearn_models import from_sklearn
 from .export.torch_reading import from_torch
@@ -78,6 +79,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "explain",
     "fit_many",
     "from_onnx",
     "from_sklearn",

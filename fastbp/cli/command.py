@@ -14,7 +14,7 @@ from ..version import __version__
 from .digits import train_on_digits
 from .options import parse
 from .prediction import predict_rows
-from .subcommands import run_subcommand
+from .subcommands import SUBCOMMANDS, run_subcommand
 from .table import train_on_table
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
                 nowhere = streams.enter_context(open(os.devnull, "w"))
                 streams.enter_context(contextlib.redirect_stdout(nowhere))
                 streams.enter_context(contextlib.redirect_stderr(nowhere))
-            if arguments[:1] in (["export"], ["predict"]):
+            if arguments and arguments[0] in SUBCOMMANDS:
                 if communicator is None or communicator.rank == 0:
                     run_subcommand(arguments)
                 return 0

@@ -24,8 +24,8 @@ Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
 With --predict: the rows of another file, with the model that was saved.
-fastbp export, fastbp predict: saved models in other forms, and what they predict;
-see fastbp export --help, fastbp predict --help.
+fastbp export, predict, explain: saved models in other forms, what they predict, and how
+backpropagation computes their gradients; see fastbp export --help, and so on.
 """
 
 EXAMPLES = """\
@@ -47,6 +47,8 @@ examples:
       "fastbp[mpi]"); they share each minibatch, in blocks of 256 rows
   fastbp export fastbp-output/model.safetensors model.h
       write C code that predicts
+  fastbp explain
+      show backpropagation in a small network, number by number
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 

@@ -1,4 +1,4 @@
-"""``fastbp export`` and ``fastbp predict``: what becomes of saved models."""
+"""``fastbp export``, ``predict`` and ``explain``: what becomes of saved models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..files import replace_file
 from ..messages import counted
+from .explanation import explain_saved
 from .options import Parser
 from .prediction import predictions
 from .saved import about_saved, read_saved
@@ -19,7 +20,7 @@ from .saved import about_saved, read_saved
 if TYPE_CHECKING:
     from ..export.reading import Model
 
-__all__ = ["run_subcommand"]
+__all__ = ["SUBCOMMANDS", "run_subcommand"]
 
 EXPORT = """\
 Write a saved model in another form, by the end of the file's name:
@@ -41,7 +42,7 @@ of the file, which must be numbers.
 
 
 def run_subcommand(arguments: Sequence[str]) -> None:
-    """Run ``export`` or ``predict``.
+    """Run ``export``, ``predict`` or ``explain``.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def run_subcommand(arguments: Sequence[str]) -> None:
     net.h
     """
     command, *rest = arguments
-    (_export if command == "export" else _predict)(rest)
+    SUBCOMMANDS[command](rest)
 
 
 def _parser(command: str, description: str) -> Parser:
@@ -140,3 +141,6 @@ def _predict(arguments: Sequence[str]) -> None:
     else:
         replace_file(options.output, text.encode())
         print(f"predicted {counted(n_rows, 'row')}: {options.output}")
+
+
+SUBCOMMANDS = {"export": _export, "predict": _predict, "explain": explain_saved}
