@@ -42,6 +42,16 @@ def test_from_a_table_to_a_c_program(tmp_path):
     assert 350 < prices[0] < 420 and 170 < prices[1] < 230
 
 
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
+def test_backpropagation_number_by_number(tmp_path):
+    text = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+    code = "\n".join(block for kind, block in BLOCK.findall(text) if kind == "python")
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "docs/explain.md", "exec"), {"__name__": "page"})
+    assert (tmp_path / "backprop.html").stat().st_size > 10_000
+    assert "0.W[1,2]" in out.getvalue() and "vanishes" in out.getvalue()
+
+
 def test_links():
     """What the pages point to is there."""
     for page in (ROOT / "docs").glob("*.md"):

@@ -1,4 +1,4 @@
-"""``fastbp export`` and ``fastbp predict``."""
+"""``fastbp export``, ``fastbp predict`` and ``fastbp explain``."""
 
 import csv
 import io
@@ -83,6 +83,34 @@ def test_weights_for_pytorch(tmp_path, capsys):
 
 
 @pytest.mark.once
+def test_explanations(table, tmp_path, capsys, monkeypatch):
+    """Of the example, and of what was learned, in the file's columns and classes."""
+    monkeypatch.chdir(tmp_path)
+    out = run(capsys, "explain")
+    assert out.startswith("Backpropagation through 2 → Dense 3 → Tanh") and out.endswith(
+        "\n\nbackprop.html\n")
+    assert (tmp_path / "backprop.html").read_text().startswith("<!doctype html>")
+    folder, X = table
+    out = run(capsys, "explain", folder / "model.safetensors", folder / "table.csv", "--row", 3,
+              "--row", 8, "--learning-rate", 0.25, "--output", "kind.html")
+    net = fb.load(folder / "model.safetensors").astype("float64")
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)[[3, 8]]
+    before = net.evaluate(X[[3, 8]], y, loss=fb.SoftmaxCrossEntropy())["loss"]
+    assert f"2 rows, SoftmaxCrossEntropy(label_smoothing=0.0, cap=None): L = {before:.4g}" in out
+    assert "learning rate 0.25" in out and (tmp_path / "kind.html").exists()
+
+
+@pytest.mark.once
+def test_explanations_of_other_models(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fb.mlp([2, 3], seed=0).save("net.safetensors")
+    (tmp_path / "rows.csv").write_text("u,v,k\n1.5,2,0\n3,-4,2\n")
+    out = run(capsys, "explain", "net.safetensors", "rows.csv", "--target", "k", "--loss",
+              "SoftmaxCrossEntropy")
+    assert "2 rows, SoftmaxCrossEntropy" in out
+
+
+@pytest.mark.once
 def test_estimators(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("size,color,price\n" + "".join(
         f"{i},{['red', 'blue'][i % 2]},{i + 10 * (i % 2)}\n" for i in range(60)))
@@ -106,6 +134,9 @@ def test_onnx(tmp_path, capsys, table):
     assert "3 doubles to 2 doubles" in (tmp_path / "net.h").read_text()
 
 
+LOSS = ["--loss", "SoftmaxCrossEntropy"]
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["export"], "the following arguments are required: MODEL, FILE; --help lists the options"),
     (["export", "no.safetensors", "net.h"], "there is no file 'no.safetensors'"),
@@ -118,10 +149,27 @@ def test_onnx(tmp_path, capsys, table):
     (["predict", "net.safetensors"], "the following arguments are required: ROWS"),
     (["predict", "net.safetensors", "no.csv"], "no.csv: No such file"),
     (["predict", "broken.safetensors", "no.csv"], "is not a fastbp model"),
+    (["explain", "net.safetensors"], "ROWS: expected a .csv with the rows to explain"),
+    (["explain", "--row", "0"], "--row: expected MODEL and ROWS with it, got neither"),
+    (["explain", "no.safetensors", "rows.csv"], "there is no file 'no.safetensors'"),
+    (["explain", "net.safetensors", "rows.csv"], "--target: expected the name of the column"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k"], "--loss: expected one of"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "z", *LOSS], "rows.csv: "),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS], "at most 16 rows"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "20"],
+     "--row: expected a row from 0 to 19, got 20"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "3"], "y: "),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "0",
+      "--learning-rate", "-1"], "learning_rate: expected"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", "--loss", "L1"], "invalid choice"),
+    (["explain", "ensemble.safetensors", "rows.csv", "--target", "k", *LOSS],
+     "MODEL: expected a single network"),
 ])
 def test_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     fb.mlp([2, 3], seed=0).save("net.safetensors")
+    fb.Ensemble([fb.mlp([2, 3], seed=0)]).save("ensemble.safetensors")
+    (tmp_path / "rows.csv").write_text("u,v,k\n" + "".join(f"1,2,{i}\n" for i in range(20)))
     (tmp_path / "broken.safetensors").write_text("hello")
     before = sorted(tmp_path.iterdir())
     error = run(capsys, *arguments, status=2)
@@ -129,7 +177,7 @@ def test_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("command", ["export", "predict"])
+@pytest.mark.parametrize("command", ["export", "predict", "explain"])
 def test_help(capsys, command):
     text = run(capsys, command, "--help")
     assert text.startswith(f"usage: fastbp {command}") and "MODEL" in text

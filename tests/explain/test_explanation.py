@@ -13,11 +13,6 @@ from ..cases import each
 pytestmark = pytest.mark.once
 
 
-@pytest.fixture
-def net():
-    return fb.mlp([2, 3, 2], "tanh", seed=0)
-
-
 def test_numbers_of_a_network_by_hand():
     """2 inputs, one tanh unit, one output, squared error: as on a blackboard."""
     net = fb.Sequential([fb.Dense(2, 1), fb.Tanh(), fb.Dense(1, 1)], "float64", seed=0)
@@ -50,8 +45,8 @@ def test_numbers_of_a_network_by_hand():
     assert np.isclose(explanation.after, (after - 1) ** 2)
 
 
-def test_the_network_stays_as_it_is(net):
-    net = fb.Sequential([*net.layers[:1], fb.BatchNorm(3), fb.Dropout(0.5), fb.Dense(3, 2)], seed=0)
+def test_the_network_stays_as_it_is():
+    net = fb.Sequential([fb.Dense(2, 3), fb.BatchNorm(3), fb.Dropout(0.5), fb.Dense(3, 2)], seed=0)
     before = net.get_state().copy(), net.gradients.copy(), net.layers[2].step
     explanation = fb.explain(net, np.eye(2), [0, 1], loss=fb.SoftmaxCrossEntropy())
     after = net.get_state(), net.gradients, net.layers[2].step
@@ -59,8 +54,8 @@ def test_the_network_stays_as_it_is(net):
     assert net.layers[2].rate == 0.5 and explanation.dropout
 
 
-def test_rows_and_targets_in_their_forms(net):
-    loss = fb.SoftmaxCrossEntropy()
+def test_rows_and_targets_in_their_forms():
+    net, loss = fb.mlp([2, 3, 2], "tanh", seed=0), fb.SoftmaxCrossEntropy()
     one = [fb.explain(net, x, y, loss=loss).before for x, y in [
         ([1.0, 2.0], 1), ([[1.0, 2.0]], [1]), ([1, 2], [0.0, 1.0]), ([[1, 2]], [[0.0, 1.0]]),
         (np.array([1, 2], "f4"), np.int64(1))]]
@@ -150,7 +145,7 @@ class Wrong(fb.Loss):
 
 def test_layers_that_are_not_explained_are_named():
     net = fb.Sequential([fb.Dense(2, 3), Twice(), fb.Dense(3, 1)], seed=0)
-    with pytest.raises(ValueError, match=r"net: layer 1 \(Twice\(\)\): expected a layer whose"):
+    with pytest.raises(ValueError, match=r"net: layer 1 \(Twice\(.*\)\): expected a layer whose"):
         fb.explain(net, np.eye(2), [1, 2], loss=fb.MeanSquaredError())
 
 
@@ -164,20 +159,18 @@ def test_layers_that_are_not_explained_are_named():
      "x: expected a row, or at most 16, got 17; pass some of them, as in x[:16] and y[:16]"),
     ({"x": [np.nan, 1.0]}, ValueError, "X: expected finite numbers, got nan in row 0, column 0"),
     ({"x": ["a", "b"]}, TypeError, "x: expected"),
-    ({"y": [0, 1]}, ValueError, "y: "),
-    ({"y": 7}, ValueError, "y: "),
-    ({"y": np.nan}, ValueError, "y: "),
+    ({"y": [0, 1]}, ValueError, "y: expected 1 rows like X, got 2"),
+    ({"y": [7]}, ValueError, "y: "),
+    ({"y": [np.nan]}, ValueError, "y: "),
     ({"loss": "mse"}, TypeError, "loss: expected a Loss such as SoftmaxCrossEntropy(), got 'mse'"),
     ({"loss": fb.Huber}, TypeError, "loss: expected a loss, got the class Huber; make one"),
-    ({"loss": Wrong(), "y": [0.0, 1.0]}, ValueError, "net: expected a network whose loss on"),
-    ({"learning_rate": 0}, ValueError, "learning_rate: expected a finite number above 0"),
+    ({"loss": Wrong(), "y": [[0.0, 1.0]]}, ValueError, "net: expected a network whose loss on"),
+    ({"learning_rate": 0}, ValueError, "learning_rate: expected a finite number and above 0"),
     ({"learning_rate": "fast"}, TypeError, "learning_rate: expected a number"),
 ])
 def test_refused(arguments, error, message):
     given = {"net": fb.mlp([2, 3, 2], seed=0), "x": [[1.0, 2.0]], "y": [1],
              "loss": fb.SoftmaxCrossEntropy()} | arguments
-    if "x" not in arguments and "net" not in arguments and "y" in arguments:
-        given["x"] = [1.0, 2.0] if np.ndim(given["y"]) == 0 else given["x"]
     with pytest.raises(error, match="^" + re.escape(message)):
         fb.explain(given.pop("net"), given.pop("x"), given.pop("y"), **given)
 
