@@ -2,12 +2,14 @@
 
     python bench/tables.py --quick
     python bench/tables.py --only california,adult --methods tabpack,lightgbm --tune 300
+    python bench/tables.py --resume
 
 Every method gets the same training, validation and test rows and the same number of threads.  The
 seeds vary what a method draws, and not the split.
 """
 
 import argparse
+import json
 import os
 import pickle
 import statistics
@@ -33,7 +35,7 @@ def main():
     machine = common.machine(arguments, PACKAGES)
     print(common.machine_line(machine) + "\n")
     methods = choose(arguments)
-    results = {"machine": machine, "seeds": arguments.seeds, "tune": arguments.tune, "tables": []}
+    results = {"machine": machine, "tune": arguments.tune, "tables": earlier(arguments)}
     save = partial(common.save, arguments, "tables", results, json_path=arguments.json,
                    picture=arguments.picture)
     for name in arguments.only:
@@ -42,9 +44,13 @@ def main():
         except tables_data.NotHere as error:
             print(f"{name} is left out: {error}\n")
             continue
-        results["tables"].append(measure(table, methods, arguments))
-        show(results["tables"][-1], arguments)
-        save()  # a run of hours that is interrupted has not been in vain
+        result = next((each for each in results["tables"] if each["table"] == name), None)
+        if result is None:
+            result = described(table)
+            results["tables"].append(result)
+        for _ in measure(table, methods, arguments, result["runs"]):
+            save()  # a run of hours that is interrupted has not been in vain
+        show(result, arguments)
     save(chart(results["tables"]))
 
 
@@ -60,6 +66,8 @@ def read_arguments():
     add("--seeds", type=int, metavar="N", help="fits of each (default: 5; quick: 1)")
     add("--tune", type=float, metavar="SECONDS",
         help="search the settings of boosted trees for so long, too")
+    add("--resume", action="store_true",
+        help="add to the JSON file of an earlier run what is not in it")
     add("--json", type=Path, metavar="FILE", help="default: tables.json in the output folder")
     add("--picture", type=Path, metavar="FILE", help="default: beside the JSON")
     # Threads of one library that spin while they wait, as OpenMP's do otherwise, would take time
@@ -95,40 +103,57 @@ def choose(arguments):
     return common.choose(arguments, known)
 
 
-def measure(table, methods, arguments):
-    """All runs on one table: for each seed the fits, one after another, then the predictions."""
+def earlier(arguments):
+    """The tables of the JSON file that `--resume` adds to."""
+    path = arguments.json or arguments.output / "tables.json"
+    return json.loads(path.read_text())["tables"] if arguments.resume and path.exists() else []
+
+
+def described(table):
+    """A table's entry in the results, without runs."""
+    return {"table": table.name, "target": table.target, "metrics": table.metrics,
+            "rows": [len(part) for part in table.y], "columns": table.X[0].shape[1],
+            "classes": table.n_classes, "runs": []}
+
+
+def measure(table, methods, arguments, runs):
+    """All runs on one table that are not among `runs`, to which they are added.
+
+    For each seed the fits are one after another, then the predictions; after each seed it yields.
+    """
     settings = tables_peers.Settings(arguments.threads, arguments.quick)
-    (X, y), runs, methods = (table.X[2], table.y[2]), [], list(methods)
+    (X, y), methods = (table.X[2], table.y[2]), list(methods)
     some = np.resize(np.arange(len(y)), BATCH)
+    done = {(run["method"], run["seed"]) for run in runs}
     for seed in range(arguments.seeds):
-        made = {}
+        made, new = {}, []
         for method in list(methods):
+            if (method.name, seed) in done:
+                continue
             peer = common.make(method, table, seed, settings)
             if peer is None:
                 methods.remove(method)  # it would fail with the next seed too
                 continue
             made[method.name] = peer
             predicted = peer.predict(peer.test[0])
-            runs.append({
+            new.append({
                 "method": method.name, "seed": seed, "fit_seconds": peer.fit_seconds,
                 "test": table.scores(y, predicted), "bytes": size(peer.model),
                 "validation": table.scores(table.y[1], peer.predict(peer.validation[0])),
                 "trials": getattr(peer, "trials", None),
             })
-            score = runs[-1]["test"][table.metrics[0]]
+            score = new[-1]["test"][table.metrics[0]]
             print(f"{table.name}, seed {seed}, {method.name}: {table.metrics[0]} {score:.4f} "
                   f"after {common.time_text(peer.fit_seconds)}", file=sys.stderr, flush=True)
         calls = {(name, which): call(peer, X[rows] if isinstance(X, np.ndarray) else X.iloc[rows])
                  for name, peer in made.items()
                  for which, rows in (("some", some), ("all", np.arange(len(y))))}
-        times = common.interleave(calls, arguments.rounds)
-        for run in runs:
-            if run["seed"] == seed:
-                run["predict_1000_seconds"] = times[run["method"], "some"]["median"]
-                run["predict_all_seconds"] = times[run["method"], "all"]["median"]
-    return {"table": table.name, "target": table.target, "metrics": table.metrics,
-            "rows": [len(part) for part in table.y], "columns": table.X[0].shape[1],
-            "classes": table.n_classes, "runs": runs}
+        times = common.interleave(calls, arguments.rounds) if calls else {}
+        for run in new:
+            run["predict_1000_seconds"] = times[run["method"], "some"]["median"]
+            run["predict_all_seconds"] = times[run["method"], "all"]["median"]
+        runs += new
+        yield
 
 
 def call(peer, X):
@@ -160,7 +185,7 @@ def summary(result):
             metric: (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
             for metric in result["metrics"]
             if (values := [run["test"][metric] for run in runs])
-        } | {
+        } | {"seeds": len(runs)} | {
             key: statistics.median(run[key] for run in runs)
             for key in ("fit_seconds", "predict_1000_seconds", "predict_all_seconds", "bytes")
             if runs[0][key] is not None
@@ -172,17 +197,16 @@ def show(result, arguments):
     train, validation, test = result["rows"]
     rows = []
     for name, row in summary(result).items():
-        scores = [f"{mean:.4f}" + (f" ± {deviation:.4f}" if arguments.seeds > 1 else "")
+        scores = [f"{mean:.4f}" + (f" ± {deviation:.4f}" if row["seeds"] > 1 else "")
                   for mean, deviation in (row[metric] for metric in result["metrics"])]
-        rows.append([name, *scores, *(common.time_text(row[key]) for key in (
+        rows.append([name, str(row["seeds"]), *scores, *(common.time_text(row[key]) for key in (
             "fit_seconds", "predict_1000_seconds", "predict_all_seconds")),
             f"{row['bytes'] / 1e6:.2f} MB" if "bytes" in row else "–"])
-    seeds = f"{arguments.seeds} seed{'s' * (arguments.seeds > 1)}"
     common.table(
         f"{result['table']}, {result['target']}: {result['columns']} columns; {train:,} rows to "
-        f"train on, {validation:,} to choose by, {test:,} to test; {seeds}",
-        ["", *result["metrics"], "fit", f"predict {BATCH:,} rows", f"{test:,} rows", "model"], rows,
-        arguments.markdown)
+        f"train on, {validation:,} to choose by, {test:,} to test",
+        ["", "seeds", *result["metrics"], "fit", f"predict {BATCH:,} rows", f"{test:,} rows",
+         "model"], rows, arguments.markdown)
 
 
 # Colors of Okabe and Ito, which the colour-blind can tell apart; markers differ as well.

@@ -50,6 +50,23 @@ class TestPredict:
         assert ensemble.predict(X, n_threads=3).tobytes() == expected
         assert ensemble.predict(scipy.sparse.csr_array(X)).tobytes() == expected
 
+    def test_threads_that_share_the_rows_change_no_bit(self):
+        nets = [fb.mlp([4, 512, 512, 3], seed=seed) for seed in range(2)]
+        rows = RNG.normal(size=(131, 4))
+        ensemble = fb.Ensemble(nets, [1, 3], "softmax")
+        expected = ensemble.predict(rows, n_threads=1)
+        for n_threads in (2, 3, 4, 7):
+            assert (ensemble.predict(rows, n_threads=n_threads) == expected).all()
+
+    def test_a_bad_code_in_another_threads_rows(self):
+        nets = [fb.Sequential([fb.Columns([([0, 1, 2], []), (3, fb.Embedding(5, 512))]),
+                               fb.Dense(515, 512), fb.Dense(512, 3)], seed=seed)
+                for seed in range(2)]
+        rows = np.ones((131, 4))
+        rows[100, 3] = 5
+        with pytest.raises(ValueError, match="row 100"):
+            fb.Ensemble(nets).predict(rows, n_threads=2)
+
     def test_one_network_and_networks_of_both_dtypes(self):
         net = networks(1)[0]
         assert fb.Ensemble([net]).predict(X).tobytes() == net.predict(X).tobytes()

@@ -44,7 +44,8 @@ class Draw(NamedTuple):
             learning_rate=log_uniform(5e-4, 5e-3), muon_learning_rate=log_uniform(1.5e-3, 0.03),
             weight_decay=log_uniform(5e-3, 0.3), seed=int(rng.integers(2**31)))
 
-    def network(self, encoder: TableEncoder, width: int, n_out: int) -> Sequential:
+    def network(self, encoder: TableEncoder, width: int, n_out: int,
+                precision: str) -> Sequential:
         """An untrained network for an encoded table."""
         n_numeric = encoder.n_numeric_
         first = embeddings(encoder, PeriodicEmbedding(
@@ -57,7 +58,8 @@ class Draw(NamedTuple):
             if self.dropout:
                 stack.append(Dropout(self.dropout))
             n = width
-        network = Sequential([*stack, Dense(n, n_out, _uniform)], seed=self.seed)
+        network = Sequential([*stack, Dense(n, n_out, _uniform)], seed=self.seed,
+                             precision=precision)
         rng = np.random.default_rng(self.seed)
         for _, layer in network.leaves:
             if isinstance(layer, Dense):

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import math
 import numbers
+import re
 from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ DAY = np.timedelta64(1, "D")
 # What a date becomes, in the order of `date_parts`.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 
+# What `datetime.fromisoformat` reads, without the forms that could be codes, such as 20240229.
+ISO_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+
 MISSING_TYPES = ("NoneType", "NAType", "NaTType")
 
 
@@ -43,7 +48,8 @@ class Column:
     codes : ndarray of int, optional
         If given, the column is ``[cells[code] for code in codes]``; missing where a code is -1.
     parse : bool, default False
-        Whether text is taken as numbers if all of it can be.
+        Whether text is taken as numbers if all of it can be.  Text that is dates as in ISO 8601,
+        such as 2024-02-29 or 2024-02-29T18:00, always is dates.
 
     Examples
     --------
@@ -84,7 +90,9 @@ class Column:
             return kinds.get(self.cells.dtype.kind, "number")
         types = {each for each in set(map(type, self.cells)) if each.__name__ not in MISSING_TYPES}
         if any(issubclass(each, str) for each in types):
-            return "number" if self.parse and self._all_parse() else "category"
+            if self.parse and self._all_parse():
+                return "number"
+            return "date" if self._all_dates() else "category"
         groups = {
             "boolean": (bool, np.bool_),
             "number": (bool, np.bool_, numbers.Real, Decimal),
@@ -174,6 +182,8 @@ missing value (None) in its place, or list the column in `categories`
                 known.append(cell.replace(tzinfo=None))
             elif isinstance(cell, datetime.date | np.datetime64):
                 known.append(cell)
+            elif isinstance(cell, str) and (date := _iso_date(cell)) is not None:
+                known.append(date)
             else:
                 raise TypeError(f"{self.name}: expected a date, got {_shown(cell)} in row "
                                 f"{row}; convert the column, for example with pandas.to_datetime")
@@ -292,6 +302,11 @@ missing value (None) in its place, or list the column in `categories`
         except (TypeError, ValueError):
             return False
 
+    def _all_dates(self) -> bool:
+        """Whether all cells that are not missing are text of dates."""
+        return all(isinstance(cell, str) and _iso_date(cell) is not None
+                   for cell in self.cells if not is_missing(cell))
+
     def _objects(self) -> list[Any]:
         if not isinstance(self.cells, np.ndarray):
             return list(self.cells)
@@ -402,6 +417,16 @@ def date_parts(dates: Array, origin: np.datetime64) -> list[Doubles]:
         np.floor((dates - day) / np.timedelta64(1, "h")),
     ]
     return parts
+
+
+def _iso_date(text: str) -> datetime.datetime | None:
+    """The date that text is, in the local time of its time zone; None if it is none."""
+    if ISO_DATE.fullmatch(text) is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:  # such as 2023-02-29
+        return None
 
 
 def _shown(cell: Any) -> str:

@@ -101,7 +101,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
 
     A date becomes up to four columns of numbers, those that vary in training: days since the first
     date, month (1 to 12), day of the week (Monday is 0), and hour.  Dates with a time zone are in
-    its local time.
+    its local time.  A column of text is of dates if all of it is as in ISO 8601: ``2024-02-29``,
+    ``2024-02-29 18:00`` or ``2024-02-29T18:00:00+01:00``, and not listed in `categories`.
 
     Levels are compared as text: 1, 1.0, True and "1" are one level.
 

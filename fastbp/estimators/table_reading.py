@@ -35,7 +35,8 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
     -------
     columns : list of Column
         Text in arrays and lists, which have one type for all columns, is taken as numbers if all
-        of a column's text can be; text in a data frame is text.
+        of a column's text can be; text in a data frame is text.  In both, text that is dates as
+        in ISO 8601 is dates; a `Frame` has been read as what its columns are.
     names : list of str, or None
         None if X has no names for its columns, or they are no text.
     n_rows : int

@@ -12,13 +12,14 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..ensemble import Ensemble
+from ..kernels import checks
 from ..losses import PinballLoss
 from ..network import Sequential
 from ..training import fit_many
 from .members import Draw, default_batch_size
 from .scores import Pinball, regression_score
 from .selection import PackHistory, Selection, Snapshot
-from .sklearn_private import Interval
+from .sklearn_private import Interval, StrOptions
 from .tables import TableClassifier, TableEstimator, TableRegressor, Task, checked_sample_weight
 from .targets import TargetScaler, checked_quantiles, real_targets
 
@@ -46,6 +47,7 @@ class BaseTabPack(TableEstimator):
     ensemble_patience: int
     max_ensemble_size: int
     refit: bool
+    precision: str
 
     ensemble_: Ensemble
     history_: PackHistory
@@ -61,6 +63,7 @@ class BaseTabPack(TableEstimator):
         "ensemble_patience": [Interval(Integral, 0, None, closed="left")],
         "max_ensemble_size": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
+        "precision": [StrOptions(set(checks.PRECISIONS))],
     }
 
     def _train(self, task: Task, X: Floats, X_val: Floats, random: RandomState,
@@ -92,7 +95,8 @@ class BaseTabPack(TableEstimator):
                                  batch_size, selection.chosen, deadline) or states
         networks = []
         for snapshot, state in zip(selection.chosen, states, strict=True):
-            network = members[snapshot.member].network(self.encoder_, self.width, task.n_out)
+            network = members[snapshot.member].network(self.encoder_, self.width, task.n_out,
+                                                       self.precision)
             network.set_state(state)
             networks.append(network)
         self.ensemble_ = Ensemble(networks, activation=task.activation)
@@ -129,8 +133,9 @@ class BaseTabPack(TableEstimator):
 
     def _fit_many(self, members: list[Draw], task: Task, X: Floats, epochs: list[int],
                   batch_size: int, on_epoch_end: Any) -> None:
-        fit_many([each.network(self.encoder_, self.width, task.n_out) for each in members],
-                 X, task.targets, loss=task.loss,
+        networks = [each.network(self.encoder_, self.width, task.n_out, self.precision)
+                    for each in members]
+        fit_many(networks, X, task.targets, loss=task.loss,
                  optimizers=[each.optimizer() for each in members], epochs=epochs,
                  batch_size=batch_size, sample_weight=task.weights, on_epoch_end=on_epoch_end,
                  seeds=[each.seed for each in members], n_threads=self.n_threads,
@@ -169,6 +174,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     refit : bool, default True
         Whether to train the chosen members again, for as many epochs, on the training and the
         validation rows together.
+    precision : {"highest", "high", "medium"}, default "highest"
+        Of the networks' products of matrices: see `fastbp.Sequential`.  On processors with AMX,
+        ``"medium"`` is faster to fit and to predict with.
     scoring : str or callable, default "log_loss"
         What members and ensemble are chosen by: "log_loss", "accuracy", "roc_auc", or another name
         or function of scikit-learn's.
@@ -234,7 +242,8 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     def __init__(
         self, n_members: int = 32, *, width: int = 128, batch_size: int | None = None,
         max_epochs: int = 1000, patience: int = 8, ensemble_patience: int = 8,
-        max_ensemble_size: int = 32, refit: bool = True, scoring: Any = "log_loss",
+        max_ensemble_size: int = 32, refit: bool = True,
+        precision: str = "highest", scoring: Any = "log_loss",
         validation_fraction: float = 0.2, time_limit: float | None = None,
         class_weight: Any = None, categories: Sequence[str | int] | None = None,
         numbers: Sequence[str | int] | None = None,
@@ -272,6 +281,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     refit : bool, default True
         Whether to train the chosen members again, for as many epochs, on the training and the
         validation rows together.
+    precision : {"highest", "high", "medium"}, default "highest"
+        Of the networks' products of matrices: see `fastbp.Sequential`.  On processors with AMX,
+        ``"medium"`` is faster to fit and to predict with.
     scoring : str or callable, optional
         What members and ensemble are chosen by: the root mean squared error or, with `quantiles`,
         the pinball loss, both of standardized targets; or another name or function of
@@ -348,7 +360,8 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     def __init__(
         self, n_members: int = 32, *, width: int = 128, batch_size: int | None = None,
         max_epochs: int = 1000, patience: int = 8, ensemble_patience: int = 8,
-        max_ensemble_size: int = 32, refit: bool = True, scoring: Any = None,
+        max_ensemble_size: int = 32, refit: bool = True,
+        precision: str = "highest", scoring: Any = None,
         validation_fraction: float = 0.2, time_limit: float | None = None,
         quantiles: float | Sequence[float] | None = None,
         categories: Sequence[str | int] | None = None,

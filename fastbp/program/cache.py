@@ -161,7 +161,8 @@ class Programs:
         return batch_size <= self._get(("fuse", n_in), lambda: self._most_rows_to_fuse(n_in))
 
     def _most_rows_to_fuse(self, n_in: int) -> float:
-        forward = self._lower(n_in, training=True).forward
+        _, lowered = lower_forward(self.layers, n_in, training=True, places=self._places)
+        forward = lowered.forward
         if any(each.op == "python" for each in forward):
             return 0  # their `backward` may look at the gradients of later layers, or change them
         weights = [each.reads[1] for each in forward if each.op == "dense"]

@@ -487,7 +487,7 @@ def test_columns_that_change_their_kind():
         ("size", X["sold"], TypeError, "'size': expected numbers, got dates"),
         ("size", [datetime.date(2024, 1, 1)] * 200, TypeError, "'size': expected a number, got "),
         ("sold", 7.5, TypeError, "'sold': expected a date, got 7.5 in row 0"),
-        ("sold", "2024-01-01", TypeError, "'sold': expected a date, got '2024-01-01' in row 0"),
+        ("sold", "1.1.2024", TypeError, "'sold': expected a date, got '1.1.2024' in row 0"),
         ("color", [[1]] * 200, TypeError, r"'color': expected a number, text or a date, got \[1\]"),
     ]
     for name, values, error, message in changes:
@@ -654,3 +654,39 @@ def test_real_tables(name, target, counts):
     assert np.abs(np.median(numeric, axis=0)).max() < 1.5 and np.abs(numeric).max() < 5.3
     if pl is not None:
         assert (encoder.transform(pl.read_csv(path).drop(target)) == Z).all()
+
+
+# Text that is dates
+
+
+ISO = ["2024-02-29", "2024-03-01T18:30", "2023-12-31 23:59:59.5", None, "2024-07-01T00:00:00+02:00"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda texts: [[text] for text in texts], lambda texts: pd.DataFrame({"day": texts}),
+], ids=["rows", "pandas"])
+def test_text_of_iso_dates_is_encoded_like_the_dates(make):
+    dates = np.array(["2024-02-29", "2024-03-01T18:30", "2023-12-31T23:59:59.5", "NaT",
+                      "2024-07-01"], dtype="M8[us]")
+    encoder = fitted(make(ISO))
+    assert list(encoder.kinds_.values()) == ["date"]
+    expected = fitted(pd.DataFrame({"day": dates}))
+    others = np.array(["2025-01-05T12:00", "NaT"], dtype="M8[us]")
+    assert (encoder.transform(make(ISO)) == expected.transform(pd.DataFrame({"day": dates}))).all()
+    assert (encoder.transform(make(["2025-01-05T12:00Z", None]))
+            == expected.transform(pd.DataFrame({"day": others}))).all()
+    with pytest.raises(TypeError, match=r"expected a date, got 'soon' in row 1"):
+        encoder.transform(make(["2024-01-01", "soon"]))
+
+
+@pytest.mark.parametrize("texts", [
+    ["2024-02-29", "soon"], ["2023-02-29", "2023-02-28"], ["20240229", "20240301"],
+    ["2024-W09-4", "2024-W09-5"], ["29.02.2024", "01.03.2024"],
+])
+def test_other_text_is_categories(texts):
+    assert fitted(pd.DataFrame({"day": texts})).kinds_ == {"day": "category"}
+
+
+def test_text_of_dates_can_be_listed_as_categories():
+    texts = pd.DataFrame({"day": ["2024-02-29", "2024-03-01"]})
+    assert fitted(texts, categories=["day"]).kinds_ == {"day": "category"}
