@@ -34,7 +34,7 @@ The model is a file that fastbp has saved, or an ONNX file.  The comment at the 
 says what it takes and returns.
 """
 PREDICT = """\
-Predict the rows of a CSV file with a saved model, and print them as CSV.
+Predict the rows of a .csv, .parquet or .npz file with a saved model, and print them as CSV.
 
 A model of fastbp --data takes the columns that it has learned, in any order, and others all columns
 of the file, which must be numbers.
@@ -130,7 +130,8 @@ def _model(saved: Any, about: dict[str, Any], activation: str | None) -> Model:
 
 def _predict(arguments: Sequence[str]) -> None:
     parser = _parser("predict", PREDICT)
-    parser.add_argument("rows", metavar="ROWS", help="a .csv whose first line names the columns")
+    text = "a .csv whose first line names the columns, a .parquet, or an .npz with X"
+    parser.add_argument("rows", metavar="ROWS", help=text)
     text = "write the predictions to a file instead"
     parser.add_argument("--output", metavar="FILE", type=Path, help=text)
     options = parser.parse_args(arguments)
