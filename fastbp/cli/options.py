@@ -24,8 +24,9 @@ Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
 With --predict: the rows of another file, with the model that was saved.
-fastbp export, predict, explain: saved models in other forms, what they predict, and how
-backpropagation computes their gradients; see fastbp export --help, and so on.
+fastbp export, predict, explain, completion: saved models in other forms, what they
+predict, how backpropagation computes their gradients, and completion in a shell; each has
+a --help.
 """
 
 EXAMPLES = """\
@@ -138,6 +139,11 @@ class Options(argparse.Namespace):
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises ValueError where argparse would print the usage and exit."""
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The arguments that it knows."""
+        return self._actions
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError with this message."""
