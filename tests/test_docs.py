@@ -42,6 +42,21 @@ def test_from_a_table_to_a_c_program(tmp_path):
     assert 350 < prices[0] < 420 and 170 < prices[1] < 230
 
 
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
+def test_notebooks_and_plots(tmp_path, capsys):
+    pytest.importorskip("tensorboardX")
+    page = (ROOT / "docs" / "notebooks-and-plots.md").read_text(encoding="utf-8")
+    names = {}
+    with contextlib.chdir(tmp_path):
+        for _, text in BLOCK.findall(page):
+            exec(compile(text, "docs/notebooks-and-plots.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "4,810 parameters" in printed and "LearningRateTest(suggestion=0.1" in printed
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 4 and all(each.stat().st_size > 10_000 for each in pictures)
+    assert list((tmp_path / "runs" / "first" / "validation").iterdir())
+
+
 def test_links():
     """What the pages point to is there."""
     for page in (ROOT / "docs").glob("*.md"):

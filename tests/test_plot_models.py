@@ -138,7 +138,7 @@ def test_they_draw_into_the_axes_given(classes, function):
     left, right = figure.subplots(1, 2)
     assert function(*classes, ax=right) is figure
     assert right.has_data() and not left.has_data()
-    with pytest.raises(TypeError, match="ax: expected axes of matplotlib, as plt.subplots"):
+    with pytest.raises(TypeError, match=r"ax: expected axes of matplotlib, as plt\.subplots"):
         function(*classes, ax=figure)
 
 
