@@ -52,6 +52,7 @@ from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .layers import *
 from .losses import *
+from .lr_finder import LearningRateTest, lr_finder
 from .network import Sequential
 from .optimizers import *
 from .training import History, fit_many
@@ -75,6 +76,7 @@ __all__ = [
     "EarlyStopping",
     "Ensemble",
     "History",
+    "LearningRateTest",
     "Sequential",
     "__version__",
     "callbacks",
@@ -92,6 +94,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "lr_finder",
     "metrics",
     "mlp",
     "optimizers",

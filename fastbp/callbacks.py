@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .files import checked_path
 from .kernels import checks
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from .network import Sequential
     from .training import Training
 
-__all__ = ["Callback", "EarlyStopping", "Plateau"]
+__all__ = ["Callback", "EarlyStopping", "Plateau", "TensorBoard"]
 
 
 class Callback:
@@ -351,6 +353,97 @@ class Plateau(checks.Validated, Callback):
         """
         if self._best_parameters is not None:
             network.set_state(self._best_parameters)
+
+
+class TensorBoard(Callback):
+    """Write the history to files that TensorBoard shows, epoch by epoch.
+
+    Losses and metrics of training and of validation are in subfolders ``train`` and ``validation``,
+    so that TensorBoard draws both into one picture.  In ``train`` are also the learning rate, the
+    seconds, and in a fit with ``gradient_norms=True`` the norms of the layers' gradients.  Epochs
+    are counted from 1.  Of processes that train together the first one writes.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Made if it is not there.  A second `fit` into the same folder takes the place of the first;
+        a resumed one goes on where the first ended.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `folder` is not a path.
+    ImportError
+        From `fit`, if tensorboardX is not installed.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X, y = fb.datasets.digits("train")
+    >>> history = fb.mlp([64, 10], seed=0).fit(
+    ...     X, y, loss=fb.SoftmaxCrossEntropy(), epochs=3, validation_fraction=0.2, seed=0,
+    ...     callbacks=[fb.callbacks.TensorBoard("runs/first")])
+
+    Then ``tensorboard --logdir runs`` (``pip install tensorboard``) shows them in a browser.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = checked_path("folder", folder, "folder")
+        self._writers: dict[str, Any] = {}
+
+    def on_train_begin(self, training: Training) -> None:
+        self._close()
+        if os.path.exists(self.folder) and not os.path.isdir(self.folder):
+            raise NotADirectoryError(f"TensorBoard(folder={self.folder!r}): expected a folder, or "
+                                     f"none yet, got a file; choose another path")
+        if training.is_first:
+            _summary_writer()  # raises at once if it is missing
+
+    def on_epoch_end(self, training: Training) -> None:
+        if not training.is_first:
+            return
+        history, step = training.history, training.epoch + 1
+        for key, values in history.items():
+            if key == "gradient_norms":
+                for name, norm in zip(history.layer_names, values[-1], strict=True):
+                    self._add("train", f"gradient_norm/{name.replace(' ', '_')}", norm,
+                              step)
+            else:
+                name = key.removeprefix("val_")
+                self._add("train" if key == name else "validation", name, values[-1], step)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_train_end(self, training: Training) -> None:
+        self._close()
+
+    def epochs_ahead(self, training: Training) -> float:
+        return np.inf if type(self) is TensorBoard else 0  # it reads the history alone
+
+    def _add(self, part: str, name: str, value: float, step: int) -> None:
+        if part not in self._writers:
+            # What an earlier fit has written of this epoch and later ones is not shown any more.
+            # Files are named by the second, in which that fit may have begun too.
+            self._writers[part] = _summary_writer()(
+                os.path.join(self.folder, part), purge_step=step, filename_suffix=f".{step:06}")
+        self._writers[part].add_scalar(name, value, step)
+
+    def _close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_writers": {}}  # open files cannot be copied
+
+
+def _summary_writer() -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ImportError('TensorBoard: needs tensorboardX: pip install '
+                          '"fastbp[tensorboard]"') from None
+    return SummaryWriter
 
 
 def _check_recorded(callback: EarlyStopping | Plateau, training: Training) -> None:

@@ -186,9 +186,15 @@ def replace_file(path: str | PathLike[str], content: bytes) -> None:
                 keep_mode(temporary, old)
             os.fsync(file.fileno())
         os.replace(temporary, os.path.join(folder, name))
-    except BaseException:
+    except BaseException as error:
         with ignored_errors():
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = path  # nobody else knows the temporary file
+            error.filename2 = None
+            if isinstance(error, FileNotFoundError):
+                error.strerror = (f"there is no folder {os.path.dirname(path)!r}; create it, or "
+                                  f"choose another path")
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from . import layers, program
+from . import layers, program, summaries
 from .kernels import checks, memory
 from .kernels.types import Floats
 from .layers import Layer, chain, checked_layers
@@ -297,30 +297,19 @@ class Stack(layers.LayerSequence, Exclusive):
         return programs.codes(n_in)
 
     def summary(self) -> str:
-        """A table of the layers, their shapes and sizes.
+        """A table of the layers, their shapes and sizes; a notebook shows it for a network.
+
+        Layers in a container are below it, further to the right.
 
         Returns
         -------
         str
         """
-        rows, width = [("", "layer", "output", "parameters")], self.n_in
-        for i, layer in enumerate(self.layers):
-            width = layer.n_out or width
-            shape = f"(batch, {'any' if width is None else width})"
-            rows.append((str(i), repr(layer), shape, f"{layer.n_parameters:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
-            for a, b, c, d in rows
-        ]
-        size: float = self.parameters.nbytes
-        unit = "bytes" if size < 1024 else "KiB" if size < 1024**2 else "MiB"
-        size /= {"bytes": 1, "KiB": 1024, "MiB": 1024**2}[unit]
-        lines.insert(1, "─" * len(lines[0]))
-        precision = "" if self.precision == "highest" else f', precision "{self.precision}"'
-        lines.append(f"{self.parameters.size:,} parameters, {self.dtype}, {size:.4g} {unit}"
-                     f"{precision}")
-        return "\n".join(lines)
+        return summaries.summary_text(self)
+
+    def _repr_html_(self) -> str:
+        """The same table in a notebook."""
+        return summaries.summary_html(self)
 
     @property
     def seeds(self) -> dict[str, Any]:

@@ -218,13 +218,15 @@ BAD_NPZ = {
     "nothing": ({}, "there is no array 'X', but none at all"),
     "objects": ({"X": np.array([[1, None]], object), "y": [1]},
                 "X cannot be read: it holds Python objects; write numbers"),
-    "text": ({"X": [["a"]], "y": [1]}, "X: expected numbers of shape (rows, columns), got <U1"),
+    "text": ({"X": [["a"]], "y": [1]}, "X: expected numbers of shape (rows, columns), got <U1 of "
+                                       "shape (1, 1); read_frame and --model tabpack take text"),
     "pictures": ({"X": np.ones((2, 3, 3)), "y": [1, 2]}, "of shape (2, 3, 3)"),
     "several targets": ({"X": np.ones((2, 3)), "y": np.ones((2, 2))},
                         "y: expected numbers or text of shape (rows,), got float64 of shape "
                         "(2, 2)"),
     "lengths": ({"X": np.ones((2, 3)), "y": np.ones(3)}, "got shapes (2, 3) and (3,)"),
-    "no rows": ({"X": np.ones((0, 3)), "y": np.ones(0)}, "same number of rows, at least one"),
+    "no rows": ({"X": np.ones((0, 3)), "y": np.ones(0)},
+                "X: expected at least one row and one column, got shape (0, 3)"),
     "NaN in X": ({"X": NAN, "y": [1, 2]}, "X holds 2 NaN or infinite values (first in row 1, "
                                           "column 0); fill in"),
     "NaN in y": ({"X": np.eye(2), "y": [1, np.nan]}, "y holds 1 NaN or infinite value; fill"),

@@ -52,6 +52,21 @@ def test_backpropagation_number_by_number(tmp_path):
     assert "0.W[1,2]" in out.getvalue() and "vanishes" in out.getvalue()
 
 
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
+def test_notebooks_and_plots(tmp_path, capsys):
+    pytest.importorskip("tensorboardX")
+    page = (ROOT / "docs" / "notebooks-and-plots.md").read_text(encoding="utf-8")
+    names = {}
+    with contextlib.chdir(tmp_path):
+        for _, text in BLOCK.findall(page):
+            exec(compile(text, "docs/notebooks-and-plots.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "4,810 parameters" in printed and "LearningRateTest(suggestion=0.1" in printed
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 4 and all(each.stat().st_size > 10_000 for each in pictures)
+    assert list((tmp_path / "runs" / "first" / "validation").iterdir())
+
+
 def test_links():
     """What the pages point to is there."""
     for page in (ROOT / "docs").glob("*.md"):

@@ -427,7 +427,7 @@ def test_a_network_predicts_from_the_command_line_too(iris, tmp_path):
 
 def test_the_network_of_the_digits_does_not_predict_a_file(iris, digits, capsys):
     assert main(["--predict", str(iris), "--output", str(digits[1])]) == 2
-    assert "a model that learned from one in the folder" in capsys.readouterr().err
+    assert "expected a model that learned from a table in the folder" in capsys.readouterr().err
 
 
 def test_without_scikit_learn_the_message_says_how_to_install_it(houses, tmp_path):
@@ -497,8 +497,6 @@ BAD = {
                        "column 'a' holds text, first '1,5' in line 2; write decimals with a point"),
     "unknown model": (["--model", "tree"], "argument --model: invalid choice: 'tree'"),
     "model without data": (["--model", "tabm"], "--model needs --data FILE"),
-    "model of arrays": (["--data", "x.npz", "--model", "tabm"],
-                        "--model tabm: expected a CSV table, got x.npz; save the arrays as CSV"),
     "layers of TabPack": (["--data", "t.csv", "--target", "y", "--model", "tabpack", "--hidden"],
                           "--hidden: is an option of --model mlp, but the model is tabpack"),
     "members of layers": (["--data", "t.csv", "--target", "y", "--hidden", "8", "--members", "2"],

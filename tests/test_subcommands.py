@@ -181,3 +181,18 @@ def test_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
 def test_help(capsys, command):
     text = run(capsys, command, "--help")
     assert text.startswith(f"usage: fastbp {command}") and "MODEL" in text
+
+
+def test_arguments_of_to_c_are_named(tmp_path):
+    net, dropout = fb.mlp([2, 3], seed=0), fb.Sequential([fb.Dropout(0.5)])
+    path = tmp_path / "net.h"
+    for options, error, message in (
+            ({"name": ["a"]}, TypeError, r"name: expected a name for the functions, such as 'net'"),
+            ({"n_in": "2"}, TypeError, r"n_in: expected a whole number, got '2' \(str\)"),
+            ({"n_in": 4}, ValueError, r"n_in: expected 2, which the network's first layer takes"),
+            ({"fortran": "yes"}, TypeError, r"fortran: expected")):
+        with pytest.raises(error, match=message):
+            net.to_c(path, **options)
+    with pytest.raises(ValueError, match=r"expected layers that compute something.*Dropout.*add a"):
+        dropout.to_c_int8(path, np.eye(3), n_in=3)
+    assert not path.exists()

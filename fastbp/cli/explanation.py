@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..datasets import Table
     from ..kernels.types import Array
 
-__all__ = ["explain_saved"]
+__all__ = ["explain_parser", "explain_saved"]
 
 EXPLAIN = """\
 Show backpropagation: every value and gradient of a network on a few rows, and the gradient with
@@ -33,26 +33,17 @@ LOSSES = ("SoftmaxCrossEntropy", "SigmoidCrossEntropy", "MeanSquaredError", "Mea
           "Huber", "PoissonDeviance")
 
 
-def explain_saved(arguments: Sequence[str]) -> None:
-    """Run ``fastbp explain``.
+def explain_parser() -> Parser:
+    """The parser of ``fastbp explain``.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        Without the subcommand itself.
-
-    Raises
-    ------
-    OSError, ValueError, ImportError
-        If an argument is invalid, a file cannot be read or written, or the model is none that can
-        be explained.
+    Returns
+    -------
+    Parser
 
     Examples
     --------
-    >>> explain_saved(["--output", "backprop.html"])  # doctest: +ELLIPSIS
-    Backpropagation through 2 → Dense 3 → Tanh → Dense 3 → Tanh → Dense 1
-    ...
-    backprop.html
+    >>> explain_parser().parse_args(["--row", "3"]).row
+    [3]
     """
     parser = Parser(prog="fastbp explain", description=EXPLAIN, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,7 +59,30 @@ def explain_saved(arguments: Sequence[str]) -> None:
     add("--learning-rate", metavar="RATE", type=float, help="of the step of SGD, default 0.1")
     text = "the page, default backprop.html"
     add("--output", metavar="FILE", type=Path, default=Path("backprop.html"), help=text)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def explain_saved(options: argparse.Namespace) -> None:
+    """Run ``fastbp explain``.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From `explain_parser`.
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        If an argument is invalid, a file cannot be read or written, or the model is none that can
+        be explained.
+
+    Examples
+    --------
+    >>> explain_saved(explain_parser().parse_args([]))  # doctest: +ELLIPSIS
+    Backpropagation through 2 → Dense 3 → Tanh → Dense 3 → Tanh → Dense 1
+    ...
+    backprop.html
+    """
     if options.model is None:
         given = [f"--{name.replace('_', '-')}"
                  for name in ("target", "loss", "row", "learning_rate")

@@ -24,8 +24,9 @@ Without --data: on the handwritten digits that scikit-learn ships.
 With --data: on your own table.  A share of the rows is held out of the training, and
 the score is measured on those.
 With --predict: the rows of another file, with the model that was saved.
-fastbp export, predict, explain: saved models in other forms, what they predict, and how
-backpropagation computes their gradients; see fastbp export --help, and so on.
+fastbp export, predict, explain, completion: saved models in other forms, what they
+predict, how backpropagation computes their gradients, and completion in a shell; each has
+a --help.
 """
 
 EXAMPLES = """\
@@ -33,7 +34,7 @@ examples:
   fastbp
       learn to read digits, in seconds
   fastbp --data houses.csv --target price
-      predict a column of a CSV file from all the others
+      predict a column of a table from all the others
   fastbp --predict new.csv
       predict the rows of another file, into fastbp-output/predictions.csv
   fastbp --data houses.csv --target price --drop street --drop "owner name"
@@ -49,11 +50,13 @@ examples:
       write C code that predicts
   fastbp explain
       show backpropagation in a small network, number by number
+  fastbp --data houses.parquet --target price
+      from a Parquet file (needs pip install "fastbp[parquet]")
   fastbp --data measured.npz
       from NumPy arrays: numpy.savez("measured.npz", X=X, y=y)
 
 which model, unless --model says so:
-  a CSV table in which a column holds text or dates (2024-02-29), or lacks values: TabPack,
+  a table in which a column holds text or dates (2024-02-29), or lacks values: TabPack,
   an ensemble of small networks, which takes these, tunes itself, and needs
   pip install "fastbp[sklearn]".
   Everything else, and where an option of the network is given: a multilayer perceptron.
@@ -137,6 +140,11 @@ class Options(argparse.Namespace):
 class Parser(argparse.ArgumentParser):
     """A parser that raises ValueError where argparse would print the usage and exit."""
 
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The arguments that it knows."""
+        return self._actions
+
     def error(self, message: str) -> NoReturn:
         """Raise ValueError with this message."""
         raise ValueError(f"{message}; --help lists the options")
@@ -166,7 +174,8 @@ def build_parser() -> Parser:
     add("--quiet", action="store_true", help="print the score only")
 
     add = parser.add_argument_group("data").add_argument
-    text = "a .csv whose first line names the columns, or an .npz with the arrays X and y"
+    text = ("a .csv whose first line names the columns, a .parquet, or an .npz with the arrays X "
+            "and y")
     add("--data", metavar="FILE", help=text)
     add("--target", metavar="COLUMN", help="the column to learn (.npz: the array, default y)")
     text = "a column to leave out; may be given several times"
@@ -176,7 +185,8 @@ def build_parser() -> Parser:
     text = "the share of rows to hold out, default 0.2"
     add("--test-share", metavar="SHARE", type=float, default=0.2, help=text)
 
-    text = "predict the rows of this .csv with the model in the --output folder"
+    text = ("predict the rows of this file, .csv, .parquet or .npz, with the model in the --output "
+            "folder")
     add("--predict", metavar="FILE", help=text)
 
     add = parser.add_argument_group("model").add_argument

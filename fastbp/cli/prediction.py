@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import datasets
-from ..datasets.csv_files import column_names
+from ..datasets.tables import column_names
 from ..files import replace_file
 from ..messages import counted
 from .saved import read_saved
@@ -22,7 +22,7 @@ __all__ = ["predict_rows", "predictions"]
 
 
 def predict_rows(options: Options, path: str) -> None:
-    """Predict the target of each row of a CSV file, and write ``predictions.csv``.
+    """Predict the target of each row of a file, and write ``predictions.csv``.
 
     Parameters
     ----------
@@ -53,10 +53,9 @@ def predict_rows(options: Options, path: str) -> None:
                          f"say where it is with --output FOLDER") from None
     except ValueError as error:
         raise ValueError(f"{folder / 'model.json'}: expected JSON, got {error}") from None
-    learned_from_csv = isinstance(about, dict) and {"columns", "target"} <= about.keys()
-    if not learned_from_csv or path.lower().endswith(".npz"):
-        raise ValueError(f"--predict: expected a CSV file, and a model that learned from one in "
-                         f"the folder {str(folder)!r}, got {path} and a model of "
+    if not isinstance(about, dict) or not {"columns", "target"} <= about.keys():
+        raise ValueError(f"--predict: expected a model that learned from a table in the folder "
+                         f"{str(folder)!r}, got a model of "
                          f"{about.get('data') if isinstance(about, dict) else about!r}; predict "
                          f"others in Python, with fastbp.load")
     text, n_rows = predictions(read_saved(folder / "model.safetensors"), path, about)
@@ -66,13 +65,13 @@ def predict_rows(options: Options, path: str) -> None:
 
 
 def predictions(model: Any, path: str, about: dict[str, Any]) -> tuple[str, int]:
-    """Predict the rows of a CSV file.
+    """Predict the rows of a file.
 
     Parameters
     ----------
     model : Sequential, Ensemble or estimator
     path : str
-        The file.
+        The file: CSV, Parquet or ``.npz``.
     about : dict
         What is known about the model: of a run with ``--data``, the contents of ``model.json``,
         with the names of its columns and of its classes; otherwise it may be empty, and a

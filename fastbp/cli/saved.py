@@ -38,6 +38,11 @@ def read_saved(path: Path) -> Any:
     >>> read_saved(Path("model.safetensors")).n_out
     3
     """
+    if path.is_dir():
+        inside = path / "model.safetensors"
+        remedy = f"; choose {inside}" if inside.is_file() else "; name a file in it"
+        raise ValueError(f"MODEL: expected a file that holds a model, got the folder "
+                         f"{str(path)!r}{remedy}")
     if path.suffix == ".onnx":
         from ..export.onnx_reading import from_onnx
 
@@ -71,7 +76,7 @@ def about_saved(path: Path) -> dict[str, Any]:
     >>> about_saved(Path("somewhere", "net.safetensors"))
     {}
     """
-    file = path.with_name("model.json")
+    file = path.parent / "model.json"
     if path.name != "model.safetensors" or not file.is_file():
         return {}
     try:

@@ -1,9 +1,9 @@
-"""``fastbp export``, ``predict`` and ``explain``: what becomes of saved models."""
+"""``fastbp export``, ``predict``, ``explain`` and ``completion``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from ..files import replace_file
 from ..messages import counted
-from .explanation import explain_saved
-from .options import Parser
+from .completion import SHELLS, script
+from .explanation import explain_parser, explain_saved
+from .options import Parser, build_parser
 from .prediction import predictions
 from .saved import about_saved, read_saved
 
@@ -34,20 +35,29 @@ The model is a file that fastbp has saved, or an ONNX file.  The comment at the 
 says what it takes and returns.
 """
 PREDICT = """\
-Predict the rows of a CSV file with a saved model, and print them as CSV.
+Predict the rows of a .csv, .parquet or .npz file with a saved model, and print them as CSV.
 
 A model of fastbp --data takes the columns that it has learned, in any order, and others all columns
 of the file, which must be numbers.
 """
+COMPLETION = """\
+Print a script with which a shell completes fastbp's arguments.
+
+  bash   fastbp completion bash > ~/.local/share/bash-completion/completions/fastbp
+  zsh    fastbp completion zsh > ~/.zfunc/_fastbp, and in .zshrc, before compinit: fpath+=~/.zfunc
+  tcsh   fastbp completion tcsh > ~/.fastbp.csh, and in .tcshrc: source ~/.fastbp.csh
+
+It needs pip install "fastbp[completion]"; the script, once it is made, needs nothing.
+"""
 
 
 def run_subcommand(arguments: Sequence[str]) -> None:
-    """Run ``export``, ``predict`` or ``explain``.
+    """Run a subcommand.
 
     Parameters
     ----------
     arguments : sequence of str
-        The first is the subcommand.
+        The first is one of `SUBCOMMANDS`.
 
     Raises
     ------
@@ -65,26 +75,29 @@ def run_subcommand(arguments: Sequence[str]) -> None:
     net.h
     """
     command, *rest = arguments
-    SUBCOMMANDS[command](rest)
+    build, run = SUBCOMMANDS[command]
+    run(build().parse_args(rest))
 
 
 def _parser(command: str, description: str) -> Parser:
-    parser = Parser(prog=f"fastbp {command}", description=description, allow_abbrev=False,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a saved model")
-    return parser
+    return Parser(prog=f"fastbp {command}", description=description, allow_abbrev=False,
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def _export(arguments: Sequence[str]) -> None:
+def _export_parser() -> Parser:
     parser = _parser("export", EXPORT)
     add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="a saved model")
     add("file", metavar="FILE", type=Path, help="what to write")
     add("--name", metavar="NAME", help="C: what names begin with, default net")
     add("--weights", choices=["decimal", "hex", "bits"], help="C: default decimal")
     add("--fortran", action="store_true", help="C: write a Fortran module too")
     text = "of a network's outputs; default softmax for the classes that fastbp --data learned"
     add("--activation", choices=["softmax", "sigmoid", "exp"], help=text)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
     suffix = options.file.suffix
     if suffix not in (".h", ".c", ".onnx", ".safetensors"):
         raise ValueError(f"FILE: expected a name that ends with .h, .c, .onnx or .safetensors, got "
@@ -128,12 +141,17 @@ def _model(saved: Any, about: dict[str, Any], activation: str | None) -> Model:
     return replace(model_of(saved, activation=activation or "softmax"), classes=labels)
 
 
-def _predict(arguments: Sequence[str]) -> None:
+def _predict_parser() -> Parser:
     parser = _parser("predict", PREDICT)
-    parser.add_argument("rows", metavar="ROWS", help="a .csv whose first line names the columns")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a saved model")
+    text = "a .csv whose first line names the columns, a .parquet, or an .npz with X"
+    parser.add_argument("rows", metavar="ROWS", help=text)
     text = "write the predictions to a file instead"
     parser.add_argument("--output", metavar="FILE", type=Path, help=text)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> None:
     about = about_saved(options.model)
     text, n_rows = predictions(read_saved(options.model), options.rows, about)
     if options.output is None:
@@ -143,4 +161,20 @@ def _predict(arguments: Sequence[str]) -> None:
         print(f"predicted {counted(n_rows, 'row')}: {options.output}")
 
 
-SUBCOMMANDS = {"export": _export, "predict": _predict, "explain": explain_saved}
+def _completion_parser() -> Parser:
+    parser = _parser("completion", COMPLETION)
+    parser.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(script(options.shell, build_parser(), [build() for build, _ in SUBCOMMANDS.values()]))
+
+
+# What makes the parser of each, and what runs it.
+SUBCOMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[argparse.Namespace], None]]] = {
+    "export": (_export_parser, _export),
+    "predict": (_predict_parser, _predict),
+    "explain": (explain_parser, explain_saved),
+    "completion": (_completion_parser, _completion),
+}

@@ -32,7 +32,7 @@ def train_on_table(options: Options, path: str) -> None:
     ----------
     options : Options
     path : str
-        The file: CSV or ``.npz``.
+        The file: CSV, Parquet or ``.npz``.
 
     Raises
     ------
@@ -50,10 +50,7 @@ def train_on_table(options: Options, path: str) -> None:
     >>> train_on_table(options, "iris.csv")  # doctest: +SKIP
     held out  accuracy 0.9333   (always setosa: 0.3333)
     """
-    if path.lower().endswith(".npz") and options.model in ("tabpack", "tabm"):
-        raise ValueError(f"--model {options.model}: expected a CSV table, got {path}; save the "
-                         f"arrays as CSV, or choose --model mlp")
-    if path.lower().endswith(".npz") or options.model == "mlp":
+    if options.model == "mlp":
         train_network(options, path, datasets.read_table(path, options.target, options.drop))
         return
     frame = datasets.read_frame(path, options.target, options.drop)
@@ -129,31 +126,24 @@ def train_network(options: Options, path: str, table: Table) -> None:
         "score": score,
         "baseline": baseline,
     })
-    csv = not path.lower().endswith(".npz")
     options.say("\nTo use it on these rows, or on others: the file need not have the target, nor "
-                "the same\norder of columns.\n" if csv else
-                "\nTo use it on these rows, or on others with the same columns in X:\n")
-    options.say(textwrap.indent(_code(path, csv, task, model, description), "    "))
+                "the same\norder of columns.\n")
+    options.say(textwrap.indent(_code(path, task, model, description), "    "))
 
 
 def _code(
-    path: str, csv: bool, task: Classification | Regression, model: Path, description: Path
+    path: str, task: Classification | Regression, model: Path, description: Path
 ) -> str:
     """Python code that predicts the rows of the file with the saved network."""
-    lines = []
-    if csv or task.about:
-        lines += ["import json", "from pathlib import Path"]
-    if not csv:
-        lines += ["import numpy as np"]
-    lines += ["from fastbp import datasets, load" if csv else "from fastbp import load", ""]
-    if csv or task.about:
-        lines += [f"about = json.loads(Path({str(description)!r}).read_text('utf-8'))"]
     return "\n".join([
-        *lines,
+        "import json",
+        "from pathlib import Path",
+        "from fastbp import datasets, load",
+        "",
+        f"about = json.loads(Path({str(description)!r}).read_text('utf-8'))",
         # Columns are read by name, since a file to predict from may lack the target or have them
         # in another order.
-        f"X = datasets.read_table({path!r}, columns=about['columns']).X" if csv
-        else f"X = np.load({path!r})['X']",
+        f"X = datasets.read_table({path!r}, columns=about['columns']).X",
         f"net = load({str(model)!r})",
         f"prediction = {task.prediction}",
     ])

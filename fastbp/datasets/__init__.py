@@ -4,7 +4,9 @@
 `builtin`           `digits`, the data set that needs no file
 `tables`            `read_table` and its result, `Table`
 `frames`            `read_frame` and its result, `Frame`: with text and missing values
+`columns`           what the readers share: selecting columns, kinds of cells
 `csv_files`         the reader of CSV files
+`parquet_files`     the reader of Parquet files
 `npz_files`         the reader of NumPy's ``.npz`` files
 `splits`            `hold_out`: which rows to train on and which to test on
 `preprocessing`     `Standardizer`, and `fold` to make it part of a trained network

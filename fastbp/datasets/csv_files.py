@@ -6,7 +6,6 @@ import contextlib
 import csv
 import math
 import os
-import re
 import shlex
 from array import array
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..messages import LISTED, counted, listed
+from .columns import dates_of, is_missing, is_number, select, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles
 
 __all__ = ["column_names", "read_cells", "read_csv"]
-
-# Cells that stand for a missing value, in lower case.
-MISSING = {"", "na", "n/a", "nan", "null"}
-
-# Dates, with or without the time of day.
-DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 def read_csv(
@@ -183,8 +177,8 @@ def _read(
     """The columns of X, their names, and the target."""
     with contextlib.closing(_rows(path)) as rows:
         _, first_row = next(rows, (0, []))
-        header = [name.strip() for name in first_row]
-        selected = _select(header, target, drop, names)
+        header = _checked_header([name.strip() for name in first_row], names)
+        selected = select(header, target, drop, names, "the first line names")
         columns = [_Column(name, keep_cells) for name in selected]
         target_column = None if target is None else _Column(target, keep_cells=True)
         places = [(header.index(column.name), column)
@@ -257,7 +251,7 @@ class _Column:
         if self.cells is not None:
             self.cells.append(cell.strip())
         if not math.isfinite(number):
-            kind = ("missing" if _is_missing(cell)
+            kind = ("missing" if is_missing(cell)
                     else "text" if math.isnan(number) else "infinite")
             self.count[kind] += 1
             self.first.setdefault(kind, (cell, line))
@@ -271,7 +265,7 @@ class _Column:
     def is_decimal_comma_only(self) -> bool:
         """Whether its text, which is kept, is all of numbers with a decimal comma."""
         return self.has_decimal_comma and all(
-            _is_number(cell) or _has_decimal_comma(cell) or _is_missing(cell)
+            is_number(cell) or _has_decimal_comma(cell) or is_missing(cell)
             for cell in self.cells or ())
 
     @property
@@ -289,22 +283,11 @@ class _Column:
 
     def dates(self) -> Array:
         """The cells, which are kept, as dates, with NaT for missing ones."""
-        dates = ["NaT" if _is_missing(cell) else cell for cell in self.cells or ()]
-        for cell in dates:
-            try:
-                if cell != "NaT" and not DATE.fullmatch(cell):
-                    raise ValueError
-                np.datetime64(cell, "us")
-            except ValueError:
-                raise ValueError(f"column {self.name!r} holds {cell!r}; expected dates such as "
-                                 f"2024-02-29 or 2024-02-29 18:30, or nothing where the date is "
-                                 f"missing") from None
-        return np.array(dates, dtype="M8[us]")
+        return dates_of(self.name, self.cells or ())
 
     def text(self) -> Array:
         """The cells, which are kept, with None for missing ones."""
-        return np.array([None if _is_missing(cell) else cell for cell in self.cells or ()],
-                        dtype=object)
+        return text_of(self.cells or ())
 
     def problem(self, may_be_text: bool = False, may_be_missing: bool = False) -> str | None:
         """What is wrong with the column; None if nothing is."""
@@ -323,70 +306,25 @@ class _Column:
         return f"{cell!r} in line {line}"
 
 
-def _is_missing(cell: str) -> bool:
-    return cell.strip().lower() in MISSING
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _has_decimal_comma(text: str) -> bool:
-    return "," in text and _is_number(text.replace(",", "."))
+    return "," in text and is_number(text.replace(",", "."))
 
 
-def _select(
-    header: list[str], target: str | None, drop: Sequence[str], names: Sequence[str] | None
-) -> list[str]:
-    """The names of X's columns: `names`, or all except the target and `drop`."""
+def _checked_header(header: list[str], names: Sequence[str] | None) -> list[str]:
+    """The first line, if it names columns."""
     if not any(header):
         raise ValueError("is empty, or its first line is, which must name the columns")
-    if all(map(_is_number, header)):
+    if all(map(is_number, header)):
         raise ValueError(
             f"the first line must name the columns, but holds numbers: {listed(header)}; add a "
             f"line of names above it, at least one of which is not a number"
         )
-    there = f"the columns that the first line names are {listed(header)}"
-    options = [] if target is None else [("target", target)]
-    options += [("drop", name) for name in drop]
-    if names is None:
-        if "" in header:
-            raise ValueError(
-                f"column {header.index('') + 1} has no name in the first line; name it, or remove "
-                f"it (pandas writes such a column of row numbers unless told index=False)"
-            )
-        if target is None:
-            raise ValueError(f"target: name the column to learn; {there}")
-        selected = [name for name in header if name != target and name not in drop]
-        needed = header
-    else:
-        selected = list(names)
-        if len(drop) or not selected or target in selected:
-            raise ValueError("columns: expected the names of X's columns, without the target, and "
-                             "no drop at the same time")
-        missing = [name for name in selected if name not in header]
-        if missing:
-            are_no = "is no column" if len(missing) == 1 else "are no columns"
-            raise ValueError(f"columns: there {are_no} {listed(missing)}; {there}")
-        needed = selected if target is None else [*selected, target]
-    twice = sorted({name for name in needed if header.count(name) > 1})
-    if twice:
+    if names is None and "" in header:
         raise ValueError(
-            f"the first line names {listed(twice)} more than once; give each column a name of "
-            f"its own"
+            f"column {header.index('') + 1} has no name in the first line; name it, or remove "
+            f"it (pandas writes such a column of row numbers unless told index=False)"
         )
-    for option, name in options:
-        if name not in header:
-            raise ValueError(f"{option}: there is no column {name!r}; {there}")
-    if target in drop:
-        raise ValueError(f"drop: column {target!r} is the target; drop others only")
-    if not selected:
-        raise ValueError(f"no column is left to learn {target!r} from; {there}")
-    return selected
+    return header
 
 
 def _check_columns(columns: list[_Column], may_drop: bool) -> None:

@@ -1,4 +1,6 @@
-"""Tables of numbers, dates and text, with missing values, read from CSV files."""
+"""Tables of numbers, dates and text, with missing values, read from CSV, Parquet and NumPy
+files.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..messages import listed
-from .tables import Table
+from .tables import Table, file_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,17 +75,18 @@ def read_frame(
     columns: str | Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> Frame:
-    """Read a CSV file whose columns may hold dates or text, and lack values.
+    """Read a CSV, Parquet or ``.npz`` file whose columns may hold dates or text, and lack values.
 
     Parameters
     ----------
     path, target, drop, columns
-        As for `read_table`, for CSV files.  The target must be there in every row.
+        As for `read_table`.  The target must be there in every row.
     kinds : mapping of str to str, optional
         What each column is, and which there are unless `columns` says so: "number", "date" or
         "category", as in the attribute ``encoder_.kinds_`` of an estimator, so that rows to predict
         are read as those to learn from were.  By default a column is of dates if all its cells are
-        such as 2024-02-29 or 2024-02-29 18:30, and of categories if another one is text.
+        such as 2024-02-29 or 2024-02-29 18:30, and of categories if another one is text.  The
+        columns of a Parquet file have types, so that text is never taken as numbers.
 
     Returns
     -------
@@ -93,6 +96,8 @@ def read_frame(
     ------
     OSError
         If the file cannot be read.
+    ImportError
+        If it is a Parquet file, and polars is not installed.
     ValueError
         If there is a problem with its contents.
 
@@ -107,17 +112,31 @@ def read_frame(
     [array([ 4., nan]), array(['Elm', 'Oak'], dtype=object)]
     >>> folder.cleanup()
     """
-    # Imported here because csv would slow down `import fastbp`.
-    from .csv_files import read_cells
-
     drop = [drop] if isinstance(drop, str) else drop
     columns = [columns] if isinstance(columns, str) else columns
     if kinds is not None and columns is None:
         columns = list(kinds)
+    form = file_format(path)
     try:
         absent = [] if kinds is None else [name for name in columns or () if name not in kinds]
         if absent:
             raise ValueError(f"kinds: expected one for each column, got none for {listed(absent)}")
+        # Imported here because csv and zipfile would slow down `import fastbp`.
+        if form == "npz":
+            from .npz_files import read_npz_cells
+
+            if len(drop):
+                raise ValueError("drop: the columns of an .npz file have no names; select them in "
+                                 "X")
+            if target is None and columns is None:
+                target = "y"
+            return Frame(*read_npz_cells(path, target, columns, kinds), target)
+        if form == "parquet":
+            from .parquet_files import read_parquet
+
+            return Frame(*read_parquet(path, target, drop, columns, kinds), target)
+        from .csv_files import read_cells
+
         return Frame(*read_cells(path, target, drop, columns, kinds), target)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None

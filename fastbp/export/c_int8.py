@@ -122,7 +122,9 @@ class _Writer:
         model, upper = self.model, self.name.upper()
         lines = [line for i, stage in enumerate(model.stages) for line in self._stage(i, stage)]
         if not any(stage.write is model.z for stage in model.stages):
-            raise ValueError("net: expected one that computes something, got none of its layers")
+            raise ValueError("net: expected layers that compute something in prediction, got "
+                             "none, as Dropout does nothing then; add a Dense layer, or use the "
+                             "rows as they are")
         report = model.report
         same = ""
         if "same_largest" in report:

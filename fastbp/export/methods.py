@@ -62,8 +62,12 @@ class Exportable:
         ...     os.listdir(folder)
         ['net.h']
         """
+        from ..kernels import checks
         from . import c_export, models
 
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a name for the functions, such as 'net', got {name!r}")
+        fortran = checks.boolean("fortran", fortran)
         model = models.model_of(self, activation=activation, n_in=n_in)
         return c_export.write_c(path, {name: model}, weights=weights, fortran=fortran)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..ensemble import Ensemble
+from ..kernels import checks
 from ..network import Sequential
 from ..program import Instruction, Value
 from .reading import Model, Network, read_network
@@ -57,6 +58,7 @@ def model_of(model: Any, *, activation: str | None = None, n_in: int | None = No
 
 
 def _read(network: Sequential, activation: str | None = None, n_in: int | None = None) -> Network:
+    n_in = None if n_in is None else checks.integer("n_in", n_in, 1)
     if None not in (n_in, network.n_in) and n_in != network.n_in:
         raise ValueError(f"n_in: expected {network.n_in}, which the network's first layer takes, "
                          f"got {n_in}")

@@ -33,20 +33,20 @@ def _plain(op: str) -> Callable[..., Flow]:
 
 def _gelu(node: Node, x: Flow) -> Flow:
     if node.attributes.get("approximate", "none") != "none":
-        raise refused(node, 'and a Gelu with approximate="none"')
+        raise refused(node, 'with approximate="none"')
     return x.then(Step("activation", node.where, {"name": "gelu"}))
 
 
 def _selu(node: Node, x: Flow) -> Flow:
     if not (math.isclose(node.attributes.get("alpha", 1.67326319), 1.67326319, rel_tol=1e-5)
             and math.isclose(node.attributes.get("gamma", 1.05070102), 1.05070102, rel_tol=1e-5)):
-        raise refused(node, "and a Selu with the usual alpha and gamma")
+        raise refused(node, "with the usual alpha and gamma")
     return x.then(Step("activation", node.where, {"name": "selu"}))
 
 
 def _swish(node: Node, x: Flow) -> Flow:
     if node.attributes.get("alpha", 1.0) != 1:
-        raise refused(node, "and a Swish with alpha=1")
+        raise refused(node, "with alpha=1")
     return x.then(Step("activation", node.where, {"name": "silu"}))
 
 
@@ -55,7 +55,7 @@ def _clip(node: Node, x: Flow, low: Any = None, high: Any = None) -> Flow:
     high = node.attributes.get("max", high)
     if low is None or np.any(np.asarray(low) != 0) or (
             high is not None and np.any(np.asarray(high) < 3e38)):
-        raise refused(node, "and a Clip from 0")
+        raise refused(node, "from 0 to infinity, as a ReLU")
     return x.then(Step("activation", node.where, {"name": "relu"}))
 
 
@@ -64,14 +64,14 @@ def _maximum(node: Node, *reads: Any) -> Flow:
     others = [each for each in reads if not isinstance(each, Flow)]
     if (len(flows) != 1 or len(others) != 1 or np.any(np.asarray(others[0]) != 0)
             or np.size(others[0]) not in (1, flows[0].columns)):
-        raise refused(node, "and a Max with 0")
+        raise refused(node, "with 0, as a ReLU")
     return flows[0].then(Step("activation", node.where, {"name": "relu"}))
 
 
 def _gemm(node: Node, x: Any, W: Any, b: Any = None) -> Flow:
     get = node.attributes.get
     if not isinstance(x, Flow) or isinstance(W, Flow) or isinstance(b, Flow) or get("transA", 0):
-        raise refused(node, "and a Gemm with constant weights")
+        raise refused(node, "with constant weights")
     weights = _matrix(node, W)
     weights = (weights.T if get("transB", 0) else weights) * get("alpha", 1.0)
     bias = np.zeros(weights.shape[1]) if b is None else _row(node, b, weights.shape[1])
@@ -80,7 +80,7 @@ def _gemm(node: Node, x: Any, W: Any, b: Any = None) -> Flow:
 
 def _matmul(node: Node, x: Any, W: Any) -> Flow:
     if not isinstance(x, Flow) or isinstance(W, Flow):
-        raise refused(node, "and a MatMul with constant weights")
+        raise refused(node, "with constant weights")
     return _product(node, x, _matrix(node, W), None)
 
 
@@ -137,7 +137,7 @@ def _check_last(node: Node, x: Flow, axis: int) -> None:
 
 def _batch_norm(node: Node, x: Flow, gamma: Any, beta: Any, mean: Any, variance: Any) -> Flow:
     if node.attributes.get("training_mode", 0) or len(x.shape) != 1:
-        raise refused(node, "and a BatchNormalization of columns, for prediction")
+        raise refused(node, "over columns, in its form for prediction")
     arrays = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
     sizes = {np.shape(each) for each in arrays.values()}
     if len(sizes) != 1 or len(sizes.pop()) != 1:
@@ -148,15 +148,18 @@ def _batch_norm(node: Node, x: Flow, gamma: Any, beta: Any, mean: Any, variance:
         "epsilon": node.attributes.get("epsilon", 1e-5)}))
 
 
-def _prelu(node: Node, x: Flow, slope: Any) -> Flow:
-    return x.then(Step("prelu", node.where, {"slope": _columns_of(node, slope)}))
+def _prelu(node: Node, x: Any, slope: Any) -> Flow:
+    if not isinstance(x, Flow) or isinstance(slope, Flow):
+        raise refused(node, "with constant slopes")
+    result: Flow = x.then(Step("prelu", node.where, {"slope": _columns_of(node, slope)}))
+    return result
 
 
 def _mean(node: Node, x: Flow, axes: Any = None) -> Flow:
     axes = node.attributes.get("axes", axes)
     axes = [] if axes is None else np.ravel(axes).tolist()
     if len(axes) != 1 or not node.attributes.get("keepdims", 1):
-        raise refused(node, "and a mean over the columns of a row")
+        raise refused(node, "over the columns of a row")
     _check_last(node, x, axes[0])
     return x.then(Step("row_mean", node.where), (*x.shape[:-1], 1))
 
@@ -171,7 +174,7 @@ def _cast(node: Node, x: Flow) -> Flow:
     if kind in (6, 7):  # int32, int64: codes of categories
         return x.then(Step("integer", node.where))
     if kind not in (1, 11):
-        raise refused(node, "and numbers of float32 or float64")
+        raise refused(node, "to float32 or float64")
     return x
 
 
@@ -182,7 +185,7 @@ def _reshape(node: Node, x: Flow, shape: Any = None) -> Flow:
     if node.op == "Reshape":
         rows, *new = np.ravel(shape).tolist()
         if rows not in (0, -1, x.batch):
-            raise refused(node, "that keeps the rows")
+            raise refused(node, "if it keeps the rows")
         new = tuple(x.shape[i] if size == 0 and i < len(x.shape) else size
                     for i, size in enumerate(new))
         if new.count(-1) == 1 and x.columns is not None:
@@ -190,12 +193,12 @@ def _reshape(node: Node, x: Flow, shape: Any = None) -> Flow:
             new = tuple(x.columns // max(1, rest) if size == -1 else size for size in new)
     elif node.op == "Flatten":
         if node.attributes.get("axis", 1) not in (1, -len(x.shape)):
-            raise refused(node, "that keeps the rows")
+            raise refused(node, "if it keeps the rows")
         new = (x.columns,)
     elif node.op == "Unsqueeze":
         axes = np.ravel(node.attributes.get("axes", shape)).tolist()
         if axes not in ([-1], [len(x.shape) + 1]):
-            raise refused(node, "of the last axis")
+            raise refused(node, "if the new axis is the last")
         new = (*x.shape, 1)
     else:
         new = tuple(size for size in x.shape if size != 1) or (1,)
@@ -203,14 +206,14 @@ def _reshape(node: Node, x: Flow, shape: Any = None) -> Flow:
         new = (None,)
     result = x.then(Step("reshape", node.where), new)
     if None not in (result.columns, x.columns) and result.columns != x.columns:
-        raise refused(node, f"with {x.columns} numbers for each row")
+        raise refused(node, f"if it leaves {x.columns} numbers in each row")
     return result
 
 
 def _identity(node: Node, x: Flow, *others: Any) -> Flow:
     if any(isinstance(each, Flow) for each in others) or (
             len(others) > 1 and others[1] is not None and np.any(others[1])):
-        raise refused(node, "for prediction")
+        raise refused(node, "in its form for prediction")
     return x
 
 
@@ -219,7 +222,7 @@ def _gather(node: Node, data: Any, indices: Any) -> Flow:
     if isinstance(indices, Flow):
         if isinstance(data, Flow) or axis != 0 or data.ndim != 2 or indices.columns not in (
                 1, None) or data.dtype.kind != "f":
-            raise refused(node, "and a table of vectors for one column of codes")
+            raise refused(node, "from a table of vectors, by one column of codes")
         return embedded(node, indices, data)
     columns = np.asarray(indices)
     taken = _taken(node, data, axis, columns.ravel())
@@ -229,7 +232,7 @@ def _gather(node: Node, data: Any, indices: Any) -> Flow:
 def _taken(node: Node, x: Flow, axis: int, columns: Any) -> Flow:
     n = x.columns
     if axis not in (-1, 1) or len(x.shape) != 1 or n is None:
-        raise refused(node, "and parts of the columns of a row, whose number is known")
+        raise refused(node, "of the columns of a row, whose number is known")
     indices = [int(each) + n * (each < 0) for each in columns]
     if not indices or not all(0 <= each < n for each in indices):
         raise NotReadable(f"{node.where}: takes columns that are not there, of {n}")
@@ -243,29 +246,36 @@ def _slice(node: Node, x: Flow, starts: Any = None, ends: Any = None, axes: Any 
     parts = [[default] if each is None else np.ravel(each).tolist()
              for each, default in zip(parts, (0, 0, 0, 1), strict=True)]
     if any(len(each) != 1 for each in parts) or x.columns is None:
-        raise refused(node, "and parts of the columns of a row, whose number is known")
+        raise refused(node, "of the columns of a row, whose number is known")
     (start,), (stop,), (axis,), (step,) = parts
+    if step == 0:
+        raise refused(node, "with steps other than 0")
     return _taken(node, x, axis, range(x.columns)[start:stop:step])
 
 
 def _split(node: Node, x: Flow, sizes: Any = None) -> list[Flow]:
-    sizes = node.attributes.get("split", sizes)
-    if sizes is None:
-        n = node.attributes.get("num_outputs", len(node.writes))
-        each = -(-(x.columns or 0) // max(1, n))
-        sizes = [each] * n
+    n, sizes = x.columns, node.attributes.get("split", sizes)
+    if n is None:
+        raise refused(node, "of the columns of a row, whose number is known")
+    if sizes is None:  # of equal size but for the last
+        count = node.attributes.get("num_outputs", len(node.writes))
+        each = -(-n // max(1, count))
+        sizes = [each] * (count - 1) + [n - each * (count - 1)]
+    sizes = np.ravel(sizes).tolist()
+    if sum(sizes) != n or min(sizes, default=0) < 1 or len(sizes) != len(node.writes):
+        raise refused(node, f"into parts that add up to the {n} columns, one for each output, not "
+                            f"{sizes}")
     ends = np.cumsum(sizes).tolist()
-    columns = range(x.columns or 0)
-    return [_taken(node, x, node.attributes.get("axis", 0), columns[end - size : end])
-            for end, size in zip(ends, np.ravel(sizes).tolist(), strict=True)]
+    return [_taken(node, x, node.attributes.get("axis", 0), range(end - size, end))
+            for end, size in zip(ends, sizes, strict=True)]
 
 
 def _concat(node: Node, *reads: Any) -> Flow:
     if not all(isinstance(each, Flow) for each in reads):
-        raise refused(node, "and values that depend on the input, side by side")
+        raise refused(node, "of columns that depend on the input")
     if node.attributes.get("axis") not in (-1, len(reads[0].shape)) or any(
             len(each.shape) != 1 for each in reads):
-        raise refused(node, "and values that depend on the input, side by side")
+        raise refused(node, "of columns that depend on the input")
     start = common_ancestor(list(reads))
     parts = [normalized(path(start, each) or []) for each in reads]
     if [[step.op for step in part] for part in parts] == [["affine"], []] and _is_sigmoid(start):
@@ -286,7 +296,7 @@ def _tile(node: Node, x: Flow, repeats: Any) -> Flow:
     counts = np.ravel(repeats).tolist()
     if isinstance(repeats, Flow) or len(counts) != 2 or counts[0] != 1 or counts[1] < 1 or len(
             x.shape) != 1:
-        raise refused(node, "and columns that are repeated")
+        raise refused(node, "of columns, a number of times that is known")
     n = None if x.columns is None else x.columns * counts[1]
     return x.then(Step("repeat", node.where, {"n_members": counts[1]}), (n,))
 

@@ -82,6 +82,9 @@ class _Network:
         if len(inputs) != 1:
             raise NotReadable(f"expected one input, got {len(inputs)}: {', '.join(inputs[:5])}")
         self.dtype, shape = graph.inputs[inputs[0]]
+        if not shape:
+            raise NotReadable(f"its input {inputs[0]!r} has no shape; export the model with an "
+                              f"input of shape (rows, columns), of which the rows may be open")
         self.root = Flow(None, None, tuple(shape[1:]), batch=shape[0] if shape else None)
         if self.root.columns is not None and self.root.columns > graph.n_bytes:
             raise NotReadable(f"its input has {self.root.columns:,} columns, more than the file "
@@ -143,7 +146,14 @@ class _Network:
         if not any(isinstance(each, Flow) for each in reads):
             results = [constant_result(node, reads, self.graph.n_bytes)]
         elif node.op in OPERATORS:
-            result = OPERATORS[node.op](node, *reads)
+            try:
+                result = OPERATORS[node.op](node, *reads)
+            except NotReadable:
+                raise
+            except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
+                raise NotReadable(f"{node.where}: what it reads, or its attributes, do not fit the "
+                                  f"operator ({error}); check the file with "
+                                  f"onnx.checker.check_model") from None
             results = result if isinstance(result, list) else [result]
         else:
             raise refused(node)

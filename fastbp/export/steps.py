@@ -52,15 +52,17 @@ def refused(node: Node, why: str = "") -> NotReadable:
     ----------
     node : Node
     why : str, optional
-        What is expected of it besides.
+        With what it can be read, if it can be read at all: goes after "only".
 
     Returns
     -------
     NotReadable
     """
-    return NotReadable(f"{node.where}: expected operators of layers that fastbp has"
-                       + (f", {why}" if why else "") + "; take it out of the model, and apply it "
-                       "before or after the network")
+    if why:
+        return NotReadable(f"{node.where}: can be read only {why}; change it, or take it out of "
+                           f"the model and apply it before or after the network")
+    return NotReadable(f"{node.where}: expected operators of layers that fastbp has; take it out "
+                       f"of the model, and apply it before or after the network")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +198,21 @@ class _Maker:
             self.at += 1
             make = MAKERS.get(step.op)
             if make is None:
-                raise NotReadable(f"{step.where}: expected operators of layers that fastbp has")
-            for layer in make(self, step):
+                raise NotReadable(f"{step.where}: expected operators of layers that fastbp has; "
+                                  f"take it out of the model, and apply it before or after the "
+                                  f"network")
+            try:
+                layers = make(self, step)
+            except NotReadable:
+                raise
+            except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+                raise NotReadable(f"{step.where}: its arrays or attributes do not fit "
+                                  f"{self.columns} columns ({error}); export the model with shapes "
+                                  f"that fit") from None
+            for layer in layers:
                 if layer.n_in is not None and self.columns not in (None, layer.n_in):
                     raise NotReadable(f"{step.where}: expected {layer.n_in} columns, got "
-                                      f"{self.columns}")
+                                      f"{self.columns}; export the model with shapes that fit")
                 self.columns = layer.n_out or self.columns
                 if self.columns is not None and self.columns > self.limit:
                     raise NotReadable(f"{step.where}: {self.columns:,} columns are more than the "

@@ -199,7 +199,7 @@ def _activation(name: str, alpha: str | None = None) -> Callable[[Node, Flow, An
         if alpha is not None:
             options["alpha"] = float(getattr(module, alpha))
         if getattr(module, "approximate", "none") != "none":
-            raise refused(node, 'and a GELU with approximate="none"')
+            raise refused(node, 'with approximate="none"')
         return x.then(Step("activation", node.where, options))
     return make
 
@@ -227,7 +227,7 @@ def _one_size(node: Node, module: Any) -> int:
 
 def _batch_norm(node: Node, x: Flow, module: Any) -> Flow:
     if module.running_mean is None or module.momentum is None:
-        raise refused(node, "and a BatchNorm1d with running averages and a momentum")
+        raise refused(node, "with running averages and a momentum")
     n = module.num_features
     arrays = {"gamma": module.weight, "beta": module.bias, "mean": module.running_mean,
               "variance": module.running_var}
@@ -282,7 +282,7 @@ def _function(name: str) -> Callable[..., Flow]:
 def _cat(node: Node, parts: Any, dim: int = 0) -> Flow:
     if node.attributes.get("dim", dim) not in (1, -1) or not all(
             isinstance(each, Flow) for each in parts):
-        raise refused(node, "and columns side by side")
+        raise refused(node, "of columns")
     start = common_ancestor(list(parts))
     steps = [normalized(path(start, each) or []) for each in parts]
     widths = [each.columns for each in parts]
@@ -293,7 +293,7 @@ def _cat(node: Node, parts: Any, dim: int = 0) -> Flow:
 def _getitem(node: Node, x: Any, index: Any) -> Flow:
     whole = isinstance(index, tuple) and len(index) == 2 and index[0] in (slice(None), Ellipsis)
     if not isinstance(x, Flow) or not whole:
-        raise refused(node, "and parts of the columns, as in x[:, 2:5]")
+        raise refused(node, "of columns, as in x[:, 2:5]")
     columns = index[1]
     if isinstance(columns, slice):
         if x.columns is None and (columns.stop is None or columns.stop < 0):

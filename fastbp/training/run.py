@@ -72,6 +72,8 @@ class Training:
         The average of the parameters, if there is one.
     data : Dataset
         The rows to train on.
+    is_first : bool
+        Whether this process, of those that train together, writes for all of them.
     """
 
     # With slots, a callback that sets a misspelled attribute gets an AttributeError.
@@ -157,6 +159,11 @@ class Training:
     def data(self) -> Dataset:
         """The rows to train on."""
         return self._data
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process, of those that train together, writes for all of them."""
+        return self._processes is None or self._processes.rank == 0
 
     def _check_between_epochs(self, name: str) -> None:
         if self._in_epoch:

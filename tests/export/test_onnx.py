@@ -308,11 +308,14 @@ def test_files_of_skl2onnx(tmp_path, rng):
     ([*DENSE, ("Mul", "h h", "y", {})], W, r"node 1 \(Mul\)"),
     ([*DENSE, ("Add", "h x", "y", {})], W, r"node 1 \(Add\): expected as many columns"),
     ([("MatMul", "x V", "y", {})], {"V": np.ones((5, 2), f4)}, "expected 4 rows of weights, got 5"),
-    ([("MatMul", "x x", "y", {})], {}, "MatMul with constant weights"),
-    ([("Gelu", "x", "y", {"approximate": "tanh"})], {}, 'Gelu with approximate="none"'),
-    ([("Reshape", "x shape", "y", {})], {"shape": np.array([-1, 3])}, "4 numbers for each row"),
-    ([("Reshape", "x shape", "y", {})], {"shape": np.array([1, -1])}, "that keeps the rows"),
-    ([("Flatten", "x", "y", {"axis": 0})], {}, "that keeps the rows"),
+    ([("MatMul", "x x", "y", {})], {},
+     r"node 0 \(MatMul\): can be read only with constant weights; change it, or take it out"),
+    ([("Gelu", "x", "y", {"approximate": "tanh"})], {},
+     r'\(Gelu\): can be read only with approximate="none"; change it'),
+    ([("Reshape", "x shape", "y", {})], {"shape": np.array([-1, 3])},
+     "if it leaves 4 numbers in each row"),
+    ([("Reshape", "x shape", "y", {})], {"shape": np.array([1, -1])}, "if it keeps the rows"),
+    ([("Flatten", "x", "y", {"axis": 0})], {}, "if it keeps the rows"),
     ([("Gemm", "x W c", "y", {})], W | {"c": np.ones((3, 1), f4)}, r"\(Gemm\): expected 3 numbers"),
     ([("Slice", "x start stop axis", "c", {}), ("Max", "c zeros", "y", {})],
      {"start": np.array([0]), "stop": np.array([1]), "axis": np.array([1]),
@@ -324,12 +327,32 @@ def test_files_of_skl2onnx(tmp_path, rng):
     ([("Relu", "nothing", "y", {})], {}, "expected one input, got 0"),
     ([("Constant", "", "y", {"value_float": 1.0})], {}, "expected one input, got 0"),
     ([("Add", "x c", "y", {})], {"c": np.ones((3, 4), f4)}, r"node 0 \(Add\)"),
+    ([("Split", "x sizes", "y z", {"axis": 1})], {"sizes": np.array([1, 2])},
+     r"\(Split\): can be read only into parts that add up to the 4 columns, one for each output, "
+     r"not \[1, 2\]; change it"),
+    ([("Split", "x", "y z u", {"axis": 1, "num_outputs": 2})], {}, r"\(Split\): can be read only"),
+    ([("Slice", "x start stop axis step", "y", {})],
+     {"start": np.array([0]), "stop": np.array([2]), "axis": np.array([1]), "step": np.array([0])},
+     r"\(Slice\): can be read only with steps other than 0"),
+    ([*DENSE, ("PRelu", "h h", "y", {})], W, r"\(PRelu\): can be read only with constant slopes"),
+    ([*DENSE, ("PRelu", "h s", "y", {})], W | {"s": np.ones(7, f4)}, r"node 1 \(PRelu\)"),
+    ([("LayerNormalization", "x s", "y", {"axis": 1})], {"s": np.ones((2, 2, 2), f4)},
+     r"LayerNormalization"),
 ])
 def test_refused_by_name(tmp_path, nodes, arrays, message):
     path = a_file(tmp_path / "net.onnx", nodes, arrays)
     with pytest.raises(ValueError, match=message) as caught:
         fb.from_onnx(path)
     assert str(caught.value).startswith(f"path: {str(path)!r} cannot be read as a network: ")
+
+
+def test_an_input_without_a_shape(tmp_path):
+    path = a_file(tmp_path / "net.onnx", [*DENSE[:-1], ("Gemm", "x W b", "y", {})], W)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"its input 'x' has no shape; export the model with an"):
+        fb.from_onnx(path)
 
 
 def test_no_onnx_file(tmp_path):

@@ -1,18 +1,12 @@
-"""Plots of a training history, with matplotlib, which is optional and imported only here.
-
-Figures are made without pyplot, so that they need no display and need not be closed::
-
-    plot.learning_curves(history).savefig("curves.png")
-
-To show one in a window, draw into your own axes: ``fig, ax = plt.subplots()``,
-``plot.learning_curves(history, ax)``, ``plt.show()``.
-"""
+"""Plots of what training records."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .figures import axes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["ensemble_selection", "gradient_flow", "learning_curves"]
+__all__ = ["ensemble_selection", "gradient_flow", "learning_curves", "learning_rates"]
 
 LOSS_COLOR, METRIC_COLOR = "tab:blue", "tab:orange"
 # Epochs that `gradient_flow` draws at most.
@@ -68,7 +62,7 @@ def learning_curves(history: Mapping[str, Any], ax: Axes | None = None) -> Figur
     ['loss', 'R²']
     """
     losses = _recorded(history, "loss", "which every fit records")
-    axes = _axes(ax, width=6.4)
+    axes = axes_of(ax)
     epochs = np.arange(1, len(losses) + 1)
     # A single epoch would not be visible without a marker.
     marker = "." if len(epochs) <= 10 else None
@@ -150,7 +144,7 @@ def gradient_flow(history: Mapping[str, Any], ax: Axes | None = None) -> Figure:
     if n_layers == 0:
         raise ValueError("history: expected gradients of at least one layer, but no layer of "
                          "this network has parameters")
-    axes = _axes(ax, width=max(6.4, 0.35 * n_layers))
+    axes = axes_of(ax, width=max(6.4, 0.35 * n_layers))
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -219,7 +213,7 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     >>> model = fb.TabPackRegressor(4, max_epochs=5, random_state=0).fit(X, X[:, 0] * X[:, 1])
     >>> ensemble_selection(model.history_).savefig("members.png")
     """
-    axes = _axes(ax, 6.4)
+    axes = axes_of(ax)
     for i, scores in enumerate(history.member_scores):
         axes.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
                   label=None if i else "members")
@@ -241,6 +235,54 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     return figure
 
 
+def learning_rates(test: Any, ax: Axes | None = None) -> Figure:
+    """Plot the loss over the learning rate, from a test of learning rates.
+
+    Parameters
+    ----------
+    test : fastbp.LearningRateTest
+        From `fastbp.lr_finder`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.  By default a new figure is made.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure of `ax`, or the new one.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X, y = fb.datasets.digits("train")
+    >>> test = fb.lr_finder(fb.mlp([64, 32, 10], seed=0), X, y, loss=fb.SoftmaxCrossEntropy())
+    >>> learning_rates(test).axes[0].get_xscale()
+    'log'
+    """
+    axes = axes_of(ax)
+    axes.plot(test.rates, test.losses, color="0.75", linewidth=0.8, label="minibatches")
+    n = len(test.smoothed)
+    axes.plot(test.rates[:n], test.smoothed, color=LOSS_COLOR, label="smoothed")
+    if test.suggestion is not None:
+        axes.axvline(test.suggestion, color=METRIC_COLOR, linestyle="--",
+                     label=f"suggestion: {test.suggestion:.2g}")
+    # The losses after it diverges are far above all others.
+    low, first = float(np.min(test.smoothed)), float(test.smoothed[0])
+    if first > low:
+        axes.set_ylim(low - 0.1 * (first - low), first + 0.5 * (first - low))
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    figure: Figure = axes.figure
+    return figure
+
+
 def _recorded(history: Mapping[str, Any], key: str, remedy: str) -> Any:
     """The list ``history[key]``, if it is not empty."""
     if not isinstance(history, dict):
@@ -250,17 +292,6 @@ def _recorded(history: Mapping[str, Any], key: str, remedy: str) -> Any:
         what = "no epoch is recorded" if key in history else f"it has no {key!r}"
         raise ValueError(f"history: expected a history with {key!r}, {remedy}, but {what}")
     return history[key]
-
-
-def _axes(ax: Axes | None, width: float) -> Any:
-    """`ax`, or the axes of a new figure."""
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "fastbp[plot]"') from error
-    return Figure(figsize=(width, 4), layout="constrained").subplots()
 
 
 def _whole_ticks(axis: Axis) -> None:
