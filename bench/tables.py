@@ -45,7 +45,7 @@ def main():
         results["tables"].append(measure(table, methods, arguments))
         show(results["tables"][-1], arguments)
         save()  # a run of hours that is interrupted has not been in vain
-    save(chart(results["tables"]))
+    save(chart)
 
 
 def read_arguments():
@@ -196,15 +196,17 @@ LOOKS = {
 
 def chart(results):
     """The score of each method over the seconds that a fit takes, a panel for each table."""
+    tables = results["tables"]
+
     def draw(plt):
-        columns = min(2, max(1, len(results)))
-        lines = max(1, -(-len(results) // columns))
+        columns = min(2, max(1, len(tables)))
+        lines = max(1, -(-len(tables) // columns))
         figure, panels = plt.subplots(lines, columns, squeeze=False, layout="constrained",
                                       figsize=(6.5 * columns, 4.5 * lines))
-        for axes in panels.flat[len(results):]:
+        for axes in panels.flat[len(tables):]:
             axes.axis("off")
         labels = [panel(axes, result)
-                  for axes, result in zip(panels.flat, results, strict=False)]
+                  for axes, result in zip(panels.flat, tables, strict=False)]
         figure.canvas.draw()  # after which it is known where the points are
         for axes, texts in zip(panels.flat, labels, strict=False):
             spread(axes, texts)
