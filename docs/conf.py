@@ -32,11 +32,21 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates", "api/examples"]
 templates_path = ["_templates"]
 nitpicky = True
+nitpick_ignore_regex = [
+    # Of other projects, whose sites a build does not ask.
+    (r"py:.*", r"(python:|(numpy|scipy|sklearn|matplotlib|pandas|polars|dask)\.).*"),
+    (r"std:(term|ref)", r"(python|numpy):.*"),
+    # Attributes and methods that a docstring names in the course of a sentence, and classes that
+    # are not public.
+    (r"py:obj", r"[a-z_]+"),
+    (r"py:(obj|class)", r"fastbp\.(program|training|export|layers|losses|kernels)\..*"),
+]
 default_role = "autolink"  # a link where there is something to link to
 
 # Pages in Markdown
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
+myst_url_schemes = {"http": None, "https": None, "source": None}  # the last is of `repository`
 # The files of the repository that are pages of the documentation.
 repository_pages = {
     "README.md": "index",

@@ -15,8 +15,8 @@ import fastbp as fb
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
-settings = dict(loss=fb.SoftmaxCrossEntropy(), epochs=20, seed=0,
-                validation_data=(X[1400:], y[1400:]))
+settings = {"loss": fb.SoftmaxCrossEntropy(), "epochs": 20, "seed": 0,
+            "validation_data": (X[1400:], y[1400:])}
 
 
 def network():

@@ -3,8 +3,8 @@ Backpropagation at work
 =======================
 
 Two spirals cannot be told apart by a straight line, nor by a few. The pictures show what a network
-with two hidden layers of 32 units says about every point of the plane, from before its first step to
-after its last.
+with two hidden layers of 32 units says about every point of the plane, from before its first
+step to after its last.
 """
 
 import matplotlib.pyplot as plt

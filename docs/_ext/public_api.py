@@ -38,7 +38,8 @@ def public_names(module):
     names = importlib.import_module(module).__all__
     if module != "fastbp":
         return [f"fastbp.{name}" if name in TOP else f"{module}.{name}" for name in names]
-    elsewhere = {name for part in PARTS for name in importlib.import_module(f"fastbp.{part}").__all__}
+    elsewhere = {name for part in PARTS
+                 for name in importlib.import_module(f"fastbp.{part}").__all__}
     return [f"fastbp.{name}" for name in sorted(names, key=str.lower)
             if name not in elsewhere and not name.startswith("__")
             and not inspect.ismodule(getattr(fastbp, name))
@@ -50,7 +51,7 @@ def write(app):
     folder = Path(app.srcdir, "api")
     folder.mkdir(exist_ok=True)
     for module, title in MODULES.items():
-        text = f"{title}\n{'=' * len(title)}\n\n"
+        text = f".. module:: {module}\n\n{title}\n{'=' * len(title)}\n\n"
         summary = inspect.getdoc(importlib.import_module(module))
         if module == "fastbp":
             summary = "``import fastbp as fb``"

@@ -68,7 +68,7 @@ def relink(text, folder, page, pages):
             return f"]({os.path.relpath(ROOT / 'docs' / pages[name], page.parent)}.md{rest})"
         if target.is_relative_to(ROOT / "docs"):
             return f"]({os.path.relpath(target, page.parent)}{rest})"
-        if not target.is_file():
+        if not target.exists():
             raise ValueError(f"{page}: there is no file {name}")
         return f"]({SCHEME}{name})"
 
@@ -108,15 +108,22 @@ def resolve(app, tree, name):
 def pages_of_files(app):
     """A page for each file that is linked to."""
     for path in sorted(app.env.linked_files):
-        text = (ROOT / path).read_text(encoding="utf-8")
-        try:
-            lexer = get_lexer_for_filename(path)
-        except ClassNotFound:
-            lexer = CLexer() if path.endswith(".def") else TextLexer()
-        body = highlight(text, lexer, HtmlFormatter(linenos="inline", lineanchors="line",
-                                                    anchorlinenos=True))
+        body = listing(ROOT / path) if (ROOT / path).is_dir() else highlighted(ROOT / path)
         yield (f"source/{path}",
                {"title": path, "body": f"<h1>{html.escape(path)}</h1>\n{body}"}, "page.html")
+
+
+def listing(folder):
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"<ul>{''.join(f'<li><code>{html.escape(name)}</code></li>' for name in files)}</ul>"
+
+
+def highlighted(path):
+    try:
+        lexer = get_lexer_for_filename(path.name)
+    except ClassNotFound:
+        lexer = CLexer() if path.suffix == ".def" else TextLexer()
+    return highlight(path.read_text(encoding="utf-8"), lexer, HtmlFormatter(linenos="inline"))
 
 
 def start(app):
