@@ -182,7 +182,8 @@ def chart(results):
                                       layout="constrained")
         colors = ["#e8a09c", common.COLORS["fastbp"], "#701510"][-len(tiers):]
         contenders = [*zip(tiers, colors, strict=False), ("NumPy", common.COLORS["NumPy"])]
-        for axes, name in zip(panels, dict.fromkeys(row["kernel"] for row in products), strict=True):
+        names = dict.fromkeys(row["kernel"] for row in products)
+        for axes, name in zip(panels, names, strict=True):
             rows = [row for row in products if row["kernel"] == name]
             for i, (contender, color) in enumerate(contenders):
                 peak = peaks.get(contender, max(peaks.values()))

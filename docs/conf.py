@@ -53,7 +53,7 @@ repository_pages = {
     "CHANGELOG.md": "changelog",
     "CONTRIBUTING.md": "contributing",
     "SECURITY.md": "security",
-    "bench/README.md": "benchmarks",
+    "bench/README.md": "measurements",
 }
 
 # The reference

@@ -51,13 +51,14 @@ def write(app):
     folder = Path(app.srcdir, "api")
     folder.mkdir(exist_ok=True)
     for module, title in MODULES.items():
-        text = f".. module:: {module}\n\n{title}\n{'=' * len(title)}\n\n"
+        text = f"{title}\n{'=' * len(title)}\n\n"
         summary = inspect.getdoc(importlib.import_module(module))
         if module == "fastbp":
             summary = "``import fastbp as fb``"
         text += f"{summary}\n\n" if summary else ""
         text += ".. autosummary::\n   :toctree: .\n   :nosignatures:\n\n"
         text += "".join(f"   ~{name}\n" for name in public_names(module))
+        text += f"\n.. module:: {module}\n"  # after the list, whose names are whole
         write_if_new(folder / f"{module.rpartition('.')[2]}_module.rst", text)
     text = "Reference\n=========\n\n" + INDEX + "\n.. toctree::\n   :maxdepth: 2\n\n"
     text += "".join(f"   {module.rpartition('.')[2]}_module\n" for module in MODULES)

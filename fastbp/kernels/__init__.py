@@ -24,11 +24,11 @@ copied), and ``out=`` writes the result into an existing array.
 ``stages``                the stages of a training step
 ``steps``                 runs of training steps
 ``gather``                rows of X, dense or sparse, copied into a minibatch
-``threads``, ``team.h``  teams of threads
-``dispatch``, ``simd``   instruction-set tiers, and the kernels themselves in C
+``threads``, ``team.h``   teams of threads
+``dispatch``, ``simd``    instruction-set tiers, and the kernels themselves in C
 ``guards``                checks that arrays still have the same memory and layout
-``checks``, ``memory``   checks of arguments; aligned arrays
-``ops``, ``ops.def``     the table of operations
+``checks``, ``memory``    checks of arguments; aligned arrays
+``ops``, ``ops.def``      the table of operations
 ``types``                 names of types that annotations share
 ========================  ==============================================================
 """
