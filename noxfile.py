@@ -113,9 +113,10 @@ def portable(session):
 
 @nox.session
 def docs(session):
-    """The examples of the docstrings and of the README."""
-    session.install(".[test]")
-    session.run("pytest", "tests/test_readme.py", "tests/test_docstrings.py", *session.posargs)
+    """The documentation as a site, in build/docs; each example of the gallery runs."""
+    session.install(".[docs]")
+    session.run("python", "-P", "-m", "sphinx", "-W", "--keep-going", "-n", "-q", *session.posargs,
+                "docs", "build/docs")
 
 
 @nox.session

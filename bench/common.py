@@ -22,6 +22,8 @@ STARTED = "FASTBP_BENCH_STARTED"  # set where the above is done
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "jax", "onnxruntime")
 
+REPORT = []  # the tables that were printed
+
 def parser(description, peers=(), *, threads="1", dtypes=("float32", "float64")):
     """The arguments of all benchmarks; `threads` is the default of `--threads`."""
     result = argparse.ArgumentParser(description=description.partition("\n")[0])
@@ -208,7 +210,8 @@ def seconds_per_call(timer, at_least=0.005):
 
 
 def table(title, header, rows, markdown=False):
-    """Print a table, the first column to the left and the others to the right."""
+    """Print a table, the first column to the left and the others to the right; `save` writes it."""
+    REPORT.append({"title": title, "header": list(header), "rows": [list(row) for row in rows]})
     if markdown:
         print(f"**{title}**\n")
         print(f"| {' | '.join(header)} |\n|{'|'.join(['---', *['--:'] * (len(header) - 1)])}|")
@@ -232,21 +235,27 @@ def time_text(seconds):
     return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
 
 
-def save(arguments, name, results, figure=None, *, json_path=None, picture=None):
+def save(arguments, name, results, chart=None, *, json_path=None, picture=None):
     """Write NAME.json, and NAME.png where matplotlib is there to draw it.
+
+    The JSON has the tables that were printed too, as ``"report"``: the documentation shows them,
+    and draws the chart again from the file.
 
     Parameters
     ----------
-    figure : callable
-        Makes the figure from `matplotlib.pyplot`.
+    chart : callable
+        Takes what is in the file, and returns a function that takes `matplotlib.pyplot` and makes
+        the figure.
     json_path, picture : Path, optional
         Other files than those.
     """
     path = json_path or arguments.output / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    command = " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    text = json.dumps({"command": command, **results, "report": REPORT}, indent=1)
+    path.write_text(text + "\n")
     print(f"wrote {path}", end="")
-    if figure is not None:
+    if chart is not None:
         try:
             import matplotlib
         except ImportError:
@@ -257,7 +266,7 @@ def save(arguments, name, results, figure=None, *, json_path=None, picture=None)
 
         path = picture or path.with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure(plt).savefig(path, dpi=150, bbox_inches="tight")
+        chart(json.loads(text))(plt).savefig(path, dpi=150, bbox_inches="tight")
         print(f" and {path}", end="")
     print()
 

@@ -37,8 +37,7 @@ def main():
                      *(f"{rates[n]:,.0f}" for n in CALLERS)])
     common.table("calls of predict per second, by Python threads",
                  ["", *(f"{n} thread{'s' * (n > 1)}" for n in CALLERS)], rows, arguments.markdown)
-    common.save(arguments, "concurrency", {"machine": machine, "results": results},
-                chart(results))
+    common.save(arguments, "concurrency", {"machine": machine, "results": results}, chart)
 
 
 def calls_per_second(net, X, callers, seconds):
@@ -77,7 +76,7 @@ def chart(results):
     """Each case's rate, by threads."""
     def draw(plt):
         figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-        for result in results:
+        for result in results["results"]:
             n = result["rows"]
             axes.plot(CALLERS, list(result["rates"].values()), "o-",
                       label=f"{'-'.join(map(str, result['network']))}, {n} row{'s' * (n > 1)}")

@@ -231,7 +231,7 @@ def main():
     common.save(arguments, "distributed", {
         "machine": machine, "row": row, "update": update, "predicted": predicted,
         "measured": [{"where": where, **found} for where, found in measured.items()],
-    }, chart(measured))
+    }, chart)
 
 
 def constants(steps):
@@ -297,7 +297,10 @@ def show_predictions(row, update, arguments):
     return found
 
 
-def chart(measured):
+def chart(results):
+    """How many times as fast as one process, over the batch size."""
+    measured = {found["where"]: found for found in results["measured"]}
+
     def draw(plt):
         figure, axes = plt.subplots(figsize=(6, 4))
         alone = measured["1 here"]["steps"]
@@ -308,6 +311,7 @@ def chart(measured):
         axes.set(xlabel="batch", ylabel="times as fast as one process", xscale="log")
         axes.legend()
         return figure
+
     return draw
 
 

@@ -43,7 +43,7 @@ def main():
     print(common.machine_line(machine) + "\n")
     results = {"machine": machine, "fit": fits(arguments), "predict": predictions(arguments),
                "search": search(arguments)}
-    common.save(arguments, "estimators", results, chart(results))
+    common.save(arguments, "estimators", results, chart)
 
 
 def workloads(arguments):

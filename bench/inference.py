@@ -175,8 +175,7 @@ def main():
     header = ["layers, rows", "fastbp", "with out=", "of peak", *(peer.name for peer in chosen)]
     common.table("Time of a call of predict (and its ratio to fastbp's without out=)", header,
                  rows, arguments.markdown)
-    common.save(arguments, "inference", {"machine": machine, "inference": results},
-                chart(results))
+    common.save(arguments, "inference", {"machine": machine, "inference": results}, chart)
 
 
 def measure(arguments, chosen, sizes, n_rows):
@@ -217,10 +216,12 @@ def measure(arguments, chosen, sizes, n_rows):
 
 def chart(results):
     """The time of a call, case by case."""
+    cases = results["inference"]
+
     def draw(plt):
-        figure, panels = plt.subplots(1, len(results), figsize=(3 * len(results), 3.4),
+        figure, panels = plt.subplots(1, len(cases), figsize=(3 * len(cases), 3.4),
                                       layout="constrained")
-        for axes, case in zip(panels, results, strict=True):
+        for axes, case in zip(panels, cases, strict=True):
             names = [name for name in case["contenders"] if name != "out="]
             times = [case["contenders"][name]["min"] for name in names]
             axes.barh(names, times, color=[common.COLORS[name] for name in names])

@@ -36,7 +36,7 @@ def main():
     shapes = [*SHAPES[2:5], *SHAPES[6:8]] if arguments.quick else SHAPES
     results = {"machine": machine, "peaks": peaks,
                "products": products(arguments, shapes, peaks), "others": others(arguments)}
-    common.save(arguments, "kernels", results, chart(results["products"], peaks))
+    common.save(arguments, "kernels", results, chart)
 
 
 def measure(arguments, tasks, numpy_task=None):
@@ -171,17 +171,20 @@ def elementwise(dtype):
     yield "norm", lambda: kernels.norm(G), lambda: np.dot(G, G), P.size, 1
 
 
-def chart(results, peaks):
+def chart(results):
     """Share of the tier's own peak, product by product."""
+    peaks, products = results["peaks"], results["products"]
+
     def draw(plt):
         tiers = [isa for isa in peaks if isa != "scalar"] or list(peaks)
-        shapes = list(dict.fromkeys(tuple(row["shape"]) for row in results))
+        shapes = list(dict.fromkeys(tuple(row["shape"]) for row in products))
         figure, panels = plt.subplots(3, 1, figsize=(10, 7), sharex=True, sharey=True,
                                       layout="constrained")
         colors = ["#e8a09c", common.COLORS["fastbp"], "#701510"][-len(tiers):]
         contenders = [*zip(tiers, colors, strict=False), ("NumPy", common.COLORS["NumPy"])]
-        for axes, name in zip(panels, dict.fromkeys(row["kernel"] for row in results), strict=True):
-            rows = [row for row in results if row["kernel"] == name]
+        names = dict.fromkeys(row["kernel"] for row in products)
+        for axes, name in zip(panels, names, strict=True):
+            rows = [row for row in products if row["kernel"] == name]
             for i, (contender, color) in enumerate(contenders):
                 peak = peaks.get(contender, max(peaks.values()))
                 shares = [100 * row["gflops"].get(contender, 0) / peak for row in rows]

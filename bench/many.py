@@ -41,7 +41,7 @@ def main():
     for part, run in (("tiny", tiny), ("member", member), ("search", search)):
         if part in arguments.parts:
             results[part] = run(arguments)
-    common.save(arguments, "many", results, chart(results))
+    common.save(arguments, "many", results, chart)
 
 
 def show(title, times, arguments):

@@ -62,7 +62,7 @@ def main():
          for r in results],
         arguments.markdown,
     )
-    common.save(arguments, "memory", {"machine": machine, "memory": results}, chart(results))
+    common.save(arguments, "memory", {"machine": machine, "memory": results}, chart)
 
 
 def measure(case, rows, dtype):
@@ -138,19 +138,22 @@ def private_memory():
 
 
 def chart(results):
+    """What is added, beside what training holds, case by case."""
+    cases = results["memory"]
+
     def draw(plt):
         figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
-        names = [CASES[r["case"]] for r in results]
-        places = np.arange(len(results))
-        axes.barh(places - 0.2, [r["added"] / 1e6 for r in results], 0.36,
+        names = [CASES[r["case"]] for r in cases]
+        places = np.arange(len(cases))
+        axes.barh(places - 0.2, [r["added"] / 1e6 for r in cases], 0.36,
                   color=common.COLORS["fastbp"], label="measured")
-        expected = [r["expected"] / 1e6 for r in results]
+        expected = [r["expected"] / 1e6 for r in cases]
         axes.barh(places + 0.2, expected, 0.36, color="#606060",
                   label="Adam's state and a minibatch")
-        axes.barh(places + 0.2, [r["order"] / 1e6 for r in results], 0.36, expected,
+        axes.barh(places + 0.2, [r["order"] / 1e6 for r in cases], 0.36, expected,
                   color="#b0b0b0", label="the order of the rows")
         axes.set_yticks(places, [f"{name}\n({r['data'] / 1e6:.0f} MB)"
-                                 for name, r in zip(names, results, strict=True)])
+                                 for name, r in zip(names, cases, strict=True)])
         axes.invert_yaxis()
         axes.set_xlabel("MB added while it trains")
         axes.spines[["top", "right"]].set_visible(False)

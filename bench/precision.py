@@ -59,8 +59,7 @@ def main():
         results["prediction"] = prediction(arguments)
     if "mnist" in arguments.parts:
         results["mnist"] = mnist(arguments)
-    figure = chart(results["training"]) if "training" in results else None
-    common.save(arguments, "precision", results, figure)
+    common.save(arguments, "precision", results, chart if "training" in results else None)
 
 
 def tiers():
@@ -197,13 +196,15 @@ def mnist(arguments):
 
 def chart(results):
     """How many times as fast as our float32 each contender is."""
+    rows = results["training"]
+
     def draw(plt):
         figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
-        names = list(results[0]["contenders"])
+        names = list(rows[0]["contenders"])
         width = 0.8 / len(names)
         for i, name in enumerate(names):
-            ratios = [row["contenders"].get(name, {}).get("ratio", np.nan) for row in results]
-            places = np.arange(len(results)) - 0.4 + width * (i + 0.5)
+            ratios = [row["contenders"].get(name, {}).get("ratio", np.nan) for row in rows]
+            places = np.arange(len(rows)) - 0.4 + width * (i + 0.5)
             own = name.split()[0] in ("fastbp", *dispatch.available())
             axes.bar(places, ratios, 0.92 * width, label=name, edgecolor="white",
                      color=common.COLORS["fastbp"] if own else common.COLORS.get(name, "#808080"))
@@ -212,7 +213,7 @@ def chart(results):
                               textcoords="offset points", fontsize=6, rotation=90)
         axes.set_ylabel("speed, fastbp in float32 = 1")
         axes.margins(y=0.35)
-        axes.set_xticks(range(len(results)), [row["workload"] for row in results])
+        axes.set_xticks(range(len(rows)), [row["workload"] for row in rows])
         axes.spines[["top", "right"]].set_visible(False)
         return figure
 

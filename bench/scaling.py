@@ -56,7 +56,7 @@ def main():
         arguments, "scaling",
         {"machine": machine, "peaks": [child["machine"]["peak"] for child in threads],
          "threads": by_threads, "shapes": shapes["points"]},
-        chart(by_threads, shapes["points"], machine["peak"]),
+        chart,
     )
 
 
@@ -130,8 +130,11 @@ def show(what, points, peak, peers, markdown):
                  [what, "fastbp's step", *names, "fastbp, of peak"], rows, markdown)
 
 
-def chart(by_threads, by_shape, peak):
+def chart(results):
     """Four panels: speed over one thread, then GFLOP/s over width, depth and batch size."""
+    by_threads, by_shape = results["threads"], results["shapes"]
+    peak = results["machine"]["peak"]
+
     def draw(plt):
         figure, panels = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
         first, *others = panels.flat

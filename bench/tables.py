@@ -51,7 +51,7 @@ def main():
         for _ in measure(table, methods, arguments, result["runs"]):
             save()  # a run of hours that is interrupted has not been in vain
         show(result, arguments)
-    save(chart(results["tables"]))
+    save(chart)
 
 
 def read_arguments():
@@ -220,15 +220,17 @@ LOOKS = {
 
 def chart(results):
     """The score of each method over the seconds that a fit takes, a panel for each table."""
+    tables = results["tables"]
+
     def draw(plt):
-        columns = min(2, max(1, len(results)))
-        lines = max(1, -(-len(results) // columns))
+        columns = min(2, max(1, len(tables)))
+        lines = max(1, -(-len(tables) // columns))
         figure, panels = plt.subplots(lines, columns, squeeze=False, layout="constrained",
                                       figsize=(6.5 * columns, 4.5 * lines))
-        for axes in panels.flat[len(results):]:
+        for axes in panels.flat[len(tables):]:
             axes.axis("off")
         labels = [panel(axes, result)
-                  for axes, result in zip(panels.flat, results, strict=False)]
+                  for axes, result in zip(panels.flat, tables, strict=False)]
         figure.canvas.draw()  # after which it is known where the points are
         for axes, texts in zip(panels.flat, labels, strict=False):
             spread(axes, texts)

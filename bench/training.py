@@ -61,8 +61,7 @@ def main():
         results["subnormals"] = subnormals(arguments, peers)
     if "mnist" in arguments.parts:
         results["mnist"] = mnist(arguments, peers)
-    figure = chart(results["peers"]) if "peers" in results else None
-    common.save(arguments, "training", results, figure)
+    common.save(arguments, "training", results, chart if "peers" in results else None)
 
 
 def workloads(arguments, **settings):
@@ -250,11 +249,13 @@ def mnist(arguments, peers):
 
 def chart(results):
     """How many times as long as fastbp each peer takes."""
+    steps = results["peers"]
+
     def draw(plt):
         figure, panels = plt.subplots(2, 1, figsize=(10, 7.5), sharey=True, layout="constrained")
-        names = list(dict.fromkeys(name for row in results for name in row["contenders"]))[1:]
+        names = list(dict.fromkeys(name for row in steps for name in row["contenders"]))[1:]
         for axes, optimizer in zip(panels, ("sgd", "adam"), strict=True):
-            rows = [row for row in results if row["optimizer"] == optimizer]
+            rows = [row for row in steps if row["optimizer"] == optimizer]
             width = 0.8 / max(1, len(names))
             for i, name in enumerate(names):
                 ratios = [row["contenders"].get(name, {}).get("ratio", np.nan) for row in rows]

@@ -1,4 +1,4 @@
-"""Layers: the formulas of the README, what is kept for backward, and parameters as views."""
+"""Layers: the formulas of docs/formulas.md, what is kept for backward, and parameters as views."""
 
 import copy
 import math
@@ -36,7 +36,7 @@ def tanh_softplus(z):
 
 SELU = 1.0507009873554805, 1.6732632423543772
 
-# Layer, A from Z, and dA/dZ, as the README's table has them.
+# Layer, A from Z, and dA/dZ, as the table of docs/formulas.md has them.
 FORMULAS = {
     "ReLU": (fb.ReLU, lambda z: np.maximum(z, 0), lambda z: 1.0 * (z > 0)),
     "LeakyReLU": (

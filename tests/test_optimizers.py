@@ -1,4 +1,4 @@
-"""Optimizers: the formulas of the README, clipping, state, schedules."""
+"""Optimizers: the formulas of docs/formulas.md, clipping, state, schedules."""
 
 import copy
 import math

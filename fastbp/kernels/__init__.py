@@ -4,33 +4,33 @@ Shapes and formulas are in each function's docstring.  All functions take float3
 arrays, one dtype per call.  Inputs may be read-only or strided (those that are not contiguous are
 copied), and ``out=`` writes the result into an existing array.
 
-=======================  ==============================================================
-``activations``          activations, other element-wise functions, dropout and softmax
-``dense``                the dense layer and its gradients; matrix products
-``losses``               losses with their gradients
-``normalization``        normalization of rows and columns
-``columns``              scales, shifts and slopes, one element per column
-``elementwise``          sums, inverse square roots and running averages
-``embeddings``           rows of a table and their gradient
-``periodic_embeddings``  numbers as cosines of their multiples
-``piecewise_embeddings`` numbers as points on piecewise linear curves
-``members``              columns of an ensemble's members, side by side
-``optimizers``           updates of the parameters, penalties and norms
-``muon``                 updates of matrices, made orthogonal
-``metrics``              sums that metrics are computed from
-``encoded``              a program in the form that compiled code reads
-``instructions``         the execution of a program's instructions
-``executor``             a program over a network's arrays; prediction
-``stages``               the stages of a training step
-``steps``                runs of training steps
-``gather``               rows of X, dense or sparse, copied into a minibatch
-``threads``, ``team.h``  teams of threads
-``dispatch``, ``simd``   instruction-set tiers, and the kernels themselves in C
-``guards``               checks that arrays still have the same memory and layout
-``checks``, ``memory``   checks of arguments; aligned arrays
-``ops``, ``ops.def``     the table of operations
-``types``                names of types that annotations share
-=======================  ==============================================================
+========================  ==============================================================
+``activations``           activations, other element-wise functions, dropout and softmax
+``dense``                 the dense layer and its gradients; matrix products
+``losses``                losses with their gradients
+``normalization``         normalization of rows and columns
+``columns``               scales, shifts and slopes, one element per column
+``elementwise``           sums, inverse square roots and running averages
+``embeddings``            rows of a table and their gradient
+``periodic_embeddings``   numbers as cosines of their multiples
+``piecewise_embeddings``  numbers as points on piecewise linear curves
+``members``               columns of an ensemble's members, side by side
+``optimizers``            updates of the parameters, penalties and norms
+``muon``                  updates of matrices, made orthogonal
+``metrics``               sums that metrics are computed from
+``encoded``               a program in the form that compiled code reads
+``instructions``          the execution of a program's instructions
+``executor``              a program over a network's arrays; prediction
+``stages``                the stages of a training step
+``steps``                 runs of training steps
+``gather``                rows of X, dense or sparse, copied into a minibatch
+``threads``, ``team.h``   teams of threads
+``dispatch``, ``simd``    instruction-set tiers, and the kernels themselves in C
+``guards``                checks that arrays still have the same memory and layout
+``checks``, ``memory``    checks of arguments; aligned arrays
+``ops``, ``ops.def``      the table of operations
+``types``                 names of types that annotations share
+========================  ==============================================================
 """
 
 from . import activations, losses

@@ -1,4 +1,5 @@
-"""Where they differ from scikit-learn's on purpose, item by item of the README's list."""
+"""Where they differ from scikit-learn's on purpose, item by item of the list in
+docs/scikit-learn.md."""
 
 import contextlib
 import warnings

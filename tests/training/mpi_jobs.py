@@ -371,9 +371,9 @@ def command(communicator, folder):
     return digest_of_model, [said] if communicator is None else communicator.gather(said)
 
 
-def readme(communicator, folder):
-    """The README's example prints its loss."""
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def documented(communicator, folder):
+    """The documentation's example prints its loss."""
+    text = (Path(__file__).parents[2] / "docs" / "processes.md").read_text(encoding="utf-8")
     script = re.search(r"^```py\n(# train.py\n.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(script, {})
@@ -382,7 +382,7 @@ def readme(communicator, folder):
 
 JOBS = {job.__name__: job for job in (
     hashes, hashes_of_two_threads, tiers, own_rows, errors, warned, checkpoints, estimators,
-    command, readme)}
+    command, documented)}
 
 if __name__ == "__main__":
     from mpi4py import MPI

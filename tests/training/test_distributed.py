@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_two(folder):
     return run(2, folder, "hashes", "tiers", "own_rows", "errors", "warned", "checkpoints",
-               "estimators", "command", "readme")
+               "estimators", "command", "documented")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ class TestSameBits:
     def test_estimators(self, of_two):
         assert of_two["estimators"] == mpi_jobs.estimators(None, None)
 
-    def test_the_example_of_the_readme(self, of_two):
-        printed, silent = of_two["readme"]
+    def test_the_example_of_the_documentation(self, of_two):
+        printed, silent = of_two["documented"]
         assert 0 < float(printed) < 0.7 and silent == ""
 
     def test_the_command(self, of_two, tmp_path):
