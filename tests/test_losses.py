@@ -35,8 +35,8 @@ def huber(R, delta):
     return np.where(delta >= A, R**2 / 2, delta * (A - delta / 2))
 
 
-# Each row's loss l(Z, T), and its gradient with respect to Z, as docs/formulas.md has them; the mean
-# over rows is made below.
+# Each row's loss l(Z, T), and its gradient with respect to Z, as docs/formulas.md has them; the
+# mean over rows is made below.
 FORMULAS = {
     "SoftmaxCrossEntropy": (
         fb.SoftmaxCrossEntropy,
