@@ -175,7 +175,15 @@ def _checked(models: Mapping[str, Any]) -> Mapping[str, Model]:
     if len({each.upper() for each in models}) < len(models):
         raise ValueError(f"name: expected names that differ in more than case, got "
                          f"{', '.join(models)}")
-    return {name: model_of(model) for name, model in models.items()}
+    checked = {name: model_of(model) for name, model in models.items()}
+    for name, model in checked.items():
+        for network in model.networks:
+            if network.precision != "highest":
+                raise ValueError(
+                    f"{name}: expected a network whose precision is 'highest', got "
+                    f"{network.precision!r}, whose bits the C code would not have; set "
+                    f"net.precision = 'highest', or fit with precision='highest'")
+    return checked
 
 
 class _File:

@@ -62,7 +62,8 @@ def _read(network: Sequential, activation: str | None = None, n_in: int | None =
     if None not in (n_in, network.n_in) and n_in != network.n_in:
         raise ValueError(f"n_in: expected {network.n_in}, which the network's first layer takes, "
                          f"got {n_in}")
-    return read_network(network.layers, network.n_in or n_in, network.dtype, activation)
+    return replace(read_network(network.layers, network.n_in or n_in, network.dtype, activation),
+                   precision=network.precision)
 
 
 def _of_ensemble(ensemble: Ensemble) -> Model:

@@ -34,6 +34,8 @@ class Network:
     sources : dict of Value to Instruction
         How those that follow from others were computed.
     dtype : numpy.dtype
+    precision : {"highest", "high", "medium"}
+        Of the products in `predict`.
     """
 
     x: Value
@@ -42,6 +44,7 @@ class Network:
     constants: dict[Value, Floats]
     sources: dict[Value, Instruction]
     dtype: np.dtype[Any]
+    precision: str = "highest"
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,15 @@ end program
         Y = call(library.net_predict_rows, X, (6, 2), "f4")
         assert np.isnan(Y[:5]).all() and same_bits(Y[5:], net.predict(X[5:]))
 
+    def test_refuses_reduced_precision(self, tmp_path):
+        """The C code would have other bits than predict."""
+        net = fb.mlp([3, 4, 2], seed=0, precision="medium")
+        for model in net, fb.Ensemble([fb.mlp([3, 2], seed=1), net]):
+            with pytest.raises(ValueError, match="net: expected a network whose precision is 'hig"):
+                model.to_c(tmp_path / "net.h")
+        net.precision = "highest"
+        net.to_c(tmp_path / "net.h")
+
     def test_the_same_file_every_time(self):
         net = fb.mlp([3, 4, 2], seed=0)
         assert c_source({"net": net}) == c_source({"net": net})
