@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Draw", "default_batch_size"]
 
+# Numbers that the numeric columns become together, where each becomes more than two.
+MOST_EMBEDDED = 8192
+
+
 class Draw(NamedTuple):
     """A member's hyperparameters, drawn at random."""
 
@@ -48,8 +52,10 @@ class Draw(NamedTuple):
                 precision: str) -> Sequential:
         """An untrained network for an encoded table."""
         n_numeric = encoder.n_numeric_
+        # Of a wide table, fewer numbers for each column: memory and time grow with their product.
+        most = max(2, MOST_EMBEDDED // max(1, n_numeric))
         first = embeddings(encoder, PeriodicEmbedding(
-            n_numeric, self.n_per_feature, self.scale, trainable=False, random_phases=True,
+            n_numeric, min(self.n_per_feature, most), self.scale, trainable=False, random_phases=True,
         ) if n_numeric else None, _small)
         stack: list[Layer] = [first]
         n = first.n_out

@@ -247,6 +247,14 @@ class TestUse:
         assert len(ax.lines) == 3 + 1 + len(history.chosen)
 
 
+def test_columns_of_a_wide_table_become_fewer_numbers_each():
+    """Or else 10,000 columns would need 20 GB."""
+    X = np.random.default_rng(0).normal(size=(20, 5000))
+    model = tiny(fb.TabPackClassifier, n_members=1, max_epochs=1).fit(X, np.arange(20) % 2)
+    assert model.ensemble_.networks[0].layers[1].n_in == 10000
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
 class TestBadInput:
     @pytest.mark.parametrize(("change", "message"), [
         ({"n_members": 0}, "n_members"), ({"refit": 3}, "refit"), ({"scoring": 3}, "scoring"),
