@@ -7,6 +7,8 @@
 import sys
 from pathlib import Path
 
+from numpydoc import xref
+
 import fastbp
 
 HERE = Path(__file__).parent
@@ -38,7 +40,7 @@ nitpick_ignore_regex = [
     (r"std:(term|ref)", r"(python|numpy):.*"),
     # Attributes and methods that a docstring names in the course of a sentence, and classes that
     # are not public.
-    (r"py:obj", r"[a-z_]+"),
+    (r"py:obj", r"[a-z_]+|None|True|False"),
     (r"py:(obj|class)", r"fastbp\.(program|training|export|layers|losses|kernels)\..*"),
 ]
 default_role = "autolink"  # a link where there is something to link to
@@ -63,7 +65,10 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the members themselves are on the page
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
-numpydoc_xref_aliases = {}
+numpydoc_xref_aliases = {
+    **{name: name.rpartition(".")[2] for name in xref.DEFAULT_LINKS},  # sites that are not asked
+    **{name: f"fastbp.{name}" for name in fastbp.__all__ if name[0].isupper()},
+}
 
 # The gallery
 sphinx_gallery_conf = {
@@ -101,7 +106,7 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {"changelog": [], "benchmarks": []}
+html_sidebars = {page: [] for page in ("changelog", "benchmarks", "getting-started", "index")}
 
 # Other sites cannot be reached from everywhere: only links within this one are checked.
 linkcheck_ignore = [r"https?://"]

@@ -16,20 +16,20 @@ rng = np.random.default_rng(0)
 turn = np.sqrt(rng.random(600)) * 3 * np.pi
 y = np.arange(600) % 2
 spiral = np.column_stack([np.cos(turn + np.pi * y), np.sin(turn + np.pi * y)]) * turn[:, None]
-X = (spiral + rng.normal(0, 0.25, spiral.shape)) / 10
+X = (spiral + rng.normal(0, 0.25, spiral.shape)) / 4
 
 # %%
 # :meth:`fastbp.Sequential.fit` continues where it ended: it is called several times here, to look
 # in between. One optimizer goes along, with its state.
 
-line = np.linspace(-1.15, 1.15, 220)
+line = np.linspace(-2.7, 2.7, 220)
 plane = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
 net = fb.mlp([2, 32, 32, 2], activation="tanh", seed=0)
 loss, optimizer = fb.SoftmaxCrossEntropy(), fb.Adam(0.01)
 
 figure, panels = plt.subplots(2, 3, figsize=(9, 6.4), layout="constrained")
 epochs = 0
-for axes, more in zip(panels.flat, [0, 20, 40, 60, 120, 260], strict=True):
+for axes, more in zip(panels.flat, [0, 10, 20, 30, 60, 120], strict=True):
     if more:
         net.fit(X, y, loss=loss, optimizer=optimizer, epochs=more, seed=epochs)
         epochs += more

@@ -42,7 +42,7 @@ figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
 for name, net in networks.items():
     value, dZ = loss(net.forward(X[:256]), y[:256])
     net.backward(dZ)
-    norms = [np.linalg.norm(layer.dW) for layer in net.leaves if isinstance(layer, fb.Dense)]
+    norms = [np.linalg.norm(layer.dW) for _, layer in net.leaves if isinstance(layer, fb.Dense)]
     axes.semilogy(range(1, len(norms) + 1), norms, "o-", label=name)
 axes.set(xlabel="dense layer, from the input to the output", ylabel="norm of dW")
 axes.legend(frameon=False)

@@ -6,6 +6,7 @@ that `fastbp` has too is documented as what users type, ``fastbp.Dense``.
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 from sphinx.util import logging
@@ -55,7 +56,9 @@ def write(app):
         summary = inspect.getdoc(importlib.import_module(module))
         if module == "fastbp":
             summary = "``import fastbp as fb``"
-        text += f"{summary}\n\n" if summary else ""
+        # Sections of a docstring would be sections of the page, in front of its list.
+        summary = re.sub(r"^(\w+)\n-+$", r".. rubric:: \1\n", summary or "", flags=re.MULTILINE)
+        text += f"{summary}\n\n"
         text += ".. autosummary::\n   :toctree: .\n   :nosignatures:\n\n"
         text += "".join(f"   ~{name}\n" for name in public_names(module))
         text += f"\n.. module:: {module}\n"  # after the list, whose names are whole
