@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> main(["--version"])  # doctest: +SKIP
-    fastbp 0.1.0
+    fastbp 0.2.0
     0
     """
     for stream in sys.stdout, sys.stderr:
