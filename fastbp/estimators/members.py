@@ -55,7 +55,8 @@ class Draw(NamedTuple):
         # Of a wide table, fewer numbers for each column: memory and time grow with their product.
         most = max(2, MOST_EMBEDDED // max(1, n_numeric))
         first = embeddings(encoder, PeriodicEmbedding(
-            n_numeric, min(self.n_per_feature, most), self.scale, trainable=False, random_phases=True,
+            n_numeric, min(self.n_per_feature, most), self.scale, trainable=False,
+            random_phases=True,
         ) if n_numeric else None, _small)
         stack: list[Layer] = [first]
         n = first.n_out
