@@ -58,5 +58,5 @@ def script(shell: str, parser: Parser, subcommands: Sequence[Parser]) -> str:
                     "ROWS": shtab.FILE}.get(str(argument.metavar))
             if kind is not None:
                 vars(argument)["complete"] = kind
-    text = shtab.complete(parser, shell)
-    return text
+    script: str = shtab.complete(parser, shell)
+    return script
