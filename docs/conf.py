@@ -27,7 +27,8 @@ extensions = [
     "myst_parser",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
-    "repository",  # these three are in _ext
+    "repository",  # these are in _ext
+    "mathml",
     "public_api",
     "benchmarks",
 ]
@@ -46,7 +47,7 @@ nitpick_ignore_regex = [
 default_role = "autolink"  # a link where there is something to link to
 
 # Pages in Markdown
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "source": None}  # the last is of `repository`
 # The files of the repository that are pages of the documentation.
@@ -107,6 +108,8 @@ html_theme_options = {
     "pygments_dark_style": "github-dark",
 }
 html_sidebars = {page: [] for page in ("changelog", "benchmarks", "getting-started", "index")}
+
+html_math_renderer = "mathml"
 
 # Other sites cannot be reached from everywhere: only links within this one are checked.
 linkcheck_ignore = [r"https?://"]

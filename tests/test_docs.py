@@ -75,7 +75,10 @@ def test_getting_started(tmp_path):
     assert len(predictions) == len(names["people"])
     (difference,) = [each for each in printed if each.startswith("largest difference")]
     assert float(difference.split()[-1]) < 1e-6
-    assert worst_error(printed[-1]) < 1e-6
+    assert sum(worst_error(each) < 1e-6 for each in printed if "worst relative" in each) == 1
+    weight = names["explanation"].weight("2.W", 3, 1)
+    assert weight.total == pytest.approx(names["last"].dW[3, 1], rel=1e-4, abs=1e-7)
+    assert "<html" in (tmp_path / "backprop.html").read_text(encoding="utf-8")
 
 
 def test_backpropagation(tmp_path):
