@@ -51,6 +51,13 @@ class LearningRateTest:
         Their course without the differences between minibatches, up to where it has risen again.
     suggestion : float or None
         A learning rate to begin with; None if the loss did not fall.
+
+    Examples
+    --------
+    >>> import fastbp as fb
+    >>> X, y = fb.datasets.digits("train")
+    >>> fb.lr_finder(fb.mlp([64, 64, 10], seed=0), X, y, loss=fb.SoftmaxCrossEntropy(), steps=100)
+    LearningRateTest(suggestion=0.0116; 100 steps from 1e-06 to 10)
     """
 
     rates: Doubles

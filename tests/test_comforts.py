@@ -217,7 +217,7 @@ def completed(tmp_path, capsys):
 @pytest.mark.once
 def test_bash_completes_options_values_and_files(completed):
     assert completed("--ta") == ["--target", "--task"]
-    assert completed("ex") == ["export"] and completed("pre") == ["predict"]
+    assert completed("exp") == ["explain", "export"] and completed("pre") == ["predict"]
     assert completed("--model", "") == ["auto", "mlp", "tabm", "tabpack"]
     assert completed("--activation", "si") == ["sigmoid", "silu"]
     assert completed("--data", "hou") == ["houses.csv"]

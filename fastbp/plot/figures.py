@@ -32,7 +32,7 @@ def axes_of(ax: Axes | None, width: float = 6.4, height: float = 4.0) -> Any:
 
     Examples
     --------
-    >>> axes_of(None, 3.0).figure.get_figwidth()
+    >>> float(axes_of(None, 3.0).figure.get_figwidth())
     3.0
     """
     if ax is not None:
