@@ -9,6 +9,7 @@ Sessions that build fastbp install it as a user would, in an environment of thei
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ NEWEST = max((version for version in PYTHONS if shutil.which(f"python{version}")
              key=PYTHONS.index, default=PYTHONS[-1])
 # One that is neither: its fastbp is compiled by clang, where there is one.
 BY_CLANG = "3.12"
-# Wheels that `packaging` leaves in this folder are what `tests` installs.
+# Wheels that `packaging` leaves in this folder are what `tests` and `docs` install.
 WHEELS = os.environ.get("FASTBP_WHEELS")
 # The versions of .pre-commit-config.yaml.
 LINTERS = ["ruff==0.17.6", "cython-lint==0.22.0", "clang-format==23.1.5"]
@@ -52,13 +53,18 @@ def types(session):
     session.run("mypy")
 
 
+def package(python):
+    """What to install: the wheel that `packaging` has left for this Python, or the checkout."""
+    tag = f"cp{python.replace('.', '')}"
+    wheels = sorted(Path(WHEELS).glob(f"fastbp-*-{tag}-{tag}-*.whl")) if WHEELS else []
+    return wheels[-1] if wheels else "."
+
+
 @nox.session(python=PYTHONS)
 def tests(session):
     """The README's test command on what is installed."""
-    tag = f"cp{session.python.replace('.', '')}"
-    wheels = sorted(Path(WHEELS).glob(f"fastbp-*-{tag}-{tag}-*.whl")) if WHEELS else []
     by_clang = session.python == BY_CLANG and shutil.which("clang")
-    session.install(f"{wheels[-1] if wheels else '.'}[test]",
+    session.install(f"{package(session.python)}[test]",
                     *([OLDEST_SKLEARN] if session.python == OLDEST else []),
                     env={"CC": "clang"} if by_clang else {})
     session.run("python", "-P", "-c",
@@ -114,7 +120,7 @@ def portable(session):
 @nox.session
 def docs(session):
     """The documentation as a site, in build/docs; each example of the gallery runs."""
-    session.install(".[docs]")
+    session.install(f"{package('{}.{}'.format(*sys.version_info))}[docs]")
     session.run("python", "-P", "-m", "sphinx", "-W", "--keep-going", "-n", "-q", *session.posargs,
                 "docs", "build/docs")
 
