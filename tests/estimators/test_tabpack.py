@@ -59,7 +59,7 @@ class TestSameBits:
         kept, _ = model._split(len(y), None, np.random.RandomState(0))
         (member, epoch) = model.history_.chosen[0]
         draw = Draw(**model.history_.members[member])
-        network = draw.network(model.encoder_, 16, 1)
+        network = draw.network(model.encoder_, 16, 1, "highest")
         network.fit(model.encoder_.transform(X[kept]),
                     model.target_scaler_.transform(y[kept]), loss=fb.MeanSquaredError(),
                     optimizer=draw.optimizer(), epochs=epoch + 1, batch_size=16, seed=draw.seed)
@@ -75,7 +75,7 @@ class TestSameBits:
         for network, (member, epoch) in zip(model.ensemble_.networks, model.history_.chosen,
                                             strict=True):
             draw = Draw(**model.history_.members[member])
-            alone = draw.network(model.encoder_, 16, 1)
+            alone = draw.network(model.encoder_, 16, 1, "highest")
             alone.fit(model.encoder_.transform(X[rows]), model.target_scaler_.transform(y[rows]),
                       loss=fb.MeanSquaredError(), optimizer=draw.optimizer(), epochs=epoch + 1,
                       batch_size=16, seed=draw.seed)

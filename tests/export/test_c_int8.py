@@ -154,7 +154,7 @@ def test_arguments(tmp_path, rows):
             net.to_c_int8(tmp_path / path, *rest)
     with pytest.raises(ValueError, match="name: expected letters"):
         net.to_c_int8(tmp_path / "net.h", rows, name="1")
-    with pytest.raises(ValueError, match="got none of its layers"):
+    with pytest.raises(ValueError, match="expected layers that compute something in prediction"):
         fb.Sequential([fb.Dropout(0.5)]).to_c_int8(tmp_path / "net.h", rows, n_in=6)
     wide = fb.mlp([70_000, 1], seed=0)
     with pytest.raises(ValueError, match="at most 65,535 inputs"):
