@@ -33,7 +33,7 @@ def test_the_ten_lines(names):
     assert ast.literal_eval(scores)["accuracy"] > 0.9
     assert int(label) == names["y"][0]
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
-    assert [path.name for path in names["folder"].iterdir()] == ["digits.safetensors"]
+    assert fb.load(names["folder"] / "digits.safetensors").n_out == 10
 
 
 def test_the_loop_of_ones_own(names):
@@ -41,6 +41,13 @@ def test_the_loop_of_ones_own(names):
     assert names["optimizer"].steps == 44
     (check,) = names["printed"][1]
     assert float(re.search("worst relative error ([^ ]+)", check)[1]) < 1e-6
+
+
+def test_to_and_from_others(names):
+    assert "from 64 floats to 10 floats" in (names["folder"] / "digits.h").read_text("utf-8")
+    assert (names["folder"] / "digits8.h").exists()
+    X, theirs, ours = names["X"], names["theirs"], names["ours"]
+    assert abs(ours.predict_proba(X) - theirs.predict_proba(X)).max() < 1e-6
 
 
 def test_it_is_short():
