@@ -25,6 +25,11 @@ cdef inline Py_ssize_t panel_bytes(Py_ssize_t batch_size, Py_ssize_t row_bytes) 
     """As many rows as the minibatch has: each panel's product packs all of dZ again."""
     return min(max(LEAST_PANEL, batch_size * row_bytes), MOST_PANEL)
 
+cdef inline Py_ssize_t panel_row(Py_ssize_t columns) noexcept nogil:
+    """How far apart a panel's rows are in reduced precision: at multiples of 1 KiB too many would
+    share a set of the level-1 cache, where tiles of many rows are stored."""
+    return columns + 16 if columns % 256 == 0 else columns
+
 
 # The stages of a step.
 cdef enum:

@@ -26,7 +26,7 @@ from fastbp.kernels.shares cimport Shares, share_of
 from fastbp.kernels.stages cimport (
     ADD_UP, BACKWARD, FORWARD, GATHER, IN_PYTHON, LABELS, LOSS, N_STATS, NONE,
     PANEL_ROWS, ROWS_OF_SIGNS, SIGNS, SQUARES, SQUARES_OF_RATES, UPDATE, Fused, Part, Plan, Rest,
-    Run, check_run, check_sums, panel_bytes, run_doubles, run_floats, seconds,
+    Run, check_run, check_sums, panel_bytes, panel_row, run_doubles, run_floats, seconds,
 )
 from fastbp.kernels.threads cimport most_threads_for, run_team, threads_for
 
@@ -304,8 +304,9 @@ cdef class Steps:
             fused[i].instruction, fused[i].group = code.weights + i, group
             fused[i].start, fused[i].rows, fused[i].columns = W.start, W.rows, W.columns
             taken.append((W.start, W.rows * W.columns))
-            plan.panel_size = max(plan.panel_size, PANEL_ROWS * W.columns + panel_bytes(
-                plan.batch_size, W.columns * size) // size)
+            row = W.columns * size
+            most_rows = PANEL_ROWS + 1 + panel_bytes(plan.batch_size, row) // row
+            plan.panel_size = max(plan.panel_size, most_rows * panel_row(W.columns))
         rest = step_checks.rest_of(groups, weights, taken)
         cdef Rest *others = <Rest *>self._pointer(
             np.zeros((len(rest) + 1) * sizeof(Rest), np.uint8))

@@ -20,7 +20,9 @@ from fastbp.kernels.optimizers cimport (
     SQUARES_BLOCK, fbp_penalize, fbp_sum_of_squares, fbp_update, penalize_block,
     sum_of_squares_of,
 )
-from fastbp.kernels.stages cimport LEAST_PANEL, PANEL_ROWS, Fused, Part, Plan, Run, panel_bytes
+from fastbp.kernels.stages cimport (
+    LEAST_PANEL, PANEL_ROWS, Fused, Part, Plan, Run, panel_bytes, panel_row,
+)
 from fastbp.kernels.threads cimport fbp_barrier, fbp_partition, fbp_worker
 
 
@@ -260,6 +262,7 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
     cdef fbp_gemm whole, product
     cdef float *room
     cdef Py_ssize_t first, stop, end, start, grain, grains, n_panels, row_bytes, most, j
+    cdef Py_ssize_t together  # rows whose gradients follow each other without a gap
     cdef int i
     for i in range(plan.n_rest):
         fbp_partition(me, plan.rest[i].size, GRAIN, &first, &stop)
@@ -277,6 +280,7 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
             grain, most = 1, panel_bytes(plan.batch_size, row_bytes)
         else:  # dZ is packed once
             grain, most = PANEL_ROWS, LEAST_PANEL
+            whole.c_row = panel_row(each.columns)
             room = <float *>workspace + fbp_packed_size(each.columns, m, whole.precision)
             tier.bf16.pack_b(&whole, <float *>workspace)
         fbp_partition(me, each.rows, grain, &first, &end)
@@ -292,8 +296,12 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
                 multiply_panel(product, <float *>workspace, room)
             else:
                 fbp_matmul(tier, &product, workspace)
-            step_of_part(run, each.group, rates, step, each.start + start * each.columns,
-                         (stop - start) * each.columns, strength, parameters, panel)
+            together = stop - start if product.c_row == each.columns else 1
+            while start < stop:
+                step_of_part(run, each.group, rates, step, each.start + start * each.columns,
+                             together * each.columns, strength, parameters, <real *>product.C)
+                start += together
+                product.C = <real *>product.C + together * product.c_row
 
 
 cdef void step_of_part(const Run *run, int group, const double *rates, int64_t step,

@@ -95,23 +95,26 @@ INLINE void pack_tile(const float *x, ptrdiff_t line_step, ptrdiff_t k_step, ptr
     }
 }
 
-/* Of 16 lines at a time, the tiles along k one after the other, in FBP_HIGH hi before lo. */
+/* Tiles of all lines follow each other, in FBP_HIGH hi before lo; then come those of the next
+ * FBP_BF16_BLOCK numbers along k.  They are made in the order in which x has them. */
 INLINE void pack_tiles(const float *x, ptrdiff_t line_step, ptrdiff_t k_step, ptrdiff_t lines,
                        ptrdiff_t k, const int terms, const int contiguous, const int by_line,
                        char *packed)
 {
     const ptrdiff_t blocks = fbp_padded(k) / FBP_BF16_BLOCK;
-    for (ptrdiff_t p = 0; p < blocks; p++) {
-        for (ptrdiff_t l = 0; l < lines; l += TILE) {
-            const float *from = x + l * line_step + p * FBP_BF16_BLOCK * k_step;
-            char *to = packed + (l / TILE * blocks + p) * terms * TILE_BYTES;
-            if (lines - l >= TILE && k - p * FBP_BF16_BLOCK >= FBP_BF16_BLOCK)
-                pack_tile(from, line_step, k_step, TILE, FBP_BF16_BLOCK, terms, contiguous, by_line,
-                          to);
-            else
-                pack_tile(from, line_step, k_step, lines - l, k - p * FBP_BF16_BLOCK, terms,
-                          contiguous, by_line, to);
-        }
+    const ptrdiff_t groups = (lines + TILE - 1) / TILE;
+    const ptrdiff_t bytes = terms * TILE_BYTES;
+    for (ptrdiff_t at = 0; at < groups * blocks; at++) {
+        const ptrdiff_t group = contiguous ? at / blocks : at % groups;
+        const ptrdiff_t block = contiguous ? at % blocks : at / groups;
+        const ptrdiff_t l = group * TILE, p = block * FBP_BF16_BLOCK;
+        const float *from = x + l * line_step + p * k_step;
+        char *to = packed + (block * groups + group) * bytes;
+        if (lines - l >= TILE && k - p >= FBP_BF16_BLOCK)
+            pack_tile(from, line_step, k_step, TILE, FBP_BF16_BLOCK, terms, contiguous, by_line,
+                      to);
+        else
+            pack_tile(from, line_step, k_step, lines - l, k - p, terms, contiguous, by_line, to);
     }
 }
 
@@ -121,8 +124,9 @@ INLINE void pack_rows(const float *x, ptrdiff_t k_step, ptrdiff_t lines, ptrdiff
 {
     const ptrdiff_t blocks = fbp_padded(k) / FBP_BF16_BLOCK;
     const ptrdiff_t bytes = terms * TILE_BYTES;
+    const ptrdiff_t block_bytes = (lines + TILE - 1) / TILE * bytes;
     for (ptrdiff_t q = 0; q < blocks * TILE; q++) {
-        char *to = packed + q / TILE * bytes + q % TILE * 64;
+        char *to = packed + q / TILE * block_bytes + q % TILE * 64;
         for (ptrdiff_t l = 0; l < lines; l += TILE) {
             const float *two = x + 2 * q * k_step + l;
             const vec low = v_load_part(two, 2 * q < k ? lines - l : 0, 0);
@@ -130,7 +134,7 @@ INLINE void pack_rows(const float *x, ptrdiff_t k_step, ptrdiff_t lines, ptrdiff
             const __m512i hi = to_bfloat16(low, high);
             v_store((float *)to, in_pairs(hi));
             if (terms == 2) v_store((float *)(to + TILE_BYTES), in_pairs(rest_of(low, high, hi)));
-            to += blocks * bytes;
+            to += bytes;
         }
     }
 }
@@ -163,110 +167,114 @@ static void pack_b(const fbp_gemm *c, float *packed)
     pack(c->B, c->b_col, c->b_row, c->n, c, 0, packed);
 }
 
-/* The sums of a square of C of up to two by two tiles, in rows of SUMS. */
-#define SUMS (2 * TILE)
-typedef float square[SUMS * SUMS] __attribute__((aligned(64)));
+/* A strip of C: squares of two by two tiles, side by side. */
+#define SQUARE (2 * TILE)
+#define SQUARES 4
+#define STRIP (SQUARES * SQUARE)
+typedef float strip[SQUARE * STRIP] __attribute__((aligned(64)));
 
-/* Make the products of `blocks` along k and add them to the sums, or to 0; rows of tiles are `line`
- * bytes apart.  Of the square, `rows` by `columns` tiles exist. */
-INLINE void add_blocks(const char *a, const char *b, ptrdiff_t line, ptrdiff_t blocks,
-                       const int high, const int rows, const int columns, int from_zero,
-                       float *sums)
+/* Where the tiles of an operand are: those of the next lines, and of the next block along k. */
+typedef struct {
+    const char *first;
+    ptrdiff_t line, block;
+} tiles;
+
+/* Make the products of `blocks` along k and add them to the sums of a square, or to 0.  Of it,
+ * `rows` by `columns` tiles exist. */
+INLINE void add_blocks(tiles A, tiles B, ptrdiff_t blocks, const int high, const int rows,
+                       const int columns, int from_zero, float *sums)
 {
     const int both = rows == 2 && columns == 2;
+    const char *a = A.first, *b = B.first;
     if (from_zero) {
         _tile_zero(0);
         if (columns == 2) _tile_zero(1);
         if (rows == 2) _tile_zero(2);
         if (both) _tile_zero(3);
     } else {
-        _tile_loadd(0, sums, 4 * SUMS);
-        if (columns == 2) _tile_loadd(1, sums + TILE, 4 * SUMS);
-        if (rows == 2) _tile_loadd(2, sums + TILE * SUMS, 4 * SUMS);
-        if (both) _tile_loadd(3, sums + TILE * SUMS + TILE, 4 * SUMS);
+        _tile_loadd(0, sums, 4 * STRIP);
+        if (columns == 2) _tile_loadd(1, sums + TILE, 4 * STRIP);
+        if (rows == 2) _tile_loadd(2, sums + TILE * STRIP, 4 * STRIP);
+        if (both) _tile_loadd(3, sums + TILE * STRIP + TILE, 4 * STRIP);
     }
     for (ptrdiff_t p = 0; p < blocks; p++) {
         for (int each = high ? 0 : 2; each < 3; each++) {
             if (!(high && each == 2)) { /* the same term of A as before */
                 const char *from = a + bf16_terms[each][0] * TILE_BYTES;
                 _tile_loadd(4, from, 64);
-                if (rows == 2) _tile_loadd(5, from + line, 64);
+                if (rows == 2) _tile_loadd(5, from + A.line, 64);
             }
             const char *from = b + bf16_terms[each][1] * TILE_BYTES;
             _tile_loadd(6, from, 64);
-            if (columns == 2) _tile_loadd(7, from + line, 64);
+            if (columns == 2) _tile_loadd(7, from + B.line, 64);
             _tile_dpbf16ps(0, 4, 6);
             if (rows == 2) _tile_dpbf16ps(2, 5, 6);
             if (columns == 2) _tile_dpbf16ps(1, 4, 7);
             if (both) _tile_dpbf16ps(3, 5, 7);
         }
-        a += (high ? 2 : 1) * TILE_BYTES;
-        b += (high ? 2 : 1) * TILE_BYTES;
+        a += A.block;
+        b += B.block;
     }
-    _tile_stored(0, sums, 4 * SUMS);
-    if (columns == 2) _tile_stored(1, sums + TILE, 4 * SUMS);
-    if (rows == 2) _tile_stored(2, sums + TILE * SUMS, 4 * SUMS);
-    if (both) _tile_stored(3, sums + TILE * SUMS + TILE, 4 * SUMS);
+    _tile_stored(0, sums, 4 * STRIP);
+    if (columns == 2) _tile_stored(1, sums + TILE, 4 * STRIP);
+    if (rows == 2) _tile_stored(2, sums + TILE * STRIP, 4 * STRIP);
+    if (both) _tile_stored(3, sums + TILE * STRIP + TILE, 4 * STRIP);
 }
 
-/* What the sums of a square from (i, j) on are added to: C, or 0. */
-static void start_from(const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, float *total)
+/* totals += sums; before the first sums, totals are C's elements from (i, j) on, or 0. */
+static void add_sums(const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, int first, const float *sums,
+                     float *totals)
 {
-    const int continues = c->part & FBP_CONTINUES;
-    for (ptrdiff_t r = 0; r < SUMS; r++) {
-        const ptrdiff_t columns = continues && i + r < c->m ? c->n - j : 0;
+    const ptrdiff_t columns = least_of(c->n - j, STRIP);
+    for (ptrdiff_t r = 0; r < least_of(c->m - i, SQUARE); r++) {
         const float *row = (const float *)c->C + (i + r) * c->c_row + j;
-        for (ptrdiff_t u = 0; u < SUMS; u += FBP_LANES)
-            v_store(total + r * SUMS + u, v_load_part(row + u, columns - u, 0));
+        for (ptrdiff_t u = 0; u < columns; u += FBP_LANES) {
+            float *total = totals + r * STRIP + u;
+            const vec before = !first                    ? v_load(total)
+                               : c->part & FBP_CONTINUES ? v_load_part(row + u, columns - u, 0)
+                                                         : v_splat(0);
+            v_store(total, before + v_load(sums + r * STRIP + u));
+        }
     }
 }
 
-/* How many squares are computed together: side by side, or one above the other.  Of the operand
- * that they share, DEPTH blocks along k stay in the level-1 cache meanwhile. */
-#define SQUARES 8
+/* Of the rows of A, DEPTH blocks along k stay in the level-1 cache while the squares of a strip are
+ * computed. */
 #define DEPTH(high) (FBP_K_BLOCK / FBP_BF16_BLOCK / ((high) ? 2 : 1))
 
-INLINE void multiply_tiles(const fbp_gemm *c, const char *A, const char *B, const int high)
+INLINE void multiply_tiles(const fbp_gemm *c, const char *packed_a, const char *packed_b,
+                           const int high)
 {
     const ptrdiff_t bytes = (high ? 2 : 1) * TILE_BYTES; /* of a block's tiles */
-    const ptrdiff_t blocks = fbp_padded(c->k) / FBP_BF16_BLOCK, line = blocks * bytes;
+    const ptrdiff_t blocks = fbp_padded(c->k) / FBP_BF16_BLOCK;
     const ptrdiff_t per_sum = c->over_rows ? FBP_K_BLOCK / FBP_BF16_BLOCK : blocks;
-    const ptrdiff_t together = blocks <= DEPTH(high) ? 1 : SQUARES;
     const int adds = per_sum < blocks || c->part & FBP_CONTINUES;
-    const int down = c->m >= c->n;
-    const ptrdiff_t length = down ? c->m : c->n, width = down ? c->n : c->m;
-    square sums[SQUARES], totals[SQUARES];
-    for (ptrdiff_t across = 0; across < width; across += SUMS) {
-        for (ptrdiff_t first = 0; first < length; first += together * SUMS) {
-            const ptrdiff_t stop = least_of(length, first + together * SUMS);
+    const ptrdiff_t a_block = (c->m + TILE - 1) / TILE * bytes;
+    const ptrdiff_t b_block = (c->n + TILE - 1) / TILE * bytes;
+    strip sums, totals;
+    for (ptrdiff_t i = 0; i < c->m; i += SQUARE) {
+        for (ptrdiff_t j = 0; j < c->n; j += STRIP) {
+            const ptrdiff_t columns = least_of(c->n - j, STRIP);
             for (ptrdiff_t p = 0, end; p < blocks; p = end) {
                 const ptrdiff_t whole = least_of(blocks, p / per_sum * per_sum + per_sum);
+                const int from_zero = p % per_sum == 0;
                 end = least_of(whole, p + DEPTH(high));
-                for (ptrdiff_t at = first; at < stop; at += SUMS) {
-                    const ptrdiff_t i = down ? at : across, j = down ? across : at;
-                    const char *a = A + i / TILE * line + p * bytes;
-                    const char *b = B + j / TILE * line + p * bytes;
-                    float *sum = sums[(at - first) / SUMS], *total = totals[(at - first) / SUMS];
-                    const int from_zero = p % per_sum == 0;
-                    if (c->m - i > TILE && c->n - j > TILE)
-                        add_blocks(a, b, line, end - p, high, 2, 2, from_zero, sum);
+                const tiles A = {packed_a + i / TILE * bytes + p * a_block, bytes, a_block};
+                for (ptrdiff_t u = 0; u < columns; u += SQUARE) {
+                    const tiles B = {packed_b + (j + u) / TILE * bytes + p * b_block, bytes,
+                                     b_block};
+                    if (c->m - i > TILE && columns - u > TILE)
+                        add_blocks(A, B, end - p, high, 2, 2, from_zero, sums + u);
                     else if (c->m - i > TILE)
-                        add_blocks(a, b, line, end - p, high, 2, 1, from_zero, sum);
-                    else if (c->n - j > TILE)
-                        add_blocks(a, b, line, end - p, high, 1, 2, from_zero, sum);
+                        add_blocks(A, B, end - p, high, 2, 1, from_zero, sums + u);
+                    else if (columns - u > TILE)
+                        add_blocks(A, B, end - p, high, 1, 2, from_zero, sums + u);
                     else
-                        add_blocks(a, b, line, end - p, high, 1, 1, from_zero, sum);
-                    if (!adds || end < whole) continue;
-                    if (p < per_sum) start_from(c, i, j, total);
-                    for (ptrdiff_t u = 0; u < SUMS * SUMS; u += FBP_LANES)
-                        v_store(total + u, v_load(total + u) + v_load(sum + u));
+                        add_blocks(A, B, end - p, high, 1, 1, from_zero, sums + u);
                 }
+                if (adds && end == whole) add_sums(c, i, j, p < per_sum, sums, totals);
             }
-            for (ptrdiff_t at = first; at < stop; at += SUMS) {
-                const ptrdiff_t i = down ? at : across, j = down ? across : at;
-                const float *sum = (adds ? totals : sums)[(at - first) / SUMS];
-                finish(c, i, j, least_of(c->m - i, SUMS), least_of(c->n - j, SUMS), sum, SUMS);
-            }
+            finish(c, i, j, least_of(c->m - i, SQUARE), columns, adds ? totals : sums, STRIP);
         }
     }
 }

@@ -69,10 +69,10 @@ INLINE void finish_rows(const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, ptrdiff_t r
     const float *relu_mask = c->relu_mask ? (const float *)c->relu_mask + start : NULL;
     const int relu = c->relu;
     float *C = (float *)c->C + start;
-    for (ptrdiff_t u = 0; u < columns; u += FBP_LANES) {
-        const ptrdiff_t part = whole ? FBP_LANES : columns - u;
-        const vec shift = bias ? v_load_part(bias + u, part, 0) : v_splat(0);
-        for (ptrdiff_t r = 0; r < rows; r++) {
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t u = 0; u < columns; u += FBP_LANES) {
+            const ptrdiff_t part = whole ? FBP_LANES : columns - u;
+            const vec shift = bias ? v_load_part(bias + u, part, 0) : v_splat(0);
             /* No sum is -0, so to add 0 changes none. */
             vec sum = v_zero_below(v_load_part(sums + r * stride + u, part, 0) + shift, least);
             if (relu) sum = v_relu(sum);
