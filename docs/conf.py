@@ -11,8 +11,9 @@ from numpydoc import xref
 
 import fastbp
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import repository
 
 project = "fastbp"
 author = "The fastbp developers"
@@ -22,7 +23,7 @@ version = release = fastbp.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.viewcode",
+    "sphinx.ext.linkcode",
     "numpydoc",
     "myst_parser",
     "sphinx_design",
@@ -61,6 +62,7 @@ repository_pages = {
 
 # The reference
 autosummary_generate = True
+linkcode_resolve = repository.source_of
 autodoc_typehints = "none"  # numpydoc's sections have the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the members themselves are on the page

@@ -7,6 +7,8 @@ are not part of the documentation lead to a page with the file's text.
 """
 
 import html
+import importlib
+import inspect
 import os
 import re
 from pathlib import Path
@@ -17,7 +19,10 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import CLexer, TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
+import fastbp
+
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(fastbp.__file__).resolve().parent  # installed, or that of the repository
 INCLUDE = re.compile(r"^<!-- include: (\S+?)(?:#(\S+))? -->$", re.MULTILINE)
 FENCE = re.compile(r"^(```+|:::+).*?^\1", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?![a-z]+:|#|<)([^)#\s]+)(#[^)\s]*)?\)")
@@ -100,9 +105,33 @@ def resolve(app, tree, name):
     for link in tree.findall(nodes.reference):
         target = link.get("refuri", "")
         if target.startswith(SCHEME):
-            path = target[len(SCHEME):]
+            path, _, line = target[len(SCHEME):].partition("#")
             app.env.linked_files.add(path)
-            link["refuri"] = app.builder.get_relative_uri(name, f"source/{path}")
+            page = app.builder.get_relative_uri(name, f"source/{path}")
+            link["refuri"] = f"{page}#{line}" if line else page
+
+
+def source_of(domain, found):
+    """Where something that the reference documents is defined, for `sphinx.ext.linkcode`."""
+    thing = importlib.import_module(found["module"])
+    try:
+        for name in found["fullname"].split("."):
+            thing = inspect.getattr_static(thing, name) if inspect.isclass(thing) else getattr(
+                thing, name)
+        thing = inspect.unwrap(getattr(thing, "fget", thing))
+        path = importlib.import_module(thing.__module__).__name__.replace(".", "/")
+    except AttributeError:
+        return None
+    if (ROOT / f"{path}.pyx").exists():
+        return f"{SCHEME}{path}.pyx"
+    try:
+        _, first = inspect.getsourcelines(thing)
+    except (OSError, TypeError):  # made from the table of operations
+        return None
+    name = inspect.getsourcefile(thing)
+    if not Path(name).resolve().is_relative_to(PACKAGE):
+        return None
+    return f"{SCHEME}fastbp/{Path(name).resolve().relative_to(PACKAGE).as_posix()}#line-{first}"
 
 
 def pages_of_files(app):
@@ -123,7 +152,8 @@ def highlighted(path):
         lexer = get_lexer_for_filename(path.name)
     except ClassNotFound:
         lexer = CLexer() if path.suffix == ".def" else TextLexer()
-    return highlight(path.read_text(encoding="utf-8"), lexer, HtmlFormatter(linenos="inline"))
+    formatter = HtmlFormatter(linenos="inline", lineanchors="line")
+    return highlight(path.read_text(encoding="utf-8"), lexer, formatter)
 
 
 def start(app):
