@@ -327,7 +327,7 @@ class Dataset:
         aside : Dataset
             The other `n_validation` rows.
         """
-        order = rng.permutation(len(self))
+        order = gather.permutations(rng, 1, len(self))[0]
         kept, aside = copy.copy(self), copy.copy(self)
         kept.rows, aside.rows = order[n_validation:], order[:n_validation]
         return kept, aside

@@ -132,8 +132,8 @@ class RunSums:
 
     def _results(self, epochs: int, metric: Any) -> list[float]:
         if self.metric_sums is None:
-            return [metric.result()]
-        results = []
+            return [metric.result() for _ in range(epochs)]
+        metric, results = copy.copy(metric), []  # one copy for all epochs
         for sums in self.metric_sums[:epochs]:
             metric.sums = sums
             results.append(metric.result())
@@ -161,7 +161,7 @@ class RunSums:
             total / weight if weight > 0 else math.nan
             for total, weight, _ in self.epoch_stats[:epochs].tolist()]}
         if self.metric is not None:
-            found[self.metric.name] = self._results(epochs, copy.copy(self.metric))
+            found[self.metric.name] = self._results(epochs, self.metric)
         if self.norms is not None:
             found["gradient_norms"] = list(self.norms[:epochs] / self.n_steps)
         return found

@@ -311,6 +311,7 @@ class Loop:
         run, callbacks = self.run, self._settings.callbacks
         done = len(self._ran["loss"])
         if done > 1 and not callbacks and self._settings.verbose == 0:
+            # Nobody looks at single epochs, and recording one can take longer than its steps.
             run.begin_epoch(self._next + done - 1)
             run.end_epoch()
             run.history.extend(**self._ran)

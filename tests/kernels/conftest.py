@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import kernels
-from fastbp.kernels import ops
+from fastbp.kernels import dispatch, ops
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,25 @@ def same_bits():
         equal |= np.isnan(got.reshape(-1)) & np.isnan(expected.reshape(-1))
         where = np.unravel_index(np.argmin(equal), got.shape) if equal.size else ()
         assert equal.all(), f"{what} differs in {where}: {got[where]!r} from {expected[where]!r}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def same_in_every_tier(same_bits):
+    """A function that fails unless all that another one returns has the same bits in every tier."""
+
+    def check(compute):
+        used, found = dispatch.isa(), []
+        try:
+            for isa in dispatch.available():
+                dispatch.use(isa)
+                found.append(compute())
+        finally:
+            dispatch.use(used)
+        for returned in found[1:]:
+            for got, expected in zip(returned, found[0], strict=True):
+                same_bits(got, expected)
 
     return check
 

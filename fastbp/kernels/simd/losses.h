@@ -103,14 +103,17 @@ static void softmax_cross_entropy_of_narrow_rows(ptrdiff_t m, ptrdiff_t n, const
         for (ptrdiff_t j = 0; j < n; j++) {
             const vec x = v_load(z[j]) - largest;
             v_store(z[j], x);
-            terms[j] = v_fma(v_load(y[j]), x, v_splat(0));
             e[j] = v_exp(x);
         }
-        vec score = add_columns(n, terms);
+        vec score;
         if (labels) { /* not a sum, in which 0 times minus infinity would be NaN */
             real at_label[FBP_LANES] = {0};
             for (ptrdiff_t r = 0; r < rows; r++) at_label[r] = z[labels[first + r]][r];
             score = v_load(at_label);
+        } else {
+            for (ptrdiff_t j = 0; j < n; j++)
+                terms[j] = v_fma(v_load(y[j]), v_load(z[j]), v_splat(0));
+            score = add_columns(n, terms);
         }
         if (smoothing > 0) {
             for (ptrdiff_t j = 0; j < n; j++)
