@@ -100,25 +100,15 @@ def test_from_a_table_to_a_c_program(tmp_path):
     assert 350 < prices[0] < 420 and 170 < prices[1] < 230
 
 
-@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
 def test_backpropagation_number_by_number(tmp_path):
-    text = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
-    code = "\n".join(block for kind, block in BLOCK.findall(text) if kind == "python")
-    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(code, "docs/explain.md", "exec"), {"__name__": "page"})
+    printed = "".join(run("explain", tmp_path)[1])
     assert (tmp_path / "backprop.html").stat().st_size > 10_000
-    assert "0.W[1,2]" in out.getvalue() and "vanishes" in out.getvalue()
+    assert "0.W[1,2]" in printed and "vanishes" in printed
 
 
-@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="no documentation beside the tests")
-def test_notebooks_and_plots(tmp_path, capsys):
+def test_notebooks_and_plots(tmp_path):
     pytest.importorskip("tensorboardX")
-    page = (ROOT / "docs" / "notebooks-and-plots.md").read_text(encoding="utf-8")
-    names = {}
-    with contextlib.chdir(tmp_path):
-        for _, text in BLOCK.findall(page):
-            exec(compile(text, "docs/notebooks-and-plots.md", "exec"), names)
-    printed = capsys.readouterr().out
+    printed = "".join(run("notebooks-and-plots", tmp_path)[1])
     assert "4,810 parameters" in printed and "LearningRateTest(suggestion=0.1" in printed
     pictures = sorted(tmp_path.glob("*.png"))
     assert len(pictures) == 4 and all(each.stat().st_size > 10_000 for each in pictures)
