@@ -15,7 +15,7 @@ DIFFS = dict(re.findall(r"^### ([^\n]+)\n.*?^```diff\n(.*?)^```", TEXT, re.DOTAL
 def defines(path, name):
     """Whether a file has a function or class of this name."""
     code = (ROOT / path).read_text(encoding="utf-8")
-    kinds = r"def|class|cdef (?:inline )?[\w ]+?|INLINE void|static inline \w+"
+    kinds = r"def|class|cdef (?:inline )?[\w ]+?|INLINE void|static (?:inline )?\w+"
     return re.search(rf"^ *(?:{kinds}) \*?{name}\b *[(:]", code, re.MULTILINE) is not None
 
 

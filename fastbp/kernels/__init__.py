@@ -7,6 +7,7 @@ copied), and ``out=`` writes the result into an existing array.
 ========================  ==============================================================
 ``activations``           activations, other element-wise functions, dropout and softmax
 ``dense``                 the dense layer and its gradients; matrix products
+``bfloat16``              matrix products of reduced precision
 ``losses``                losses with their gradients
 ``normalization``         normalization of rows and columns
 ``columns``               scales, shifts and slopes, one element per column
@@ -22,14 +23,18 @@ copied), and ``out=`` writes the result into an existing array.
 ``instructions``          the execution of a program's instructions
 ``executor``              a program over a network's arrays; prediction
 ``stages``                the stages of a training step
+``updates``               from gradients to parameters: penalty, check, update
 ``steps``                 runs of training steps
+``shares``, ``segments``  what each of several processes computes and sends
 ``gather``                rows of X, dense or sparse, copied into a minibatch
 ``threads``, ``team.h``   teams of threads
 ``dispatch``, ``simd``    instruction-set tiers, and the kernels themselves in C
 ``guards``                checks that arrays still have the same memory and layout
 ``checks``, ``memory``    checks of arguments; aligned arrays
+``step_checks``           checks of the arguments of training steps
 ``ops``, ``ops.def``      the table of operations
 ``types``                 names of types that annotations share
+``platform.h``            what differs between operating systems, compilers and processors
 ========================  ==============================================================
 """
 

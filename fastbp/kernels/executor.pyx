@@ -35,9 +35,11 @@ cnp.import_array()
 # Predictions of fewer multiply-adds keep the GIL, as releasing it would cost more than it gains.
 cdef Py_ssize_t WORK_WORTH_A_THREAD = 1 << 16
 
-# Rows of a prediction that are processed at a time: CHUNK_ROWS per thread in compiled code,
-# PYTHON_CHUNK_ROWS if some layers run in Python.
+# Rows of a prediction that are processed at a time: CHUNK_ROWS per thread in compiled code; more in
+# reduced precision, where weights are packed for each chunk; PYTHON_CHUNK_ROWS if some layers run
+# in Python.
 cdef Py_ssize_t CHUNK_ROWS = 256
+cdef Py_ssize_t REDUCED_CHUNK_ROWS = 512
 cdef Py_ssize_t PYTHON_CHUNK_ROWS = 1024
 
 # Arenas of up to this many bytes are on the stack: malloc would take longer than one row.
@@ -236,7 +238,7 @@ cdef class Executor:
         call.workspace = FBP_WORKSPACE if work >= WORK_FOR_WORKSPACE else 0
         if self.code.reduced:
             call.workspace = max(call.workspace, workspace_of(
-                &self.code, self.code.forward, min(rows, CHUNK_ROWS)))
+                &self.code, self.code.forward, min(rows, REDUCED_CHUNK_ROWS)))
         if self.in_python:
             self.run_in_turns(&call, single, [Borrowed("X", X), Borrowed("out", out)])
         elif work < WORK_WORTH_A_THREAD:
@@ -339,7 +341,8 @@ cdef void predict(Call *call, fbp_worker *me, const real *X, real *Z) noexcept n
     fbp_partition(me, call.rows, 1, &first, &stop)
     cdef fbp_worker alone = me[0]  # this thread alone executes each instruction
     alone.parts = 1
-    cdef Py_ssize_t chunk = max(1, min(stop - first, CHUNK_ROWS))
+    cdef Py_ssize_t chunk = max(1, min(
+        stop - first, REDUCED_CHUNK_ROWS if call.code.reduced else CHUNK_ROWS))
     cdef Py_ssize_t room = code.arena + code.arena_per_row * chunk
     cdef Py_ssize_t n_pointers = (code.n_values + 7) // 8 * 8  # a cache line of them
     cdef size_t size = (n_pointers * sizeof(void *)

@@ -61,6 +61,14 @@ INLINE vec in_pairs(__m512i x)
     return (vec)_mm512_permutexvar_epi16(order, x);
 }
 
+/* How many tiles a block along k takes: with those of FBP_MEDIUM, which are half as large, two that
+ * are multiplied together start 2 KiB from those of the next block in the level-1 cache's sets. */
+static ptrdiff_t block_tiles(ptrdiff_t lines, int terms)
+{
+    const ptrdiff_t tiles = (lines + TILE - 1) / TILE;
+    return terms == 1 ? fbp_round_up(tiles + 2, 4) - 2 : tiles;
+}
+
 /* Store the tiles, one for each term, of `lines` rows of A or columns of B by k numbers of each;
  * what is missing is 0.  Pairs of numbers are made along k; a vector has those of one line where k
  * is contiguous, else one pair of each line. */
@@ -104,12 +112,13 @@ INLINE void pack_tiles(const float *x, ptrdiff_t line_step, ptrdiff_t k_step, pt
     const ptrdiff_t blocks = fbp_padded(k) / FBP_BF16_BLOCK;
     const ptrdiff_t groups = (lines + TILE - 1) / TILE;
     const ptrdiff_t bytes = terms * TILE_BYTES;
+    const ptrdiff_t block_bytes = block_tiles(lines, terms) * bytes;
     for (ptrdiff_t at = 0; at < groups * blocks; at++) {
         const ptrdiff_t group = contiguous ? at / blocks : at % groups;
         const ptrdiff_t block = contiguous ? at % blocks : at / groups;
         const ptrdiff_t l = group * TILE, p = block * FBP_BF16_BLOCK;
         const float *from = x + l * line_step + p * k_step;
-        char *to = packed + (block * groups + group) * bytes;
+        char *to = packed + block * block_bytes + group * bytes;
         if (lines - l >= TILE && k - p >= FBP_BF16_BLOCK)
             pack_tile(from, line_step, k_step, TILE, FBP_BF16_BLOCK, terms, contiguous, by_line,
                       to);
@@ -124,7 +133,7 @@ INLINE void pack_rows(const float *x, ptrdiff_t k_step, ptrdiff_t lines, ptrdiff
 {
     const ptrdiff_t blocks = fbp_padded(k) / FBP_BF16_BLOCK;
     const ptrdiff_t bytes = terms * TILE_BYTES;
-    const ptrdiff_t block_bytes = (lines + TILE - 1) / TILE * bytes;
+    const ptrdiff_t block_bytes = block_tiles(lines, terms) * bytes;
     for (ptrdiff_t q = 0; q < blocks * TILE; q++) {
         char *to = packed + q / TILE * block_bytes + q % TILE * 64;
         for (ptrdiff_t l = 0; l < lines; l += TILE) {
@@ -249,8 +258,8 @@ INLINE void multiply_tiles(const fbp_gemm *c, const char *packed_a, const char *
     const ptrdiff_t blocks = fbp_padded(c->k) / FBP_BF16_BLOCK;
     const ptrdiff_t per_sum = c->over_rows ? FBP_K_BLOCK / FBP_BF16_BLOCK : blocks;
     const int adds = per_sum < blocks || c->part & FBP_CONTINUES;
-    const ptrdiff_t a_block = (c->m + TILE - 1) / TILE * bytes;
-    const ptrdiff_t b_block = (c->n + TILE - 1) / TILE * bytes;
+    const ptrdiff_t a_block = block_tiles(c->m, high ? 2 : 1) * bytes;
+    const ptrdiff_t b_block = block_tiles(c->n, high ? 2 : 1) * bytes;
     strip sums, totals;
     for (ptrdiff_t i = 0; i < c->m; i += SQUARE) {
         for (ptrdiff_t j = 0; j < c->n; j += STRIP) {
