@@ -335,6 +335,9 @@ class Case:
     def network(self, dtype=None):
         """A new network."""
         net = fb.Sequential(self._layers()[0], dtype or self.dtype, seed=self.seed)
+        if net.dtype == "float32":
+            draw = random.Random(f"precision {self.seed}")
+            net.precision = draw.choice(["highest", "highest", "high", "medium"])
         for _, layer in net.leaves:
             if isinstance(layer, fb.PeriodicEmbedding):
                 layer.gamma = 0.7  # which is 0 initially, and would hide the rest

@@ -15,6 +15,7 @@ class Case:
         self.seed = seed
         case = random_programs.Case(seed, own=False)
         self.network, rng = case.network(), np.random.default_rng(seed)
+        self.network.precision = "highest"  # what exported models compute in
         self.network.parameters[...] += 0.1 * rng.standard_normal(self.network.parameters.size)
         self.X = np.ascontiguousarray(case.X[:40], self.network.dtype)
         self.activation = ENDS[seed % len(ENDS)]
