@@ -245,7 +245,7 @@ def save(arguments, name, results, chart=None, *, json_path=None, picture=None):
     ----------
     chart : callable
         Takes what is in the file, and returns a function that takes `matplotlib.pyplot` and makes
-        the figure.
+        the figure; None if the file lacks what it shows.
     json_path, picture : Path, optional
         Other files than those.
     """
@@ -255,7 +255,8 @@ def save(arguments, name, results, chart=None, *, json_path=None, picture=None):
     text = json.dumps({"command": command, **results, "report": REPORT}, indent=1)
     path.write_text(text + "\n")
     print(f"wrote {path}", end="")
-    if chart is not None:
+    draw = None if chart is None else chart(json.loads(text))
+    if draw is not None:
         try:
             import matplotlib
         except ImportError:
@@ -266,7 +267,7 @@ def save(arguments, name, results, chart=None, *, json_path=None, picture=None):
 
         path = picture or path.with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        chart(json.loads(text))(plt).savefig(path, dpi=150, bbox_inches="tight")
+        draw(plt).savefig(path, dpi=150, bbox_inches="tight")
         print(f" and {path}", end="")
     print()
 

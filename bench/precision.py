@@ -59,7 +59,7 @@ def main():
         results["prediction"] = prediction(arguments)
     if "mnist" in arguments.parts:
         results["mnist"] = mnist(arguments)
-    common.save(arguments, "precision", results, chart if "training" in results else None)
+    common.save(arguments, "precision", results, chart)
 
 
 def tiers():
@@ -195,7 +195,9 @@ def mnist(arguments):
 
 
 def chart(results):
-    """How many times as fast as our float32 each contender is."""
+    """How many times as fast as our float32 each contender is; None if that was not measured."""
+    if "training" not in results:
+        return None
     rows = results["training"]
 
     def draw(plt):

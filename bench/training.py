@@ -61,7 +61,7 @@ def main():
         results["subnormals"] = subnormals(arguments, peers)
     if "mnist" in arguments.parts:
         results["mnist"] = mnist(arguments, peers)
-    common.save(arguments, "training", results, chart if "peers" in results else None)
+    common.save(arguments, "training", results, chart)
 
 
 def workloads(arguments, **settings):
@@ -248,7 +248,9 @@ def mnist(arguments, peers):
 
 
 def chart(results):
-    """How many times as long as fastbp each peer takes."""
+    """How many times as long as fastbp each peer takes; None if no peer was measured."""
+    if "peers" not in results:
+        return None
     steps = results["peers"]
 
     def draw(plt):

@@ -411,6 +411,8 @@ class TensorBoard(Callback):
             else:
                 name = key.removeprefix("val_")
                 self._add("train" if key == name else "validation", name, values[-1], step)
+        if os.path.isdir(os.path.join(self.folder, "validation")):
+            self._writer("validation", step)  # of an earlier fit, where this one has none
         for writer in self._writers.values():
             writer.flush()
 
@@ -421,12 +423,16 @@ class TensorBoard(Callback):
         return np.inf if type(self) is TensorBoard else 0  # it reads the history alone
 
     def _add(self, part: str, name: str, value: float, step: int) -> None:
+        self._writer(part, step).add_scalar(name, value, step)
+
+    def _writer(self, part: str, step: int) -> Any:
+        """What writes this part; `step` is the first that it may write."""
         if part not in self._writers:
             # What an earlier fit has written of this epoch and later ones is not shown any more.
             # Files are named by the second, in which that fit may have begun too.
             self._writers[part] = _summary_writer()(
                 os.path.join(self.folder, part), purge_step=step, filename_suffix=f".{step:06}")
-        self._writers[part].add_scalar(name, value, step)
+        return self._writers[part]
 
     def _close(self) -> None:
         for writer in self._writers.values():

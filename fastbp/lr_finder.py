@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-    from .kernels.types import Doubles
+    from .kernels.types import Array, Doubles
     from .losses import Loss
     from .network import Sequential
     from .optimizers import Optimizer
@@ -44,7 +44,8 @@ class LearningRateTest:
     Attributes
     ----------
     rates : ndarray of shape (steps,), float64
-        The learning rate of each step, up to the one at which training diverged.
+        The learning rate of each step, up to the one at which training diverged.  Steps whose rows
+        all have a weight of 0 are left out.
     losses : ndarray of shape (steps,), float64
         The loss of each minibatch before its step.
     smoothed : ndarray of shape (smoothed steps,), float64
@@ -99,16 +100,21 @@ class _Recorder(Callback):
         assert training.sums is not None
         self.epochs.append(training.sums.step_stats.copy())
 
-    def losses(self) -> Doubles:
-        """The loss of each step."""
+    def losses(self, steps: int) -> tuple[Array, Doubles]:
+        """Which of the first steps have a finite loss, until one has not, and these losses.
+
+        Minibatches whose rows all have a weight of 0 have no loss; the weight of steps that were
+        not made is 0 too.
+        """
         epochs = list(self.epochs)
         assert self.training is not None
         if self.training.epoch == len(epochs) and self.training.sums is not None:
             epochs.append(self.training.sums.step_stats)  # of the epoch in which it diverged
-        found = np.concatenate(epochs)
-        made = np.cumprod((found[:, 2] > 0) & np.isfinite(found[:, 0])).astype(bool)
-        losses: Doubles = found[made, 0]
-        return losses
+        found = np.concatenate(epochs)[:steps]
+        weighted = found[:, 2] > 0
+        diverged = np.logical_or.accumulate(weighted & ~np.isfinite(found[:, 0]))
+        counted = np.flatnonzero(weighted & ~diverged)
+        return counted, found[counted, 0]
 
 
 class _Rates:
@@ -212,21 +218,23 @@ def lr_finder(
     targets, weights = data.targets_of(rows)
     per_epoch = -(-n_rows // batch_size)
 
-    def losses(learning_rate: Any) -> Doubles:
-        """The losses of the steps that a copy of the network makes."""
-        trial, recorder, tested = copy.deepcopy(net), _Recorder(), copy.copy(optimizer)
-        tested.learning_rate = learning_rate
+    def losses(by: Optimizer) -> tuple[Array, Doubles]:
+        """Steps that a copy of the network makes, and their losses."""
+        trial, recorder = copy.deepcopy(net), _Recorder()
         with contextlib.suppress(FloatingPointError):  # to diverge is how a test ends
-            trial.fit(data.X[rows], targets, loss=loss, optimizer=tested,
+            trial.fit(data.X[rows], targets, loss=loss, optimizer=by,
                       epochs=-(-steps // per_epoch), batch_size=batch_size, sample_weight=weights,
                       l2=l2, callbacks=[recorder], seed=seed)
-        return recorder.losses()[:steps]
+        return recorder.losses(steps)
 
-    found, untrained = losses(_Rates(rates, per_epoch)), losses(0.0)
+    tested = copy.copy(optimizer)
+    tested.learning_rate = _Rates(rates, per_epoch)
+    made, found = losses(tested)
+    _, untrained = losses(optimizers.SGD(0.0))  # has no groups, whose own rates would train
     if not len(found):
         raise ValueError(f"low: expected a rate at which a first step can be made, got {low:g}; "
-                         f"check the values of X and y")
-    rates = rates[: len(found)]
+                         f"check the values of X, y and sample_weight")
+    rates = rates[made]
     smoothed, suggestion = _analysis(rates, found, untrained[: len(found)])
     return LearningRateTest(rates, found, smoothed, suggestion)
 

@@ -116,12 +116,12 @@ def summary_html(net: Stack) -> str:
     head = "".join(f'<th scope="col"{_number(name == "parameters")}>{name}</th>'
                    for name in HEADER)
     body = "\n".join(
-        f"<tr><td>{row.path}</td>"
+        f"<tr><td>{html.escape(row.path)}</td>"
         f'<td style="padding-left: {0.7 + 1.5 * row.depth:g}em"><code>{html.escape(row.layer)}'
         f"</code></td><td>{row.output}</td><td{_number(True)}>{row.parameters:,}</td></tr>"
         for row in _all_rows(net))
     return (f'<style>{STYLE}</style>\n<table class="fastbp-summary">\n'
-            f"<caption>{type(net).__name__}: {html.escape(_total(net))}</caption>\n"
+            f"<caption>{html.escape(f'{type(net).__name__}: {_total(net)}')}</caption>\n"
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>")
 
 

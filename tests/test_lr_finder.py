@@ -1,6 +1,7 @@
 """The test of learning rates: what it finds, what it leaves alone, what it refuses."""
 
 import copy
+import importlib
 import re
 from io import BytesIO
 
@@ -11,6 +12,7 @@ import scipy.sparse
 import fastbp as fb
 
 LOSS = fb.SoftmaxCrossEntropy()
+lr_finder_module = importlib.import_module("fastbp.lr_finder")
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,38 @@ def test_weights_and_sparse_rows(digits):
     assert dense.losses.tolist() == sparse.losses.tolist()
     heavy = fb.lr_finder(network(), X, y, loss=LOSS, sample_weight=np.where(y == 0, 1.0, 1e-3))
     assert heavy.losses.tolist() != dense.losses.tolist()
+
+
+def test_minibatches_without_weight_are_left_out(digits):
+    """They have no loss, and the test goes on behind them."""
+    X, y = digits[0][:320], digits[1][:320]
+    weights = np.zeros(320)
+    order = np.random.default_rng(0).permutation(320)  # as lr_finder takes the rows
+    taken = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,))).permutation(320)
+    weights[order[taken[64:]]] = 1  # the first two minibatches of the first epoch have none
+    test = fb.lr_finder(network(), X, y, loss=LOSS, sample_weight=weights, steps=10, low=1e-3,
+                        high=1.0)
+    assert len(test.losses) == 8 and (test.losses > 0).all()
+    np.testing.assert_allclose(test.rates, np.geomspace(1e-3, 1.0, 10)[2:], rtol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", [
+    fb.SGD(groups=[fb.Group("W", learning_rate=0.5), fb.Group("b", learning_rate=0.5)]),
+    fb.Muon(matrices=lambda layer, name: layer.n_out == 32 and name == "W",
+            adam_learning_rate=0.05)], ids=["groups", "Muon"])
+def test_the_loss_that_others_are_compared_with_is_that_of_the_untrained_network(
+        digits, monkeypatch, optimizer):
+    """Also where parameters have rates of their own, which the test does not change."""
+    X, y = digits
+    seen = []
+    analysis = lr_finder_module._analysis
+    monkeypatch.setattr(lr_finder_module, "_analysis",
+                        lambda *given: seen.append(given) or analysis(*given))
+    for each in fb.SGD(), optimizer:
+        fb.lr_finder(network(), X, y, loss=LOSS, optimizer=each, steps=40)
+    (_, found, plain), (_, trained, other) = seen
+    assert plain.tolist() == other.tolist()
+    assert found.tolist() != trained.tolist()
 
 
 def test_the_picture(digits):

@@ -209,3 +209,13 @@ fb.plot.learning_curves({"loss": [2.0, 1.0]}).savefig(io.BytesIO())
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("draw", "message"), [
+    (plot.learning_rates, "test: expected what fastbp.lr_finder returns, got History"),
+    (plot.ensemble_selection, "history: expected model.history_ of a TabPack.*got History")])
+def test_other_things_than_those_to_plot(draw, message):
+    net = fb.mlp([2, 1], seed=0)
+    net.fit(np.eye(2), np.ones((2, 1)), loss=fb.MeanSquaredError(), epochs=1, seed=0)
+    with pytest.raises(TypeError, match=message):
+        draw(net.history)

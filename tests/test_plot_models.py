@@ -69,6 +69,30 @@ def test_a_single_output_is_two_classes(classes):
     np.testing.assert_allclose(line.get_ydata(), shares, rtol=1e-5)
 
 
+def test_scores_whose_probabilities_are_equal_in_float32():
+    """The class is that of the largest output, as in evaluate."""
+    net = fb.Sequential([fb.Dense(1, 2)], seed=0)
+    net.layers[0].W, net.layers[0].b = [[0, 0]], [1, np.nextafter(np.float32(1), np.float32(2))]
+    X, y = np.zeros((1, 1)), [1]
+    assert net.evaluate(X, y, loss=fb.SoftmaxCrossEntropy())["accuracy"] == 1
+    for model in net, fb.Ensemble([net]):
+        assert numbers(plot.confusion(model, X, y).axes[0]) == [0, 0, 0, 1]
+    single = fb.Sequential([fb.Dense(1, 1)], seed=0)
+    single.layers[0].W, single.layers[0].b = [[0]], [1e-9]
+    assert single.evaluate(X, y, loss=fb.SigmoidCrossEntropy())["accuracy"] == 1
+    for model in single, fb.Ensemble([single]):
+        assert numbers(plot.confusion(model, X, y).axes[0]) == [0, 0, 0, 1]
+    sure = fb.Sequential([fb.Dense(1, 1)], seed=0)
+    sure.layers[0].W, sure.layers[0].b = [[0]], [-1]
+    model = fb.Ensemble([sure], activation="sigmoid")
+    assert numbers(plot.confusion(model, X, [0]).axes[0]) == [1, 0, 0, 0]
+
+
+def test_a_column_may_be_an_integer_of_numpy(classes):
+    net, X, _ = classes
+    assert plot.partial_dependence(net, X, np.int64(1), output=0).axes
+
+
 def test_calibration_has_a_line_for_each_class(classes):
     net, X, y = classes
     axes = draw(plot.calibration(net, X, y, n_bins=5)).axes[0]

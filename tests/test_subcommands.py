@@ -160,7 +160,7 @@ LOSS = ["--loss", "SoftmaxCrossEntropy"]
      "--row: expected a row from 0 to 19, got 20"),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "3"], "y: "),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "0",
-      "--learning-rate", "-1"], "learning_rate: expected"),
+      "--learning-rate", "-1"], "--learning-rate: expected"),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", "--loss", "L1"], "invalid choice"),
     (["explain", "ensemble.safetensors", "rows.csv", "--target", "k", *LOSS],
      "MODEL: expected a single network"),

@@ -54,9 +54,8 @@ def draw(name, results, folder):
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    try:
-        chart = importlib.import_module(name).chart(results)
-    except KeyError:
+    chart = importlib.import_module(name).chart(results)
+    if chart is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     figure = chart(plt)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import datasets, losses
+from ..datasets.tables import file_format
 from ..explain import MOST_ROWS, Explanation, example, explain
+from ..files import replace_file
+from ..kernels import checks
 from ..network import Sequential
 from .options import Parser
 from .saved import about_saved, read_saved
@@ -83,6 +87,9 @@ def explain_saved(options: argparse.Namespace) -> None:
     ...
     backprop.html
     """
+    if options.output.is_dir():
+        raise ValueError(f"--output: expected a file for the page, got the folder "
+                         f"{str(options.output)!r}; choose {options.output / 'backprop.html'}")
     if options.model is None:
         given = [f"--{name.replace('_', '-')}"
                  for name in ("target", "loss", "row", "learning_rate")
@@ -93,7 +100,7 @@ def explain_saved(options: argparse.Namespace) -> None:
         explanation = example()
     else:
         explanation = _explained(options)
-    explanation.save(options.output)
+    replace_file(options.output, explanation.html().encode())
     print(explanation)
     print(f"\n{options.output}")
 
@@ -106,6 +113,8 @@ def _explained(options: argparse.Namespace) -> Explanation:
         raise ValueError(f"MODEL: expected a single network, got {options.model}, a "
                          f"{type(net).__name__}; fastbp --data with --model mlp trains one")
     target = options.target or about.get("target")
+    if target is None and file_format(options.rows) == "npz":
+        target = "y"  # as for read_table
     if target is None:
         raise ValueError("--target: expected the name of the column with the targets, got none")
     table = datasets.read_table(options.rows, target, columns=about.get("columns") or None)
@@ -114,9 +123,15 @@ def _explained(options: argparse.Namespace) -> Explanation:
     if name is None:
         raise ValueError(f"--loss: expected one of {', '.join(LOSSES)}, got none; {options.model} "
                          f"does not say what it was trained with")
-    y = _targets(table, about.get("classes"), name)
+    classes = about.get("classes")
+    if name == "SoftmaxCrossEntropy" and classes and isinstance(classes[0], str):
+        table = replace(table, y=_text(options.rows, table))
+    y = _targets(table, classes, name)
     X = table.X
     if options.row is not None:
+        if len(options.row) > MOST_ROWS:
+            raise ValueError(f"--row: expected it at most {MOST_ROWS} times, got it "
+                             f"{len(options.row)} times; leave some out")
         for row in options.row:
             if not 0 <= row < len(X):
                 raise ValueError(f"--row: expected a row from 0 to {len(X) - 1}, got {row}")
@@ -124,8 +139,18 @@ def _explained(options: argparse.Namespace) -> Explanation:
     elif len(X) > MOST_ROWS:
         raise ValueError(f"{options.rows}: expected at most {MOST_ROWS} rows, got {len(X):,}; "
                          f"choose some, as in --row 0 --row 7")
-    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    rate = {} if options.learning_rate is None else {
+        "learning_rate": checks.positive("--learning-rate", options.learning_rate)}
     return explain(net, X, y, loss=getattr(losses, name)(), **rate)
+
+
+def _text(path: str, table: Table) -> Array:
+    """The target as text, also where all of its cells are numbers."""
+    assert table.y is not None and table.target is not None
+    if table.y.dtype.kind == "U" or file_format(path) == "npz":
+        return table.y
+    cells = datasets.read_frame(path, kinds={table.target: "category"}).cells[0]
+    return np.array([str(cell) for cell in cells])
 
 
 def _targets(table: Table, classes: Sequence[Any] | None, loss: str) -> Array:

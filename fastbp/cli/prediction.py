@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from .. import datasets
 from ..datasets.tables import column_names
 from ..files import replace_file
 from ..messages import counted
-from .saved import read_saved
+from .saved import about_saved, read_saved
 
 if TYPE_CHECKING:
     from .options import Options
@@ -45,20 +44,17 @@ def predict_rows(options: Options, path: str) -> None:
     predicted 'price' of 120 rows: fastbp-output/predictions.csv
     """
     folder = options.output
-    try:
-        about = json.loads((folder / "model.json").read_text("utf-8"))
-    except FileNotFoundError:
+    if not (folder / "model.json").is_file():
         raise ValueError(f"--predict: expected a model in the folder {str(folder)!r}, got no "
                          f"model.json in it; train one with --data FILE.csv --target COLUMN, or "
-                         f"say where it is with --output FOLDER") from None
-    except ValueError as error:
-        raise ValueError(f"{folder / 'model.json'}: expected JSON, got {error}") from None
-    if not isinstance(about, dict) or not {"columns", "target"} <= about.keys():
+                         f"say where it is with --output FOLDER")
+    model = folder / "model.safetensors"
+    about = about_saved(model)
+    if not {"columns", "target"} <= about.keys():
         raise ValueError(f"--predict: expected a model that learned from a table in the folder "
-                         f"{str(folder)!r}, got a model of "
-                         f"{about.get('data') if isinstance(about, dict) else about!r}; predict "
-                         f"others in Python, with fastbp.load")
-    text, n_rows = predictions(read_saved(folder / "model.safetensors"), path, about)
+                         f"{str(folder)!r}, got a model of {about.get('data')!r}; predict others "
+                         f"in Python, with fastbp.load")
+    text, n_rows = predictions(read_saved(model), path, about)
     file = folder / "predictions.csv"
     replace_file(file, text.encode())
     options.say(f"predicted {about['target']!r} of {counted(n_rows, 'row')}: {file}")
@@ -99,6 +95,10 @@ def predictions(model: Any, path: str, about: dict[str, Any]) -> tuple[str, int]
         table = datasets.read_table(path, columns=columns)
         predicted = model.predict(table.X)
         if "classes" in about:
+            if len(about["classes"]) != predicted.shape[1]:
+                raise ValueError(f"model.json: classes: expected one for each of the model's "
+                                 f"{counted(predicted.shape[1], 'output')}, got "
+                                 f"{len(about['classes'])}; restore the file, or train again")
             predicted = np.array(about["classes"], dtype=object)[predicted.argmax(axis=1)]
     rows = predicted.reshape(len(predicted), -1).tolist()
     n_out = len(rows[0]) if rows else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def about_saved(path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is not JSON.
+        If it is not JSON, or something in it is not what a run writes.
 
     Examples
     --------
@@ -83,4 +84,25 @@ def about_saved(path: Path) -> dict[str, Any]:
         about = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: expected JSON, got {error}") from None
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict):
+        raise ValueError(f"{file}: expected an object of JSON, as a run writes it, got {about!r}")
+    for key, (what, fits) in EXPECTED.items():
+        if key in about and not fits(about[key]):
+            raise ValueError(f"{file}: {key}: expected {what}, as a run writes it, got "
+                             f"{about[key]!r}; train again, or restore it")
+    return about
+
+
+def _is_list_of(types: Any) -> Callable[[Any], bool]:
+    return lambda value: (isinstance(value, list) and bool(value)
+                          and all(isinstance(each, types) for each in value))
+
+
+# What is read from model.json, in words, and whether a value is that.
+EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "target": ("the name of a column", lambda value: isinstance(value, str)),
+    "columns": ("a list of names of columns", _is_list_of(str)),
+    "classes": ("a list of names or numbers", _is_list_of(str | float | int)),
+    "task": ('"classification" or "regression"',
+             lambda value: value in ("classification", "regression")),
+}

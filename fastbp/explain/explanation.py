@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..kernels.types import Doubles
     from ..layers import Layer
     from ..losses import Loss
+    from ..program import Interpreter
 
 __all__ = ["Explanation", "Parameter", "Path", "WeightGradient", "explain"]
 
@@ -314,7 +315,8 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     ------
     TypeError, ValueError
         If `net` is not a network, has no parameters, or has a layer whose gradients are no sums of
-        derivatives between units; if x, y, `loss` or `learning_rate` do not fit or are not finite;
+        derivatives between units, which returns something else each time, or which has too many
+        derivatives; if x, y, `loss` or `learning_rate` do not fit or are not finite;
         if there are more than 16 rows; if a gradient is not finite.
     FloatingPointError
         If the step of SGD leads to weights that are not finite.
@@ -347,7 +349,8 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     data = Dataset(net, X, y, loss)
     rows, targets, _ = data.batch(slice(None))
     run = net.programs.interpreter(rows.shape[1], training=True)
-    before, dZ = losses.compute_loss(loss, run.forward(rows, update=False), targets)
+    names = {where: type(layer).__name__ for where, layer in layers.items()}
+    before, dZ = losses.compute_loss(loss, _forward(run, rows, names), targets)
     if not (np.isfinite(before) and np.isfinite(dZ).all()):
         raise ValueError(f"net: expected a network whose loss on these rows is finite, and so its "
                          f"gradient, got a loss of {before}; look at the weights, and at x")
@@ -357,7 +360,7 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     if not np.isfinite(stepped.gradients).all():
         raise ValueError("net: expected a network whose gradients on these rows are finite, got "
                          "NaN or infinity; look at the weights, and at x")
-    graph = Graph(run, dZ, {where: type(layer).__name__ for where, layer in layers.items()})
+    graph = Graph(run, dZ, names)
     parameters: dict[str, Parameter] = {}
     owners: dict[str, tuple[Layer, str]] = {}
     for (where, layer), (_, after) in zip(net.leaves, stepped.leaves, strict=True):
@@ -398,6 +401,22 @@ def _all_layers(children: Iterable[tuple[str, Layer]], outer: str = "") -> dict[
         found[outer + where] = layer
         found |= _all_layers(layer.children, f"{outer}{where}.")
     return found
+
+
+def _forward(run: Interpreter, rows: Any, names: dict[str, str]) -> Any:
+    """What the network returns; raises ValueError if a layer returns something else each time."""
+    Z = run.forward(rows, update=False)
+    in_python = [each for each in run.program.forward if each.op == "python"]
+    first = [np.array(run.values[each.writes[0]]) for each in in_python]
+    if in_python:
+        Z = run.forward(rows, update=False)
+    for each, value in zip(in_python, first, strict=True):
+        if not np.array_equal(value, run.values[each.writes[0]], equal_nan=True):
+            raise ValueError(f"net: layer {each.where} ({names.get(each.where, 'python')}): "
+                             f"expected a layer that returns the same each time, got two results "
+                             f"for the same rows; switch its random numbers off, or explain the "
+                             f"network without it")
+    return Z
 
 
 def _in_words(net: Sequential) -> str:

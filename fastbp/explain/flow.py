@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .explanation import Explanation
     from .graph import Node
 
@@ -58,25 +56,28 @@ def flow(explanation: Explanation) -> list[Step]:
     return steps
 
 
-def verdict(steps: Sequence[Step]) -> str:
+def verdict(explanation: Explanation) -> str:
     """What the sizes say, in a sentence.
 
     Parameters
     ----------
-    steps : sequence of Step
-        As `flow` returns them.
+    explanation : Explanation
 
     Returns
     -------
     str
     """
-    layers = [step for step in steps if step.node.name.startswith("z")]
+    if not explanation.graph.output.gradient.any():
+        return ("The gradient of the loss with respect to the network's output is 0, and so are "
+                "all others.")
+    layers = [step for step in flow(explanation) if step.node.name.startswith("z")]
+    for step in layers:
+        if not step.size:
+            return f"No gradient arrives at {step.node.name}: {_lost(explanation, step.node)}."
     if len(layers) < 2:
-        return "There is one layer with weights, so that there is no way on which to shrink."
+        return (f"A gradient vanishes or explodes between layers with weights, of which this "
+                f"network has {'only one' if layers else 'none'}.")
     first, last = layers[-1], layers[0]
-    if not (first.size and last.size):
-        return (f"No gradient arrives at {first.node.name}: all paths have a factor of 0."
-                if last.size else "The loss is at a minimum of its own: its gradient is 0.")
     whole = first.size / last.size
     each = whole ** (1 / (len(layers) - 1))
     said = (f"Between {last.node.name} and {first.node.name} it is multiplied by {whole:.3g}, "
@@ -86,3 +87,12 @@ def verdict(steps: Sequence[Step]) -> str:
     if each > EXPLODING:
         return said + "it explodes, the deeper the network the more."
     return said + "it neither vanishes nor explodes."
+
+
+def _lost(explanation: Explanation, node: Node) -> str:
+    """Why the gradient with respect to a node is 0."""
+    ways = explanation.best_paths().ways[node]
+    if not ways.nonzero.any():
+        return "each path to it has a factor of 0"
+    return ("the paths to it cancel out" if ways.magnitude.any()
+            else "the products along the paths are too small for float64")

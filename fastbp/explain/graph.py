@@ -37,6 +37,8 @@ LETTERS = {"dense": "z", "shared_dense": "z", "shared_product": "z", "separate_d
            "sum_members": "m", "python": "p", "dropout": "d"}
 # Numbers that are computed, at most, to differentiate one instruction by its parameters.
 MOST_NUMBERS = 1 << 32
+# Numbers that are kept, at most, of an instruction's derivatives by what it reads: 1 GiB.
+MOST_KEPT = 1 << 27
 
 
 @dataclass(eq=False)
@@ -147,7 +149,8 @@ class Graph:
     Raises
     ------
     ValueError
-        If a layer that runs in Python does not have a derivative for each row by itself.
+        If a layer that runs in Python does not have a derivative for each row by itself, or a layer
+        has too many derivatives.
     """
 
     def __init__(self, run: Interpreter, dZ: Floats, names: dict[str, str]) -> None:
@@ -221,10 +224,10 @@ class Graph:
     def _edge(self, write: Node, read: Node, unit: Any, factor: Any, row: Any,
               moves: bool) -> Edge:
         shape = (*read.value.shape, np.shape(factor)[-1])
-        unit = np.broadcast_to(unit, shape)
+        exists, unit = unit >= 0, np.maximum(unit, 0)
         row = np.arange(self.n_rows)[:, None, None] if row is None else row
         return Edge(write, read, np.broadcast_to(factor, shape), np.broadcast_to(row, shape),
-                    np.maximum(unit, 0), unit >= 0, moves)
+                    np.broadcast_to(unit, shape), np.broadcast_to(exists, shape), moves)
 
     def _derivatives(self, each: Instruction, i: int, value: Value,
                      start: int) -> list[tuple[Any, Any, Any]]:
@@ -250,6 +253,7 @@ class Graph:
             for r in range(self.n_rows):
                 factor[:, :, r] = back(ones * (np.arange(self.n_rows) == r)[:, None])
             return [(own, factor, np.arange(self.n_rows))]
+        self._check_size(each, self.n_rows * n_in * n_out, MOST_KEPT, "what it reads")
         factor = np.empty((self.n_rows, n_in, n_out))
         for j in range(n_out):
             factor[:, :, j] = back(ones * (np.arange(n_out) == j))
@@ -278,6 +282,15 @@ class Graph:
                              f"backward treats each row by itself and gives the same result each "
                              f"time, got one whose gradient is no sum of derivatives between "
                              f"units; explain the network without this layer")
+
+    def _check_size(self, each: Instruction, numbers: int, most: int, by: str) -> None:
+        """Raise if there are too many derivatives of what an instruction writes."""
+        if numbers > most:
+            remedy = ("explain fewer rows" if numbers // self.n_rows <= most
+                      else "explain a network in which this layer is narrower")
+            raise ValueError(f"net: layer {each.where} ({self._names.get(each.where, each.op)}): "
+                             f"expected at most {most:,} derivatives of what it returns with "
+                             f"respect to {by}, got {numbers:,}; {remedy}")
 
     def _array(self, value: Value) -> Doubles:
         assert value.owner is not None
@@ -353,10 +366,7 @@ class Graph:
         n_out = each.writes[0].columns
         numbers = self.n_rows * n_out * sum(value.rows * value.columns for value in each.reads
                                             if value.kind == "parameter" and value.rows)
-        if numbers > MOST_NUMBERS:
-            raise ValueError(f"net: layer {each.where}: expected at most {MOST_NUMBERS:,} "
-                             f"derivatives of what it returns with respect to its parameters, got "
-                             f"{numbers:,}; explain fewer rows")
+        self._check_size(each, numbers, MOST_NUMBERS, "its parameters")
         tables: dict[str, dict[int, list[Entry]]] = {name: {} for _, name in owned}
         data = next(value for value in each.reads if value.rows is None)
         back = self._rule(each, data)

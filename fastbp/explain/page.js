@@ -1,6 +1,9 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  // JSON has no infinite numbers: their names stand for them.
+  const NAMES = ["Infinity", "-Infinity", "NaN"];
+  const data = JSON.parse(document.getElementById("data").textContent,
+    (_, value) => (NAMES.includes(value) ? Number(value) : value));
   const byId = (id) => document.getElementById(id);
   const { nodes, edges, parameters } = data;
   const DRAWN = 8; // units of a layer in the picture
@@ -21,6 +24,7 @@
 
   function format(x, digits = 4) {
     if (x === 0) return "0";
+    if (!Number.isFinite(x)) return Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : "−∞";
     const size = Math.abs(x);
     const text = size >= 1e-4 && size < 1e6 ? String(Number(x.toPrecision(digits)))
       : Number(x.toPrecision(digits)).toExponential();
@@ -411,8 +415,10 @@
     const parameter = parameters[chosen.parameter], name = elementName(parameter, chosen.index);
     const before = at(parameter, "before", chosen.index);
     const gradient = at(parameter, "gradient", chosen.index);
-    const most = Math.max(Math.abs(data.before), Math.abs(data.after)) || 1;
-    const bar = (loss) => element("i", { style: `width:${100 * Math.abs(loss) / most}%`,
+    const losses = [data.before, data.after].map(Math.abs);
+    const most = Math.max(...losses.filter(Number.isFinite)) || 1;
+    const bar = (loss) => element("i", {
+      style: `width:${Number.isFinite(loss) ? 100 * Math.abs(loss) / most : 100}%`,
       "aria-hidden": "true" });
     const update = (label, w, g, after) => element("tr", {}, element("th", { scope: "row" }, label),
       element("td", {}, number(w, 6)), element("td", {}, number(g, 6)),
@@ -472,6 +478,7 @@
     const { shown } = parameters[parameter];
     byId("parameter").value = String(parameter);
     byId("from-label").hidden = shown.length < 2;
+    byId("from-text").textContent = parameters[parameter].read === null ? "from index" : "from input";
     const rows = shown.length > 1 ? shown[0] : [];
     options(byId("from"), rows.map((i) => [i, rowName(parameters[parameter], i)]), index[0]);
     options(byId("to"), shown.at(-1).map((j) => [j, j]), index.at(-1));

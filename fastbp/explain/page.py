@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,21 @@ def page_in_notebook(explanation: Explanation) -> str:
 
 def _json(value: Any) -> str:
     """JSON that ends no script element, whatever text is in it."""
-    encoded = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    encoded = json.dumps(_named(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for each in "<>&\u2028\u2029":
         encoded = encoded.replace(each, f"\\u{ord(each):04x}")
     return encoded
+
+
+def _named(value: Any) -> Any:
+    """The same with the names that JavaScript has for numbers that JSON cannot express."""
+    if isinstance(value, dict):
+        return {key: _named(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _numbers(it: Explanation) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def _numbers(it: Explanation) -> dict[str, Any]:
         "ways": _ways(best, wanted, place),
         "flow": [{"node": place[step.node], "size": step.size, "ratio": step.ratio}
                  for step in flow(it)],
-        "verdict": verdict(flow(it)),
+        "verdict": verdict(it),
     }
 
 

@@ -74,7 +74,7 @@ def text(explanation: Explanation) -> str:
         ratio = "" if step.ratio is None else f"× {number(step.ratio)}"
         lines.append(f"  {step.node.name:<5}{step.node.layer:<14} {number(step.size):>10} "
                      f"{ratio:<10} {bar}")
-    lines += [f"  {verdict(steps)}", "",
+    lines += [f"  {verdict(it)}", "",
               f"One step of SGD with learning rate {number(it.learning_rate)}: w ← w − "
               f"{number(it.learning_rate)} · ∂L/∂w"]
     for name, parameter in it.parameters.items():

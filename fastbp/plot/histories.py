@@ -205,6 +205,8 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     ------
     ImportError
         If matplotlib is missing.
+    TypeError
+        If `history` or `ax` is something else.
 
     Examples
     --------
@@ -213,6 +215,9 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     >>> model = fb.TabPackRegressor(4, max_epochs=5, random_state=0).fit(X, X[:, 0] * X[:, 1])
     >>> ensemble_selection(model.history_).savefig("members.png")
     """
+    if not hasattr(history, "member_scores"):
+        raise TypeError(f"history: expected model.history_ of a TabPackClassifier or "
+                        f"TabPackRegressor, got {type(history).__name__}")
     axes = axes_of(ax)
     for i, scores in enumerate(history.member_scores):
         axes.plot(range(1, len(scores) + 1), scores, color="0.75", linewidth=0.8,
@@ -254,6 +259,8 @@ def learning_rates(test: Any, ax: Axes | None = None) -> Figure:
     ------
     ImportError
         If matplotlib is missing.
+    TypeError
+        If `test` or `ax` is something else.
 
     Examples
     --------
@@ -263,6 +270,9 @@ def learning_rates(test: Any, ax: Axes | None = None) -> Figure:
     >>> learning_rates(test).axes[0].get_xscale()
     'log'
     """
+    if not hasattr(test, "rates"):
+        raise TypeError(f"test: expected what fastbp.lr_finder returns, got "
+                        f"{type(test).__name__}")
     axes = axes_of(ax)
     axes.plot(test.rates, test.losses, color="0.75", linewidth=0.8, label="minibatches")
     n = len(test.smoothed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ensemble import Ensemble
+from ..ensemble import INVERSES, Ensemble
 from ..kernels import checks
 from ..network import Sequential
 from .figures import axes_of
@@ -183,7 +183,7 @@ def partial_dependence(model: Any, X: Any, columns: Sequence[Any], ax: Axes | No
     ...                             activation="softmax")
     """
     inspection = _sklearn("inspection")
-    columns = [columns] if isinstance(columns, int | str) else list(columns)
+    columns = [columns] if isinstance(columns, int | np.integer | str) else list(columns)
     if not columns:
         raise ValueError("columns: expected at least one column, got none")
     response = _response(model, output, activation)
@@ -226,8 +226,12 @@ def _probabilities(model: Any, X: Any) -> tuple[Array, Array]:
 def _classes(model: Any, X: Any) -> tuple[Array, Array]:
     """The class of each row, and all classes."""
     if isinstance(model, Sequential | Ensemble):
-        P, classes = _probabilities(model, X)
-        return P.argmax(axis=1), classes
+        # Of scores, since probabilities near 0 and 1 are rounded to the same number.
+        Z = _outputs(model, X, None)
+        if isinstance(model, Ensemble):
+            Z = INVERSES[model.activation](Z)
+        predicted = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
+        return predicted, np.arange(max(2, Z.shape[1]))
     if not hasattr(model, "predict") or not hasattr(model, "classes_"):
         raise TypeError(f"model: expected a fitted classifier or a network, got "
                         f"{type(model).__name__}")

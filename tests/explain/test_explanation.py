@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp.explain import example
+from fastbp.explain import example, graph
 
 from ..cases import each
 
@@ -122,6 +122,30 @@ def test_no_gradient_arrives():
     assert "(1 path with a factor of 0)" in str(gradient)
 
 
+@each("layers, x, said", [
+    ([([[1]], [0]), ([[1, 1]], [0, 0]), ([[1], [-1]], [0])], [1.0],
+     "No gradient arrives at z1: the paths to it cancel out."),
+    ([([[-1]], [0]), fb.ReLU], [1.0],
+     "No gradient arrives at z1: each path to it has a factor of 0."),
+    ([([[1]], [0]), fb.ReLU, ([[-1]], [0]), fb.ReLU], [1.0], "No gradient arrives at z2: each"),
+    ([([[1]], [1])], [1.0], "The gradient of the loss with respect to the network's output is 0"),
+    ([([[1]], [0])], [1.0], "between layers with weights, of which this network has only one."),
+])
+def test_why_no_gradient_arrives(layers, x, said):
+    made = [fb.Dense(*np.shape(each[0])) if isinstance(each, tuple) else each() for each in layers]
+    net = fb.Sequential(made, "float64", seed=0)
+    for layer, given in zip(net.layers, layers, strict=True):
+        if isinstance(given, tuple):
+            layer.W, layer.b = given
+    assert said in str(fb.explain(net, x, 2.0, loss=fb.MeanSquaredError()))
+
+
+def test_a_network_without_dense_layers():
+    net = fb.Sequential([fb.PReLU(2)], seed=0)
+    assert "of which this network has none." in str(
+        fb.explain(net, [1.0, 2.0], [[0.0, 0.0]], loss=fb.MeanSquaredError()))
+
+
 def test_the_frame_of_notebooks():
     frame = example()._repr_html_()
     assert frame.startswith('<iframe title="Backpropagation"') and frame.endswith("</iframe>")
@@ -147,6 +171,31 @@ def test_layers_that_are_not_explained_are_named():
     net = fb.Sequential([fb.Dense(2, 3), Twice(), fb.Dense(3, 1)], seed=0)
     with pytest.raises(ValueError, match=r"net: layer 1 \(Twice\(.*\)\): expected a layer whose"):
         fb.explain(net, np.eye(2), [1, 2], loss=fb.MeanSquaredError())
+
+
+class Noise(fb.Layer):
+    def forward(self, X, training=True):
+        return X + np.random.default_rng().normal(size=X.shape)
+
+    def backward(self, dZ):
+        return dZ
+
+
+def test_a_layer_that_draws_noise_is_named():
+    net = fb.Sequential([fb.Dense(2, 3), fb.Residual([Noise()]), fb.Dense(3, 1)], seed=0)
+    with pytest.raises(ValueError, match=r"^net: layer 1\.0 \(Noise\): expected a layer that "
+                                         r"returns the same each time"):
+        fb.explain(net, [1.0, 2.0], 1.0, loss=fb.MeanSquaredError())
+
+
+@each("rows, most, remedy", [(2, 40, "explain fewer rows"), (2, 10, "is narrower"),
+                             (1, 10, "is narrower")])
+def test_derivatives_that_need_too_much_memory(monkeypatch, rows, most, remedy):
+    monkeypatch.setattr(graph, "MOST_KEPT", most)
+    net = fb.Sequential([fb.Dense(2, 6), fb.LayerNorm(6), fb.Dense(6, 1)], seed=0)
+    with pytest.raises(ValueError, match=rf"^net: layer 1 \(LayerNorm\): expected at most {most} "
+                                         rf"derivatives .* got {rows * 36}; .*{remedy}"):
+        fb.explain(net, np.ones((rows, 2)), np.zeros(rows), loss=fb.MeanSquaredError())
 
 
 @each("arguments, error, message", [

@@ -105,6 +105,36 @@ def test_every_parameter_of_the_example(browser, tmp_path):
         assert str(explanation.network) in page.find("h1").text
 
 
+def exploded():
+    """A network whose loss is infinite after the step."""
+    net = fb.mlp([3, *[16] * 20, 1], "relu", seed=0)
+    return fb.explain(net, [2000.0, 3.0, 1950.0], 250000.0, loss=fb.MeanSquaredError())
+
+
+def test_an_infinite_loss_is_in_the_page(tmp_path):
+    explanation = exploded()
+    assert explanation.after == np.inf and "→ inf" in str(explanation)
+    explanation.save(tmp_path / "page.html")
+    assert '"after":"Infinity"' in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_an_infinite_loss_is_shown(browser, tmp_path):
+    with opened(browser, exploded(), tmp_path) as page:
+        assert "∞" in page.find("#step .loss").text
+        assert "not smaller" in page.find("#step").text
+
+
+def test_the_label_of_a_parameter_that_multiplies_no_input(browser, tmp_path):
+    net = fb.Sequential([fb.Embedding(3, 2), fb.Dense(2, 1)], seed=0)
+    explanation = fb.explain(net, [1.0], 1.0, loss=fb.MeanSquaredError())
+    with opened(browser, explanation, tmp_path) as page:
+        for p, parameter in enumerate(explanation.parameters.values()):
+            page.choose("#parameter", p)
+            if parameter.before.ndim > 1:
+                expected = "from input" if parameter.layer == "Dense" else "from index"
+                assert page.find("#from-text").text == expected
+
+
 def test_clicks(browser, tmp_path):
     """On lines of the graph, squares of the map, and by the keyboard."""
     net = fb.mlp([3, 4, 2], "tanh", seed=0)
