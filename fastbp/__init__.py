@@ -44,7 +44,7 @@ from .builders import load, mlp
 from .callbacks import Callback, EarlyStopping
 from .config import show_config
 from .ensemble import Ensemble, greedy_ensemble
-from .explain import explain
+from .explain import Explanation, explain
 from .export.onnx_reading import from_onnx
 from .export.sklearn_models import from_sklearn
 from .export.torch_reading import from_torch
@@ -75,6 +75,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "Ensemble",
+    "Explanation",
     "History",
     "LearningRateTest",
     "Sequential",

@@ -92,3 +92,18 @@ def test_two_installations_are_compared():
     header, *rows, last = result.stdout.splitlines()
     assert "before / after" in header and last.startswith("geometric mean")
     assert len(rows) == 6 and all(float(row.split()[-1]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("script", ["training", "precision"])
+def test_what_a_chart_shows_may_not_have_been_measured(script):
+    """Then there is no chart; a mistake in the file is not taken for that."""
+    code = f"from {script} import chart\n" + """
+assert chart({"machine": {}}) is None
+try:
+    chart({"machine": {}, "peers": [{}], "training": [{}]})(__import__("matplotlib.pyplot").pyplot)
+except KeyError:
+    print("right")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                            check=False, cwd=BENCH, env=ENVIRONMENT | {"MPLBACKEND": "agg"})
+    assert result.stdout == "right\n", result.stderr

@@ -84,6 +84,8 @@ def test_text_of_a_layer_of_ones_own_is_no_markup():
             return dZ
 
     assert Table(fb.Sequential([Strange()])._repr_html_()).rows[1][1] == "<script>alert(1)</script>"
+    network = type("<b>", (fb.Sequential,), {})([Strange()])
+    assert Table(network._repr_html_()).caption.startswith("<b>: ")
 
 
 @pytest.mark.parametrize("model", [
@@ -152,9 +154,10 @@ def test_a_resumed_training_goes_on_in_tensorboard(tensorboard, tmp_path):
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_second_training_takes_the_place_of_the_first(tensorboard, tmp_path):
-    fit(tmp_path, 4)
+    fit(tmp_path, 4, validation_fraction=0.2)
     history = fit(tmp_path, 2, batch_size=256)
     assert read(tmp_path / "train")["loss"] == ([1, 2], np.float32(history["loss"]).tolist())
+    assert read(tmp_path / "validation") == {}  # in which it has no part
 
 
 @pytest.mark.once

@@ -14,6 +14,9 @@ from fastbp.__main__ import main
 from .export.c_programs import call, compiled, compiler, same_bits
 
 
+LOSS = ["--loss", "SoftmaxCrossEntropy"]
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A table of numbers with two classes, and a folder with what was learned of it."""
@@ -111,6 +114,58 @@ def test_explanations_of_other_models(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.once
+def test_an_explanation_of_an_npz_file_takes_its_y(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fb.mlp([2, 3], seed=0).save("net.safetensors")
+    np.savez("rows.npz", X=[[1.5, 2], [3, -4]], y=[0, 2])
+    assert "2 rows, SoftmaxCrossEntropy" in run(capsys, "explain", "net.safetensors", "rows.npz",
+                                                *LOSS)
+
+
+@pytest.mark.once
+def test_names_of_classes_that_look_like_numbers(tmp_path, capsys, monkeypatch):
+    """They are text where another class is, and in a file without that one too."""
+    monkeypatch.chdir(tmp_path)
+    fb.mlp([1, 3], seed=0).save("model.safetensors")
+    (tmp_path / "model.json").write_text(json.dumps({
+        "task": "classification", "target": "k", "columns": ["u"], "classes": ["1", "2", "other"]}))
+    (tmp_path / "rows.csv").write_text("u,k\n1.5,2\n3,1\n")
+    out = run(capsys, "explain", "model.safetensors", "rows.csv")
+    before = fb.load("model.safetensors").astype("float64").evaluate(
+        [[1.5], [3]], [1, 0], loss=fb.SoftmaxCrossEntropy())["loss"]
+    assert f"L = {before:.4g}" in out
+    (tmp_path / "rows.csv").write_text("u,k\n1.5,2\n3,4\n")
+    error = run(capsys, "explain", "model.safetensors", "rows.csv", status=2)
+    assert "expected one of the model's classes, 1, 2, other, got '4' in row 1" in error
+
+
+@pytest.mark.parametrize(("about", "message"), [
+    ({"classes": 3}, "classes: expected a list of names or numbers, as a run writes it, got 3"),
+    ({"classes": [None, 1]}, "classes: expected a list of names or numbers"),
+    ({"columns": 5}, "columns: expected a list of names of columns, as a run writes it, got 5"),
+    ({"task": ["x"]}, 'task: expected "classification" or "regression"'),
+    ({"target": 1}, "target: expected the name of a column"),
+    ([3], "expected an object of JSON, as a run writes it, got [3]"),
+    ({"classes": ["a"]}, "classes: expected one for each of the model's 3 outputs, got 1"),
+])
+def test_a_file_that_was_edited(tmp_path, capsys, monkeypatch, about, message):
+    monkeypatch.chdir(tmp_path)
+    fb.mlp([1, 3], seed=0).save("model.safetensors")
+    if isinstance(about, dict):
+        about = {"task": "classification", "target": "k", "columns": ["u"]} | about
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    (tmp_path / "rows.csv").write_text("u,k\n1.5,a\n")
+    commands = [["predict", "model.safetensors", "rows.csv"],
+                ["--predict", "rows.csv", "--output", "."]]
+    if "outputs" not in message:
+        commands += [["explain", "model.safetensors", "rows.csv"],
+                     ["export", "model.safetensors", "net.h"]]
+    for command in commands:
+        error = run(capsys, *command, status=2)
+        assert f"model.json: {message}" in error and error.count("\n") == 1
+
+
+@pytest.mark.once
 def test_estimators(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("size,color,price\n" + "".join(
         f"{i},{['red', 'blue'][i % 2]},{i + 10 * (i % 2)}\n" for i in range(60)))
@@ -132,9 +187,6 @@ def test_onnx(tmp_path, capsys, table):
     assert names == ["label", "probabilities"]
     run(capsys, "export", tmp_path / "net.onnx", tmp_path / "net.h")
     assert "3 doubles to 2 doubles" in (tmp_path / "net.h").read_text()
-
-
-LOSS = ["--loss", "SoftmaxCrossEntropy"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -161,6 +213,9 @@ LOSS = ["--loss", "SoftmaxCrossEntropy"]
     (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "3"], "y: "),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, "--row", "0",
       "--learning-rate", "-1"], "--learning-rate: expected"),
+    (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, *["--row", "0"] * 17],
+     "--row: expected it at most 16 times, got it 17 times"),
+    (["explain", "--output", "."], "--output: expected a file for the page, got the folder '.'"),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", "--loss", "L1"], "invalid choice"),
     (["explain", "ensemble.safetensors", "rows.csv", "--target", "k", *LOSS],
      "MODEL: expected a single network"),

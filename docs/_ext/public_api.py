@@ -27,10 +27,11 @@ MODULES = {
     "fastbp.estimators": "Estimators for scikit-learn and tables",
     "fastbp.datasets": "Data sets",
     "fastbp.plot": "Plots",
+    "fastbp.explain.explanation": "Backpropagation explained",
     "fastbp.kernels": "Kernels: operations on arrays",
 }
 # Of which the names of `fastbp` are documented on their own page.
-PARTS = ("layers", "losses", "optimizers", "estimators")
+PARTS = ("layers", "losses", "optimizers", "estimators", "explain.explanation")
 TOP = {*fastbp.__all__, *estimators.__all__} & {*dir(fastbp)}
 
 
