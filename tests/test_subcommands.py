@@ -13,7 +13,6 @@ from fastbp.__main__ import main
 
 from .export.c_programs import call, compiled, compiler, same_bits
 
-
 LOSS = ["--loss", "SoftmaxCrossEntropy"]
 
 
@@ -215,7 +214,8 @@ def test_onnx(tmp_path, capsys, table):
       "--learning-rate", "-1"], "--learning-rate: expected"),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", *LOSS, *["--row", "0"] * 17],
      "--row: expected it at most 16 times, got it 17 times"),
-    (["explain", "--output", "."], "--output: expected a file for the page, got the folder '.'"),
+    (["explain", "--output", "."], "--output: expected a file, got the folder '.'; name a file"),
+    (["predict", "net.safetensors", "rows.csv", "--output", "."], "--output: expected a file"),
     (["explain", "net.safetensors", "rows.csv", "--target", "k", "--loss", "L1"], "invalid choice"),
     (["explain", "ensemble.safetensors", "rows.csv", "--target", "k", *LOSS],
      "MODEL: expected a single network"),

@@ -12,10 +12,9 @@ import numpy as np
 from .. import datasets, losses
 from ..datasets.tables import file_format
 from ..explain import MOST_ROWS, Explanation, example, explain
-from ..files import replace_file
 from ..kernels import checks
 from ..network import Sequential
-from .options import Parser
+from .options import Parser, file_to_write
 from .saved import about_saved, read_saved
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def explain_parser() -> Parser:
     add("--row", metavar="N", type=int, action="append", help=text)
     add("--learning-rate", metavar="RATE", type=float, help="of the step of SGD, default 0.1")
     text = "the page, default backprop.html"
-    add("--output", metavar="FILE", type=Path, default=Path("backprop.html"), help=text)
+    add("--output", metavar="FILE", type=file_to_write, default=Path("backprop.html"), help=text)
     return parser
 
 
@@ -87,9 +86,6 @@ def explain_saved(options: argparse.Namespace) -> None:
     ...
     backprop.html
     """
-    if options.output.is_dir():
-        raise ValueError(f"--output: expected a file for the page, got the folder "
-                         f"{str(options.output)!r}; choose {options.output / 'backprop.html'}")
     if options.model is None:
         given = [f"--{name.replace('_', '-')}"
                  for name in ("target", "loss", "row", "learning_rate")
@@ -100,7 +96,7 @@ def explain_saved(options: argparse.Namespace) -> None:
         explanation = example()
     else:
         explanation = _explained(options)
-    replace_file(options.output, explanation.html().encode())
+    explanation.save(options.output)
     print(explanation)
     print(f"\n{options.output}")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..training.distributed import Processes
 
-__all__ = ["Options", "Parser", "build_parser", "parse"]
+__all__ = ["Options", "Parser", "build_parser", "file_to_write", "parse"]
 
 DESCRIPTION = """\
 Train a multilayer perceptron and save it, with a picture of how the training went.
@@ -148,6 +148,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ValueError with this message."""
         raise ValueError(f"{message}; --help lists the options")
+
+
+def file_to_write(text: str) -> Path:
+    """The path of a file, for an option; an error names the option.
+
+    Examples
+    --------
+    >>> file_to_write("page.html").suffix
+    '.html'
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file, got the folder {text!r}; name a file "
+                                         f"in it")
+    return path
 
 
 def build_parser() -> Parser:

@@ -14,7 +14,7 @@ from ..files import replace_file
 from ..messages import counted
 from .completion import SHELLS, script
 from .explanation import explain_parser, explain_saved
-from .options import Parser, build_parser
+from .options import Parser, build_parser, file_to_write
 from .prediction import predictions
 from .saved import about_saved, read_saved
 
@@ -147,7 +147,7 @@ def _predict_parser() -> Parser:
     text = "a .csv whose first line names the columns, a .parquet, or an .npz with X"
     parser.add_argument("rows", metavar="ROWS", help=text)
     text = "write the predictions to a file instead"
-    parser.add_argument("--output", metavar="FILE", type=Path, help=text)
+    parser.add_argument("--output", metavar="FILE", type=file_to_write, help=text)
     return parser
 
 
