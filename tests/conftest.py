@@ -26,6 +26,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # from the other workers of a parallel run.  NumPy and SciPy only say here what is true.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# What children print is compared with plain text, also where a terminal or CI asks for colours.
+for name in "FORCE_COLOR", "PYTHON_COLORS", "CLICOLOR_FORCE", "MYPY_FORCE_COLOR":
+    os.environ.pop(name, None)
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -48,6 +52,20 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(2024)
+
+
+@pytest.fixture(scope="session")
+def processors():
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+@pytest.fixture(scope="session")
+def metrics():
+    """Those of scikit-learn, which has no wheels for some systems that fastbp has wheels for."""
+    return pytest.importorskip("sklearn.metrics")
 
 
 @pytest.fixture(scope="session")

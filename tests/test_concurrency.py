@@ -183,8 +183,7 @@ def test_while_a_network_is_trained():
 
 
 @needs_openmp
-def test_trainings_at_once_have_a_share_of_the_processors_each():
-    processors = len(os.sched_getaffinity(0))
+def test_trainings_at_once_have_a_share_of_the_processors_each(processors):
     if processors < 2:
         pytest.skip("there is one processor")
     found = run_script("shares", OMP_NUM_THREADS=None)
@@ -244,16 +243,12 @@ def pool(method):
 
 @needs_openmp
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_processes_of_multiprocessing(method):
+def test_processes_of_multiprocessing(method, processors):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip("not on this system")
     found = run_script("pool", method)
     assert found["same"]
-    assert found["threads"] == [1] if method == "fork" else max(found["threads"]) <= processors()
-
-
-def processors():
-    return len(os.sched_getaffinity(0))
+    assert found["threads"] == [1] if method == "fork" else max(found["threads"]) <= processors
 
 
 def workers_of_joblib(backend):
@@ -593,6 +588,7 @@ def every_call(tmp_path_factory):
     return found
 
 
+@needs_proc
 def test_calls_change_nothing(every_call):
     with np.errstate(over="print", under="warn"), np.printoptions(precision=3):
         for name, call in every_call.items():

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
-from sklearn import metrics
 
 from fastbp.kernels import (
     huber,
@@ -187,7 +186,7 @@ class TestFormula:
 
     @each("n", [1, 3, 16, 21, 40])
     @each("weighted", [False, True], ids=["unweighted", "weighted"])
-    def test_quantiles(self, n, weighted, dtype):
+    def test_quantiles(self, n, weighted, dtype, metrics):
         Z, Y, weights = example((9, n), dtype)
         quantiles = np.random.default_rng(n).uniform(0.01, 0.99, n).tolist()
         weights = weights if weighted else None
@@ -280,7 +279,7 @@ class TestFormula:
             )
             assert dZ[place] == pytest.approx((above - below) / (2 * h), abs=1e-9)
 
-    def test_scikit_learn_agrees(self):
+    def test_scikit_learn_agrees(self, metrics):
         Z, Y, weights = example((40, 5), np.float64)
         y = np.random.default_rng(1).integers(5, size=40)
         y[:5] = range(5)
@@ -425,7 +424,7 @@ class TestPoisson:
     """Beyond what `TestFormula` asks of every loss."""
 
     @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-    def test_scikit_learn_agrees(self, weighted):
+    def test_scikit_learn_agrees(self, weighted, metrics):
         rng = np.random.default_rng(0)
         Z, Y = rng.normal(1, 1.5, (60, 1)), rng.poisson(3, (60, 1)).astype(float)
         Y[::7] = 0

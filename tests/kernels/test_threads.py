@@ -1,6 +1,7 @@
 """Threads: who decides how many there are, and that results do not depend on it."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from fastbp.kernels import dispatch, threads
 
 has_openmp = bool(dispatch.build_info()["openmp"])
 needs_openmp = pytest.mark.skipif(not has_openmp, reason="this build has no OpenMP")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +42,15 @@ def python(code, **environment):
 
 
 class TestHowMany:
-    def test_the_cpus_this_process_may_use(self):
+    def test_the_cpus_this_process_may_use(self, processors):
         code = "import fastbp; print(fastbp.get_num_threads())"
         environment = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"), "")
-        expected = len(os.sched_getaffinity(0)) if has_openmp else 1
+        expected = processors if has_openmp else 1
         assert int(python(code, **environment)) == expected
 
     @needs_openmp
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"),
+                        reason="this system cannot keep a process on one processor")
     def test_affinity_narrows_it(self):
         code = """
             import os
@@ -108,7 +112,7 @@ class TestHowMany:
                 call()
 
     @needs_openmp
-    def test_small_work_gets_one(self):
+    def test_small_work_gets_one(self, processors):
         seen = []
 
         def engine_threads(sizes, batch_size, n_threads):
@@ -122,7 +126,6 @@ class TestHowMany:
 
         assert engine_threads([8, 8, 4], 8, 4) == 4
         threads.set_work_per_thread(1e6)
-        processors = len(os.sched_getaffinity(0))
         assert engine_threads([8, 8, 4], 8, 4) == 1
         assert engine_threads([200, 200, 10], 128, 4) == min(4, processors)
         assert engine_threads([200, 200, 10], 128, 1) == 1
@@ -177,6 +180,7 @@ def test_more_threads_than_rows_or_columns(same_bits):
 
 
 @needs_openmp
+@needs_fork
 def test_a_fit_takes_fewer_threads_when_it_is_told_to():
     """In the middle, and also in a process that was forked there."""
     code = """
@@ -241,7 +245,7 @@ def test_trainings_in_python_threads_have_teams_of_their_own():
 
 
 @needs_openmp
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_trains_in_one_thread():
     code = """
@@ -299,6 +303,7 @@ def test_ctrl_c_reaches_a_team(what):
 
 
 @needs_openmp
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timers")
 def test_ctrl_c_reaches_a_prediction_of_many_rows():
     """In the fastest tier, whose chunks are too small to be interrupted themselves."""
     code = """

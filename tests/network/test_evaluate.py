@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-import sklearn.metrics
 
 import fastbp as fb
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
-def test_evaluate_a_classifier(dtype, weighted, chunk, rng, monkeypatch):
+def test_evaluate_a_classifier(dtype, weighted, chunk, rng, monkeypatch, metrics):
     monkeypatch.setattr(fb.network, "CHUNK_ROWS", chunk)
     net = fb.mlp([4, 6, 3], dtype=dtype, seed=0)
     X, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
@@ -20,13 +19,13 @@ def test_evaluate_a_classifier(dtype, weighted, chunk, rng, monkeypatch):
     assert list(scores) == ["loss", "accuracy"]
     assert scores["loss"] == pytest.approx(loss(Z, y, w)[0], rel=1e-6)
     assert scores["accuracy"] == pytest.approx(
-        sklearn.metrics.accuracy_score(y, Z.argmax(axis=1), sample_weight=w))
+        metrics.accuracy_score(y, Z.argmax(axis=1), sample_weight=w))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", [fb.MeanSquaredError(), fb.MeanAbsoluteError(), fb.Huber(0.5)],
                          ids=repr)
-def test_evaluate_a_regression(dtype, weighted, loss, rng, monkeypatch):
+def test_evaluate_a_regression(dtype, weighted, loss, rng, monkeypatch, metrics):
     monkeypatch.setattr(fb.network, "CHUNK_ROWS", 6)
     net = fb.mlp([4, 6, 2], dtype=dtype, seed=0)
     X, Y = rng.normal(size=(20, 4)), rng.normal(size=(20, 2))
@@ -36,7 +35,7 @@ def test_evaluate_a_regression(dtype, weighted, loss, rng, monkeypatch):
     assert list(scores) == ["loss", "r2"]
     assert scores["loss"] == pytest.approx(loss(Z, Y, w)[0], rel=1e-6)
     assert scores["r2"] == pytest.approx(
-        sklearn.metrics.r2_score(Y, Z, sample_weight=w), rel=1e-5)
+        metrics.r2_score(Y, Z, sample_weight=w), rel=1e-5)
 
 
 def test_evaluate_yes_and_no(rng):
