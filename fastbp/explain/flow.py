@@ -80,8 +80,8 @@ def verdict(explanation: Explanation) -> str:
     first, last = layers[-1], layers[0]
     whole = first.size / last.size
     each = whole ** (1 / (len(layers) - 1))
-    said = (f"Between {last.node.name} and {first.node.name} it is multiplied by {whole:.3g}, "
-            f"{each:.3g} for each layer with weights: ")
+    said = (f"Between {last.node.name} and {first.node.name} it is multiplied by {whole:.3g} "
+            f"in all, by {each:.3g} for each layer with weights: ")
     if each < VANISHING:
         return said + "it vanishes, the deeper the network the more."
     if each > EXPLODING:

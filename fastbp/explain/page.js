@@ -530,7 +530,7 @@
   byId("facts").textContent = `${count(data.rows, "row")}, ${data.loss}, L = ${format(data.before)}${
     data.dropout ? ", dropout off" : ""}`;
   byId("footer").textContent = `Computed in float64. All sums of paths equal the gradients of the `
-    + `compiled engine, to ${format(data.error, 1)} of the paths' magnitudes. fastbp ${data.version}.`;
+    + `compiled engine, to at most ${format(data.error, 1)} of the paths' magnitudes. fastbp ${data.version}.`;
   options(byId("parameter"), parameters.map((each, p) => [p, `${each.name} (${each.layer}, ${
     each.shape.join(" × ")})`]), 0);
   byId("row-label").hidden = data.rows < 2;

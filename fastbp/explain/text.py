@@ -83,7 +83,7 @@ def text(explanation: Explanation) -> str:
                      f"{number(it.learning_rate)} · {number(parameter.gradient[i])} = "
                      f"{number(parameter.after[i])}")
     lines += [f"  {'L':<14} {number(it.before):>10} → {number(it.after)}", "",
-              f"All sums of paths equal the gradients of the compiled engine, to "
+              f"All sums of paths equal the gradients of the compiled engine, to at most "
               f"{it.error:.1g} of the paths' magnitudes."]
     return "\n".join(lines)
 

@@ -226,7 +226,7 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
     axes.plot(range(1, len(ensemble) + 1), ensemble, color=LOSS_COLOR, label="ensemble")
     for i, (member, epoch) in enumerate(history.chosen):
         axes.plot(epoch + 1, history.member_scores[member][epoch], "o", color=METRIC_COLOR,
-                  markersize=5, label=None if i else f"chosen ({len(history.chosen)})")
+                  markersize=5, label=None if i else f"networks chosen ({len(history.chosen)})")
     # The first epochs are far below all others.
     scores = np.concatenate(history.member_scores)
     low, high = np.quantile(scores[np.isfinite(scores)], 0.25), ensemble[-1]
