@@ -24,9 +24,10 @@ cdef Py_ssize_t kept_lines(Py_ssize_t k, int precision) noexcept nogil:
 
 cdef Py_ssize_t packing_space(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                               int precision) noexcept nogil:
-    """The workspace, in elements, that `matmul_bf16` needs for a product, or a part of it."""
-    cdef Py_ssize_t kept = min(min(m, n), kept_lines(k, precision))
-    return fbp_packed_size(kept, k, precision) + fbp_packed_size(PANEL, k, precision)
+    """The workspace, in elements, that `matmul_bf16` needs at most for a product or a part of it,
+    and for a shorter sum: a smaller k may keep more lines, and with them more numbers."""
+    cdef Py_ssize_t panel = fbp_packed_size(PANEL, k, precision)
+    return min(fbp_packed_size(min(m, n), k, precision), max(<Py_ssize_t>KEPT, panel)) + panel
 
 
 cdef inline void narrow(fbp_gemm *product, bint to_rows, Py_ssize_t first,

@@ -173,6 +173,29 @@ def test_it_is_shown(trained):
         assert "precision" not in shown(trained["highest"])
 
 
+@each("precision, batch, last", [("medium", 3000, 1793), ("high", 2144, 2080)])
+def test_a_last_minibatch_that_needs_more_workspace_than_the_others(precision, batch, last):
+    """Of a shorter sum more rows are kept, and together they may be more numbers."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((batch + last, 4), dtype="f4")
+    y = rng.integers(0, 3, batch + last)
+
+    def train(n_threads):
+        net = fb.mlp([4, 256, 256, 3], precision=precision, seed=0)
+        net.fit(X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.SGD(0.01), epochs=2,
+                batch_size=batch, seed=0, n_threads=n_threads)
+        return net.parameters
+
+    steps = training.run.new_steps
+    training.run.new_steps = reference.new_steps
+    try:
+        expected = train(1)
+    finally:
+        training.run.new_steps = steps
+    np.testing.assert_array_equal(train(1), expected)
+    np.testing.assert_array_equal(train(2), expected)
+
+
 def test_layers_that_are_other_products_stay_in_float32():
     """Only Dense layers' products are reduced."""
     net = fb.Sequential([fb.Repeat(4, 2), fb.EnsembleDense(4, 3, 2)], seed=0, precision="medium")
