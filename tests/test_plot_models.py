@@ -88,6 +88,14 @@ def test_scores_whose_probabilities_are_equal_in_float32():
     assert numbers(plot.confusion(model, X, [0]).axes[0]) == [1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("draw", [plot.confusion, plot.calibration])
+def test_predictions_that_are_nan_are_refused(draw):
+    net = fb.mlp([3, 4, 2], seed=0)
+    net.parameters[:] = np.nan
+    with pytest.raises(ValueError, match="got NaN for 5 of 5 rows, the first of them row 0"):
+        draw(net, np.ones((5, 3), dtype="f4"), [0, 1, 0, 1, 1])
+
+
 def test_a_column_may_be_an_integer_of_numpy(classes):
     net, X, _ = classes
     assert plot.partial_dependence(net, X, np.int64(1), output=0).axes

@@ -218,6 +218,7 @@ def _probabilities(model: Any, X: Any) -> tuple[Array, Array]:
                             f"{type(model).__name__}")
         return np.asarray(model.predict_proba(X)), np.asarray(model.classes_)
     P = _outputs(model, X, "sigmoid" if model.n_out == 1 else "softmax")
+    _check_no_nan(P)
     if P.shape[1] == 1:
         P = np.hstack([1 - P, P])
     return P, np.arange(P.shape[1])
@@ -230,12 +231,21 @@ def _classes(model: Any, X: Any) -> tuple[Array, Array]:
         Z = _outputs(model, X, None)
         if isinstance(model, Ensemble):
             Z = INVERSES[model.activation](Z)
+        _check_no_nan(Z)
         predicted = (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
         return predicted, np.arange(max(2, Z.shape[1]))
     if not hasattr(model, "predict") or not hasattr(model, "classes_"):
         raise TypeError(f"model: expected a fitted classifier or a network, got "
                         f"{type(model).__name__}")
     return np.asarray(model.predict(X)), np.asarray(model.classes_)
+
+
+def _check_no_nan(outputs: Array) -> None:
+    rows = np.flatnonzero(np.isnan(outputs).any(axis=1))
+    if len(rows):
+        raise ValueError(f"model: expected predictions that are numbers, got NaN for {len(rows)} "
+                         f"of {len(outputs)} rows, the first of them row {rows[0]}; look for NaN "
+                         f"in X and in the model's parameters")
 
 
 def _outputs(model: Sequential | Ensemble, X: Any, activation: str | None) -> Array:
