@@ -19,7 +19,9 @@ cdef extern from "simd/dispatch.h" nogil:
 
         FBP_MOST_STATE, FBP_MOST_ATTRIBUTES
 
-        FBP_WORKSPACE, FBP_K_BLOCK
+        FBP_WORKSPACE, FBP_K_BLOCK, FBP_FEW_ROWS
+
+        FBP_UPDATE_sgd
 
         FBP_CONTINUES, FBP_UNFINISHED  # parts of a sum over rows
 
@@ -174,6 +176,9 @@ cdef extern from "simd/dispatch.h" nogil:
     void fbp_update(const fbp_tier *tier, int which, Py_ssize_t n, void *parameters,
                     const void *gradients, void *state, double learning_rate, int64_t step,
                     const double *attributes) noexcept
+    void fbp_descend_product(const fbp_tier *tier, const fbp_gemm *product, void *W,
+                             double strength, double learning_rate,
+                             const double *attributes) noexcept
     void fbp_muon_direction(const fbp_tier *tier, Py_ssize_t n, const void *G, void *B, void *U,
                             double momentum, bint nesterov) noexcept
     void fbp_scale_to_unit(const fbp_tier *tier, Py_ssize_t n, const void *X, void *Y,

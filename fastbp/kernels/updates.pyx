@@ -9,8 +9,8 @@ from libc.math cimport INFINITY, isfinite, sqrt
 from fastbp.kernels.bfloat16 cimport multiply_panel
 from fastbp.kernels.dense cimport fbp_gemm, weights_product
 from fastbp.kernels.dispatch cimport (
-    FBP_HIGHEST, FBP_MOST_STATE, fbp_largest, fbp_matmul, fbp_packed_size, fbp_take_rows, int64_t,
-    real, tier,
+    FBP_FEW_ROWS, FBP_HIGHEST, FBP_MOST_STATE, FBP_UPDATE_sgd, fbp_descend_product, fbp_largest,
+    fbp_matmul, fbp_packed_size, fbp_take_rows, int64_t, real, tier,
 )
 from fastbp.kernels.encoded cimport Code
 from fastbp.kernels.instructions cimport GRAIN
@@ -253,7 +253,8 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
                        int64_t step, real *parameters, const real *gradients,
                        real *workspace) noexcept nogil:
     """As `update` after `penalize`, without clipping: a panel of each fused gradient at a time,
-    which stays in the cache, is computed and used."""
+    which stays in the cache, is computed and used.  A gradient that is a sum of few rows, as that
+    of a small minibatch, does not leave the registers."""
     cdef const Plan *plan = run.plan
     cdef double strength = run.l2 * loss_scale(m, <const real *>plan.w_batch)
     cdef real *panel = <real *>plan.panels + me.part * plan.panel_size
@@ -276,6 +277,13 @@ cdef void update_fused(const Run *run, const fbp_worker *me, Py_ssize_t m, const
         whole = weights_product(m, each.rows, each.columns, <const real *>run.frame.at[reads[0]],
                                 <const real *>run.frame.at[reads[1]], panel)
         whole.precision = run.frame.code.instructions[each.instruction].precision
+        if m <= FBP_FEW_ROWS and whole.precision == FBP_HIGHEST and plan.update == FBP_UPDATE_sgd:
+            fbp_partition(me, each.rows, 1, &first, &end)
+            fbp_take_rows(&whole, first, end, sizeof(real))
+            fbp_descend_product(tier, &whole, parameters + each.start + first * each.columns,
+                                strength, rates[each.group],
+                                run.attributes + each.group * run.n_attributes)
+            continue
         if whole.precision == FBP_HIGHEST:
             grain, most = 1, panel_bytes(plan.batch_size, row_bytes)
         else:  # dZ is packed once

@@ -5,6 +5,8 @@ import contextlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, sampled_from
 
 import fastbp as fb
 from fastbp import training
@@ -83,17 +85,38 @@ def test_the_bits_of_updates_that_are_not_fused(make, dtype, l2):
 @pytest.mark.usefixtures("threads_for_any_work")
 @each("isa", dispatch.available())
 @each("n_threads", [1, 2, 3, 4])
-@each("l2", [0.0, 0.01])
-def test_the_same_bits_in_every_tier_and_number_of_threads(isa, n_threads, l2):
+@each("make", [fb.Adam, fb.SGD])
+def test_the_same_bits_in_every_tier_and_number_of_threads(isa, n_threads, make):
     X, y = data(70, "float32")
     used = dispatch.isa()
     with unfused():
-        expected = trained(network(), X, y, fb.Adam(), l2=l2, n_threads=1)
+        expected = trained(network(), X, y, make(), l2=0.01, n_threads=1)
     try:
         dispatch.use(isa)
-        assert trained(network(), X, y, fb.Adam(), l2=l2, n_threads=n_threads) == expected
+        assert trained(network(), X, y, make(), l2=0.01, n_threads=n_threads) == expected
     finally:
         dispatch.use(used)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=integers(1, 10), n_in=integers(1, 40), hidden=sampled_from([1, 17, 64, 511, 600]),
+       dtype=sampled_from(["float32", "float64"]), decay=sampled_from([0.0, 0.1]),
+       l2=sampled_from([0.0, 0.1]))
+def test_small_minibatches_with_sgd(batch, n_in, hidden, dtype, decay, l2):
+    """Their gradients do not leave the registers, with up to 8 rows."""
+    X, y = data(n_in, dtype)
+    X[::3] = 0  # gradients of 0, of both signs
+    X[:, -1] *= -1e-30 if dtype == "float32" else -1e-300  # and some that count as 0
+
+    def result():
+        net = fb.Sequential([fb.Dense(n_in, hidden), fb.ReLU(), fb.Dense(hidden, 3)], dtype,
+                            seed=0)
+        return trained(net, X, y, fb.SGD(0.1, weight_decay=decay), l2=l2, batch_size=batch,
+                       epochs=2)
+
+    fused = result()
+    with unfused():
+        assert result() == fused
 
 
 @pytest.mark.usefixtures("threads_for_any_work")

@@ -20,6 +20,9 @@
  * 512-bit register file by 256 rows are 32 KiB, what a level-1 cache holds. */
 #define FBP_K_BLOCK 256
 
+/* The most rows of a minibatch for which descend_product is used. */
+#define FBP_FEW_ROWS 8
+
 /* In reduced precision a sum over k is cut at multiples of this instead: see bfloat16.h. */
 #define FBP_BF16_BLOCK 32
 
@@ -234,6 +237,10 @@ static inline void fbp_take_columns(fbp_gemm *p, ptrdiff_t first, ptrdiff_t stop
         void (*update[FBP_UPDATES])(ptrdiff_t n, real *parameters, const real *gradients,          \
                                     real *const *state, double learning_rate, int64_t step,        \
                                     const double *attributes);                                     \
+        /* The update sgd of W, laid out as the C of the product, which is its gradient but for    \
+         * the penalty; for sums of at most FBP_FEW_ROWS */                                        \
+        void (*descend_product)(const fbp_gemm *product, real *W, real strength,                   \
+                                double learning_rate, const double *attributes);                   \
         /* The steps of Muon for matrices: muon.h. */                                              \
         void (*muon_direction)(ptrdiff_t n, const real *G, real *B, real *U, double momentum,      \
                                int nesterov);                                                      \
@@ -371,6 +378,8 @@ typedef struct {
     FBP_OF(tier, parameters)->penalize(n, parameters, __VA_ARGS__)
 #define fbp_update(tier, which, n, parameters, ...) \
     FBP_OF(tier, parameters)->update[which](n, parameters, __VA_ARGS__)
+#define fbp_descend_product(tier, product, W, ...) \
+    FBP_OF(tier, W)->descend_product(product, W, __VA_ARGS__)
 #define fbp_muon_direction(tier, n, G, ...) FBP_OF(tier, G)->muon_direction(n, G, __VA_ARGS__)
 #define fbp_scale_to_unit(tier, n, X, Y, scale) FBP_OF(tier, X)->scale_to_unit(n, X, Y, scale)
 #define fbp_newton_schulz(tier, m, n, stride, diagonal, X, Y) \

@@ -16,17 +16,18 @@ static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real 
  *                    parameter += velocity
  *    or (Nesterov):  parameter += momentum velocity - learning_rate g
  */
+#define ROW_OF_VECTORS 4
 typedef struct {
     vec rate, momentum, l2;
     int nesterov;
 } sgd_t;
 
 /* `left` elements, or as many as a vector holds. */
-INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, real *velocity,
+INLINE void sgd_vector(const sgd_t *s, real *parameters, vec gradient, real *velocity,
                        ptrdiff_t left)
 {
     vec p = v_load_part(parameters, left, 0);
-    const vec g = v_fma(s->l2, p, v_load_part(gradients, left, 0));
+    const vec g = v_fma(s->l2, p, gradient);
     if (velocity) {
         const vec descent = s->rate * g;
         const vec v = v_fma(s->momentum, v_load_part(velocity, left, 0), -descent);
@@ -44,9 +45,54 @@ static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, rea
     const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
     ptrdiff_t i = 0;
     for (; i + FBP_LANES <= n; i += FBP_LANES)
-        sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
-    if (i < n) sgd_vector(&s, parameters + i, gradients + i, NULL, n - i);
+        sgd_vector(&s, parameters + i, v_load(gradients + i), NULL, FBP_LANES);
+    if (i < n) sgd_vector(&s, parameters + i, v_load_part(gradients + i, n - i, 0), NULL, n - i);
     (void)state, (void)step;
+}
+
+/* Element (i, j) of the product and of W, and those after it: `vectors` of them, or `left`. */
+INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, real *W,
+                    real strength, const int vectors, ptrdiff_t left)
+{
+    const real *a = (const real *)c->A + i * c->a_row, *b = (const real *)c->B + j;
+    real *w = W + i * c->c_row + j;
+    vec g[ROW_OF_VECTORS];
+#pragma GCC unroll 4
+    for (int u = 0; u < vectors; u++) g[u] = v_splat(0);
+    for (ptrdiff_t p = 0; p < c->k; p++) {
+        const vec a_p = v_splat(a[p * c->a_col]);
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; u++)
+            g[u] = v_fma(a_p, v_load_part(b + p * c->b_row + u * FBP_LANES, left, 0), g[u]);
+    }
+#pragma GCC unroll 4
+    for (int u = 0; u < vectors; u++) {
+        real *const w_u = w + u * FBP_LANES;
+        g[u] = v_zero_below(g[u], FBP_MIN_GRADIENT);
+        if (strength != 0)
+            g[u] = v_zero_below(v_fma(v_splat(strength), v_load_part(w_u, left, 0), g[u]),
+                                FBP_MIN_GRADIENT);
+        sgd_vector(s, w_u, g[u], NULL, left);
+    }
+}
+
+/* matmul into gradients, penalize and update_sgd in one, for a product of a few rows of B: memory
+ * sees no gradient.  B's rows are taken so many columns at a time that they stay in the level-1
+ * cache. */
+static void descend_product(const fbp_gemm *c, real *W, real strength, double learning_rate,
+                            const double *attributes)
+{
+    enum { BLOCK = 512, STEP = ROW_OF_VECTORS * FBP_LANES };
+    const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
+    for (ptrdiff_t first = 0; first < c->n; first += BLOCK) {
+        const ptrdiff_t stop = least_of(c->n, first + BLOCK);
+        for (ptrdiff_t i = 0; i < c->m; i++) {
+            ptrdiff_t j = first;
+            for (; j + STEP <= stop; j += STEP)
+                descend(&s, c, i, j, W, strength, ROW_OF_VECTORS, FBP_LANES);
+            for (; j < stop; j += FBP_LANES) descend(&s, c, i, j, W, strength, 1, stop - j);
+        }
+    }
 }
 
 static void update_momentum(ptrdiff_t n, real *parameters, const real *gradients,
@@ -58,8 +104,9 @@ static void update_momentum(ptrdiff_t n, real *parameters, const real *gradients
     real *velocity = state[0];
     ptrdiff_t i = 0;
     for (; i + FBP_LANES <= n; i += FBP_LANES)
-        sgd_vector(&s, parameters + i, gradients + i, velocity + i, FBP_LANES);
-    if (i < n) sgd_vector(&s, parameters + i, gradients + i, velocity + i, n - i);
+        sgd_vector(&s, parameters + i, v_load(gradients + i), velocity + i, FBP_LANES);
+    if (i < n)
+        sgd_vector(&s, parameters + i, v_load_part(gradients + i, n - i, 0), velocity + i, n - i);
     (void)step;
 }
 

@@ -100,6 +100,7 @@ const table FBP_TABLE = {
 #define FBP_UPDATE(name, ...) [FBP_UPDATE_##name] = update_##name,
 #include "../ops.def"
         },
+    .descend_product = descend_product,
     .muon_direction = muon_direction,
     .scale_to_unit = scale_to_unit,
     .newton_schulz = newton_schulz,
