@@ -20,6 +20,9 @@ __all__ = ["Stack", "shuffling"]
 # The leaf layers (those that are not containers), each with its path in the network.
 Leaves: TypeAlias = tuple[tuple[str, Layer], ...]
 
+# A stream of random numbers: what a `numpy.random.SeedSequence` is made from.
+Stream: TypeAlias = tuple[Any, tuple[int, ...]]
+
 
 class Stack(layers.LayerSequence, Exclusive):
     """Base class of `Sequential`: its layers, their arrays, and their random numbers.
@@ -339,14 +342,15 @@ class Stack(layers.LayerSequence, Exclusive):
             For shuffling.
         """
         root = self.random_stream(seed)
+        rng = shuffling(root)
         self.use_stream(root)
-        return shuffling(root)
+        return rng
 
-    def random_stream(self, seed: int | None) -> np.random.SeedSequence:
+    def random_stream(self, seed: int | None) -> Stream:
         """The next stream, not used up yet: see `shuffling` and `use_stream`."""
-        return self._stream(1, self._reseeded) if seed is None else np.random.SeedSequence(seed)
+        return (self._entropy, (1, self._reseeded)) if seed is None else (seed, ())
 
-    def use_stream(self, root: np.random.SeedSequence) -> None:
+    def use_stream(self, root: Stream) -> None:
         """Let the layers draw their random numbers from the stream of `random_stream`."""
         for i, (_, layer) in enumerate(self.leaves, 1):
             cls: type = type(layer)
@@ -372,14 +376,15 @@ class Stack(layers.LayerSequence, Exclusive):
         self._bind(self._layers, leaves, *self._new_arrays(leaves))
 
 
-def shuffling(root: np.random.SeedSequence) -> np.random.Generator:
+def shuffling(root: Stream) -> np.random.Generator:
     """The generator that shuffles rows, from the stream of `Stack.random_stream`."""
     return np.random.default_rng(_child(root, 0))
 
 
-def _child(root: np.random.SeedSequence, i: int) -> np.random.SeedSequence:
-    """Child i as `root.spawn` would return it, without those before it."""
-    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, i))
+def _child(root: Stream, i: int) -> np.random.SeedSequence:
+    """Child i as `SeedSequence.spawn` would return it, without those before it."""
+    entropy, spawn_key = root
+    return np.random.SeedSequence(entropy, spawn_key=(*spawn_key, i))
 
 
 def _with_children(sequence: Iterable[Layer]) -> list[Layer]:

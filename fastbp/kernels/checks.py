@@ -5,6 +5,7 @@ raises an error that names the argument, what was expected and what was given.
 """
 
 import functools
+import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
@@ -442,7 +443,8 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
         If it is out of range, infinite or NaN.
     """
     try:
-        if isinstance(value, str | bytes | bytearray) or np.ndim(value) != 0:
+        if not isinstance(value, float | int) and (
+                isinstance(value, str | bytes | bytearray) or np.ndim(value) != 0):
             raise TypeError
         result = float(value)
     except OverflowError:
@@ -453,7 +455,7 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
         ) from None
     too_low = low is not None and (result <= low if low_open else result < low)
     too_high = high is not None and (result >= high if high_open else result > high)
-    if too_low or too_high or not np.isfinite(result):
+    if too_low or too_high or not math.isfinite(result):
         bounds = []
         if low is not None:
             bounds.append(f"{'above' if low_open else 'at least'} {low}")

@@ -66,13 +66,15 @@ def workspace(sizes: Iterable[int]) -> tuple[NDArray[np.uint8], list[int]]:
     return aligned(total, np.uint8), starts
 
 
-def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
+def aligned(shape: int | tuple[int, ...], dtype: DTypeLike, *, zeros: bool = True) -> Array:
     """Zeros that start at a cache line, so that no vector load crosses one.
 
     Parameters
     ----------
     shape : int or tuple of int
     dtype : dtype_like
+    zeros : bool, default True
+        Without, the elements are whatever is in memory.
 
     Returns
     -------
@@ -93,6 +95,6 @@ def aligned(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
     n = math.prod(shape) if isinstance(shape, tuple) else int(shape)
     n_bytes = n * np.dtype(dtype).itemsize
     check(f"an array of shape {shape}", n_bytes)
-    raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+    raw = (np.zeros if zeros else np.empty)(n_bytes + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + n_bytes].view(dtype).reshape(shape)

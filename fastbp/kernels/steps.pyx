@@ -242,7 +242,6 @@ cdef class Steps:
             (n_blocks + plan.n_weights) * sizeof(double),
             self.most_threads * (2 * plan.n_fused + 1) * sizeof(double) if plan.n_fused else 0,
             self.most_threads * plan.panel_size * size,
-            self.most_threads * plan.workspace * size,
             squares * sizeof(double),
             scratch * size,
             (code.arena + code.arena_per_row * here) * size,
@@ -259,10 +258,12 @@ cdef class Steps:
         plan.squares = <double *>(start + <Py_ssize_t>starts[7])
         plan.bounds = <double *>(start + <Py_ssize_t>starts[8])
         plan.panels = start + <Py_ssize_t>starts[9]
-        plan.for_products = start + <Py_ssize_t>starts[10]
-        plan.matrix_squares = <double *>(start + <Py_ssize_t>starts[11])
-        plan.matrix = start + <Py_ssize_t>starts[12]
-        plan.arena = start + <Py_ssize_t>starts[13]
+        plan.matrix_squares = <double *>(start + <Py_ssize_t>starts[10])
+        plan.matrix = start + <Py_ssize_t>starts[11]
+        plan.arena = start + <Py_ssize_t>starts[12]
+        # Apart, as zeros would take longer than the steps of a small network.
+        plan.for_products = self._pointer(memory.aligned(
+            self.most_threads * plan.workspace * size, np.uint8, zeros=False))
         return 0
 
     cdef const Part *_parts(self, name, parts, shapes=()) except NULL:
