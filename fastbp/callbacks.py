@@ -9,6 +9,7 @@ import numpy as np
 
 from .files import checked_path
 from .kernels import checks
+from .locks import Exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,7 +133,7 @@ def _best(name: str, value: Any) -> float:
     return float(value) if isinstance(value, float | np.floating) else checks.number(name, value)
 
 
-class EarlyStopping(checks.Validated, Callback):
+class EarlyStopping(checks.Validated, Exclusive, Callback):
     """Stop when a value of the history has not improved for a number of epochs.
 
     Parameters
@@ -218,7 +219,7 @@ class EarlyStopping(checks.Validated, Callback):
             self._best_parameters = None
 
 
-class Plateau(checks.Validated, Callback):
+class Plateau(checks.Validated, Exclusive, Callback):
     """Reduce the learning rate, or stop, when a value has stopped improving.
 
     Like scikit-learn, it acts after more than `patience` consecutive epochs without an improvement
@@ -355,7 +356,7 @@ class Plateau(checks.Validated, Callback):
             network.set_state(self._best_parameters)
 
 
-class TensorBoard(Callback):
+class TensorBoard(Exclusive, Callback):
     """Write the history to files that TensorBoard shows, epoch by epoch.
 
     Losses and metrics of training and of validation are in subfolders ``train`` and ``validation``,

@@ -1,15 +1,20 @@
-"""One training at a time for each network and optimizer."""
+"""One training at a time for each network, optimizer and callback with a state."""
 
 import os
 import threading
+from typing import Any
 
 __all__ = ["Exclusive"]
 
 
 class Exclusive:
-    """Base class of what serves one training at a time: networks and optimizers."""
+    """Base class of what serves one training at a time: networks, optimizers, some callbacks."""
 
-    def exclusive_use(self, what: str) -> threading.Lock:
+    def __getstate__(self) -> dict[str, Any]:
+        """All attributes but the lock, which cannot be copied."""
+        return {name: value for name, value in vars(self).items() if name != "_training_lock"}
+
+    def exclusive_use(self, what: str, remedy: str | None = None) -> threading.Lock:
         """Acquire this object's lock.
 
         Nothing may come between the call and the try statement that releases it in the end.
@@ -18,6 +23,8 @@ class Exclusive:
         ----------
         what : str
             What the object is, for the message.
+        remedy : str, optional
+            For the message, instead of using a copy.
 
         Returns
         -------
@@ -40,7 +47,7 @@ class Exclusive:
         if owner != mine[0]:  # a forked child does not take part in its parent's training
             _, lock = vars(self)["_training_lock"] = mine
         if not lock.acquire(False):
+            remedy = remedy or f"use a copy: copy.deepcopy({what})"
             raise RuntimeError(f"this {what} is being used by a training already, in another "
-                               f"thread or by the fit that called back; use a copy: "
-                               f"copy.deepcopy({what})")
+                               f"thread or by the fit that called back; {remedy}")
         return lock

@@ -375,8 +375,8 @@ class Sequential(Stack, Module):
             If there are checkpoints in the folder and `resume` is false, or it is a file or a
             link to nothing.
         RuntimeError
-            If the network, the optimizer or the folder of checkpoints is in use by another `fit`,
-            for example in another thread.
+            If the network, the optimizer, an `EarlyStopping`, `Plateau` or `TensorBoard`, or the
+            folder of checkpoints is in use by another `fit`, for example in another thread.
         KeyboardInterrupt
             On Ctrl-C, between two steps.  The network keeps the steps made.
         """

@@ -184,6 +184,13 @@ def test_columns_are_selected_by_name(file):
     assert (table.X.tolist(), table.y, table.columns) == ([[2, 1]], None, ["a", "b"])
     with pytest.raises(ValueError, match="columns: there are no columns 'c', 'd'"):
         datasets.read_table(path, columns=["a", "c", "d"])
+    with pytest.raises(ValueError, match="target: expected a column that is not one of X's too, go"
+                                         "t 'a'; leave it out of columns"):
+        datasets.read_table(path, "a", columns=["a", "b"])
+    with pytest.raises(ValueError, match=r"drop: expected no names together with columns, .* 'b';"):
+        datasets.read_table(path, columns=["a"], drop=["b"])
+    with pytest.raises(ValueError, match="columns: expected the names of X's columns, got none"):
+        datasets.read_table(path, "a", columns=[])
 
 
 def test_standardizer_names_the_column_that_is_too_large():

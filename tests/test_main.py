@@ -419,6 +419,15 @@ def test_which_model_is_chosen(iris, houses, tmp_path):
     assert model("--data", houses, "--target", "price", *numbers) is None
 
 
+def test_the_precision_of_tabpack(houses, tmp_path):
+    """It is no option of the network alone, and so does not choose it."""
+    run("--data", houses, "--target", "price", "--precision", "medium", "--time-limit", 1,
+        "--quiet", "--output", tmp_path)
+    model = fb.estimators.load_model(tmp_path / "model.safetensors")
+    assert model.precision == "medium"
+    assert {each.precision for each in model.ensemble_.networks} == {"medium"}
+
+
 def test_a_network_predicts_from_the_command_line_too(iris, tmp_path):
     out = run("--data", iris, "--target", "kind", "--epochs", 5, "--output", tmp_path)
     run("--predict", iris, "--output", tmp_path)
@@ -502,6 +511,11 @@ BAD = {
     "members of layers": (["--data", "t.csv", "--target", "y", "--hidden", "8", "--members", "2"],
                           "--members: is an option of --model tabpack and tabm, but the model is "
                           "mlp, as --hidden is given; leave it out, or choose one of them"),
+    "precision of TabM": (["--data", "t.csv", "--model", "tabm", "--precision", "high"],
+                          "--precision: is an option of --model mlp and tabpack, but the model is "
+                          "tabm; leave it out"),
+    "precision of predictions": (["--predict", "t.csv", "--precision", "high"],
+                                 "--precision: expected no option of training with --predict"),
     "no members": (["--data", "t.csv", "--members", "0"],
                    "--members: expected a whole number of at least 1, got 0"),
     "no time": (["--data", "t.csv", "--time-limit", "0"], "--time-limit: expected a finite number"),
@@ -619,11 +633,14 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(tmp_
 def test_an_old_picture_does_not_stay_beside_a_new_model(tmp_path, capsys, monkeypatch):
     assert main(["--epochs", "1", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "learning_curves.png").exists()
+    assert "replaced" not in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["--epochs", "1", "--output", str(tmp_path)]) == 0
     assert not (tmp_path / "learning_curves.png").exists()
-    assert "fastbp[plot]" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "fastbp[plot]" in out
+    assert "model.safetensors (replaced that of an earlier run)\n" in out
 
 
 def test_a_network_too_large_for_memory_is_one_line_and_status_2(tmp_path, capsys):

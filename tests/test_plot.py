@@ -219,3 +219,17 @@ def test_other_things_than_those_to_plot(draw, message):
     net.fit(np.eye(2), np.ones((2, 1)), loss=fb.MeanSquaredError(), epochs=1, seed=0)
     with pytest.raises(TypeError, match=message):
         draw(net.history)
+
+
+@pytest.mark.parametrize(("model", "metric"), [
+    (lambda: fb.TabPackClassifier(2, max_epochs=2), "negative log loss"),
+    (lambda: fb.TabPackClassifier(2, max_epochs=2, scoring="accuracy"), "accuracy"),
+    (lambda: fb.TabPackClassifier(2, max_epochs=2, scoring="f1_macro"), "f1_macro"),
+    (lambda: fb.TabPackRegressor(2, max_epochs=2), "negative RMSE of standardized targets"),
+    (lambda: fb.TabPackRegressor(2, max_epochs=2, quantiles=[0.1, 0.9]),
+     "negative pinball loss of standardized targets"),
+])
+def test_the_axis_names_the_metric_that_members_are_selected_by(model, metric):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    history = model().fit(X, np.arange(60) % 2).history_
+    assert plot.ensemble_selection(history).axes[0].get_ylabel() == f"{metric} on validation rows"

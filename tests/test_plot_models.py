@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy.sparse import csr_array
 from sklearn.inspection import partial_dependence
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -162,6 +163,127 @@ def test_partial_dependence_of_a_table_with_categories():
     assert [each.get_xlabel() for each in axes] == ["size", "where"]
     low, high = (bar.get_height() for bar in axes[1].patches)
     assert high - low > 1
+
+
+@pytest.fixture(scope="module")
+def tabpack():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"size": rng.normal(size=60), "where": rng.choice(["a", "b"], 60)})
+    model = fb.TabPackRegressor(2, max_epochs=8, random_state=0)
+    return model.fit(table, 2 * table["size"] + 3 * (table["where"] == "b")), table
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "category"])
+def test_columns_of_text_have_a_bar_for_each_category(tabpack, dtype):
+    model, table = tabpack
+    figure = plot.partial_dependence(model, table.astype({"where": dtype}), "where")
+    (axes,) = [each for each in figure.axes if each.get_xlabel() == "where"]
+    assert len(axes.patches) == 2
+
+
+def test_columns_of_text_in_rows_without_names(tabpack):
+    _, table = tabpack
+    rows = table.to_numpy().tolist()
+    model = fb.TabPackRegressor(2, max_epochs=2, random_state=0)
+    model.fit(np.array(rows, dtype=object), table["size"])
+    figure = plot.partial_dependence(model, rows, [0, 1])
+    assert sorted(len(axes.patches) for axes in figure.axes)[-2:] == [0, 2]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "float32", "Float32", "int8"])
+def test_columns_of_all_numbers(dtype):
+    """Which scikit-learn refuses, or cannot write other numbers into."""
+    table = pd.DataFrame({"size": np.arange(50) % 7}).astype(dtype)
+    model = LinearRegression().fit(table, table["size"].astype(float))
+    axes = plot.partial_dependence(model, table, "size", grid_resolution=5).axes
+    (line,) = [each.lines[0] for each in axes if each.lines]
+    np.testing.assert_allclose(line.get_xdata(), [0, 1.5, 3, 4.5, 6])
+    np.testing.assert_allclose(line.get_ydata(), line.get_xdata(), atol=1e-6)
+    assert table["size"].dtype == dtype
+
+
+def test_rows_in_lists(classes):
+    net, X, _ = classes
+    figures = [plot.partial_dependence(net, rows, [1], output=0) for rows in (X, X.tolist())]
+    ours, other = (next(axes.lines[0] for axes in each.axes if axes.lines) for each in figures)
+    np.testing.assert_allclose(ours.get_ydata(), other.get_ydata(), rtol=1e-5)
+
+
+def test_numbers_are_indices_whatever_columns_are_called(classes):
+    net, X, _ = classes
+    table = pd.DataFrame(X, columns=[10, 20, 30])
+    figure = plot.partial_dependence(net, table, [1], output=0)
+    assert "20" in [axes.get_xlabel() for axes in figure.axes]
+    with pytest.raises(ValueError, match="got 20; a number is an index: 1 for the column of this"):
+        plot.partial_dependence(net, table, [20], output=0)
+    named = plot.partial_dependence(net, X, "b", output=0, feature_names=["a", "b", "c"])
+    assert "b" in [axes.get_xlabel() for axes in named.axes]
+
+
+@pytest.mark.parametrize(("change", "columns", "message"), [
+    (lambda table: table, None, "columns: expected names or indices of X's 2 columns, 'size', 'wh"),
+    (lambda table: table, "town", "'size', 'where', got 'town'"),
+    (lambda table: table, [-1], "'size', 'where', got -1"),
+    (lambda table: table, [True], "'size', 'where', got True"),
+    (lambda table: table, [("size", "where", 0)], "columns: expected single columns and pairs, g"),
+    (lambda table: table[:0], "size", "X: expected at least one row, got none"),
+    (lambda table: table["size"], "size", "X: expected shape (rows, columns), got shape (60,)"),
+    (lambda table: [[1, 2], [3]], 0, "X: expected rows of the same length, got a list of others"),
+    (lambda table: csr_array(np.eye(2)), 0, "got a sparse matrix; pass X.toarray()"),
+    (lambda table: table.assign(where=table["where"].where(table["size"] > 0)), "where",
+     "X: column 'where': expected text in each row, to plot a bar for each category, got nan in r"),
+    (lambda table: table.assign(where=pd.Timestamp("2024-02-29")), "where",
+     "X: column 'where': expected an array of real numbers, got dtype datetime64[us]; dates and "),
+])
+def test_bad_rows_and_columns(tabpack, change, columns, message):
+    model, table = tabpack
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        plot.partial_dependence(model, change(table), columns)
+
+
+def test_frames_of_polars_are_to_be_converted(classes):
+    polars = pytest.importorskip("polars")
+    net, X, _ = classes
+    with pytest.raises(TypeError, match=r"X: expected an array or a data frame of pandas, got "
+                                        r"polars\.DataFrame; convert it, as with X\.to_pandas\(\)"):
+        plot.partial_dependence(net, polars.DataFrame({"a": X[:, 0]}), "a")
+
+
+def test_classes_in_an_array_of_objects(classes):
+    net, X, y = classes
+    expected = numbers(plot.confusion(net, X, y).axes[0])
+    assert numbers(plot.confusion(net, X, y.astype(object)).axes[0]) == expected
+    names = np.array(["low", "middle", "high"])[y]
+    model = LogisticRegression().fit(X, names)
+    expected = numbers(plot.confusion(model, X, names).axes[0])
+    assert numbers(plot.confusion(model, X, pd.Series(names, dtype=object)).axes[0]) == expected
+
+
+@pytest.mark.parametrize("draw", [plot.confusion, plot.calibration])
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda y: [None, *y[1:]], "y: expected a class for each row, got None in row 0; leave such"),
+    (lambda y: [*y[:-1], np.nan], "y: expected a class for each row, got nan in row 299"),
+    (lambda y: [*y[:-1], pd.NA], "got <NA> in row 299"),
+    (lambda y: [*y[:2], 7, *y[3:]],
+     "expected classes that are all numbers or all text, got 'low' in row 0 and 7 in row 2"),
+    (lambda y: [y.tolist()] + [[0, 1]] * 299, "y: expected a class for each row, got ["),
+    (lambda y: np.full(300, "2024-02-29", "M8[D]"), "y: expected classes that are numbers or tex"),
+    (lambda y: np.zeros(300, int), "y: expected classes"),
+])
+def test_bad_classes(classes, draw, change, message):
+    _, X, y = classes
+    names = np.array(["low", "middle", "high"])[y]
+    names[0] = "low"
+    model = LogisticRegression().fit(X, names)
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        draw(model, X, change(names.astype(object)))
+
+
+@pytest.mark.parametrize("draw", [plot.confusion, plot.calibration])
+def test_no_rows(classes, draw):
+    net, X, y = classes
+    with pytest.raises(ValueError, match="X: expected at least one row, got none"):
+        draw(net, X[:0], y[:0])
 
 
 @pytest.mark.parametrize("function", [plot.confusion, plot.calibration])

@@ -164,6 +164,14 @@ def test_a_file_that_was_edited(tmp_path, capsys, monkeypatch, about, message):
         assert f"model.json: {message}" in error and error.count("\n") == 1
 
 
+def test_a_target_that_is_an_input(table, capsys):
+    folder, _ = table
+    error = run(capsys, "explain", folder / "model.safetensors", folder / "table.csv",
+                "--target", "b", status=2)
+    assert ("--target: expected a column with the targets, such as 'kind', got 'b', which is an "
+            "input of the model; leave the option out") in error
+
+
 @pytest.mark.once
 def test_estimators(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("size,color,price\n" + "".join(
@@ -236,6 +244,7 @@ def test_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
 def test_help(capsys, command):
     text = run(capsys, command, "--help")
     assert text.startswith(f"usage: fastbp {command}") and "MODEL" in text
+    assert command == "export" or ("--output FILE" in text and "the file to write the" in text)
 
 
 def test_arguments_of_to_c_are_named(tmp_path):

@@ -94,7 +94,9 @@ def train_estimator(options: Options, path: str, frame: Frame, split: Split) -> 
     task = (Classification if classify else Regression)(frame.y, split.train, frame.target)
     labels = _labels(task.about["classes"])[task.targets] if classify else frame.y
     kind = getattr(estimators, name + ("Classifier" if classify else "Regressor"))
-    settings = {} if options.members is None else {"n_members": options.members}
+    settings: dict[str, Any] = {} if options.members is None else {"n_members": options.members}
+    if options.model == "tabpack":
+        settings["precision"] = options.precision
     model = kind(**settings, time_limit=options.time_limit, random_state=options.seed,
                  verbose=int(not options.quiet))
     options.say(f"training  {name}; columns are taken as\n")  # which the estimator prints

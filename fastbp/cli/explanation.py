@@ -60,7 +60,7 @@ def explain_parser() -> Parser:
     text = f"explain row N, the first is 0; may be repeated; default all, at most {MOST_ROWS}"
     add("--row", metavar="N", type=int, action="append", help=text)
     add("--learning-rate", metavar="RATE", type=float, help="of the step of SGD, default 0.1")
-    text = "the page, default backprop.html"
+    text = "the file to write the page to, default backprop.html"
     add("--output", metavar="FILE", type=file_to_write, default=Path("backprop.html"), help=text)
     return parser
 
@@ -113,6 +113,11 @@ def _explained(options: argparse.Namespace) -> Explanation:
         target = "y"  # as for read_table
     if target is None:
         raise ValueError("--target: expected the name of the column with the targets, got none")
+    if target in about.get("columns", ()):
+        known = f", such as {about['target']!r}" if "target" in about else ""
+        raise ValueError(f"--target: expected a column with the targets{known}, got {target!r}, "
+                         f"which is an input of the model; leave the option out, or name another "
+                         f"column")
     table = datasets.read_table(options.rows, target, columns=about.get("columns") or None)
     name = options.loss or {"classification": "SoftmaxCrossEntropy",
                             "regression": "MeanSquaredError"}.get(about.get("task", ""))

@@ -63,7 +63,7 @@ which model, unless --model says so:
   --model tabpack or tabm is often more accurate than that on a table of numbers too, and
   takes longer.
 
-what is saved, in the --output folder:
+what is saved, in the --output folder, where it replaces what an earlier run saved:
   model.safetensors    the network, for fastbp.load; it takes your columns in their own units
                        (TabPack, TabM: for fastbp.estimators.load_model; takes raw rows).
                        Nothing in the file is executed when it is read.
@@ -79,8 +79,7 @@ exit status: 0 done, 1 the training diverged, 2 bad options or data or too littl
 DIGITS_RECIPE: dict[str, Any] = {"hidden": [128], "dropout": 0.2, "learning_rate": 0.1}
 TABLE_RECIPE: dict[str, Any] = {"hidden": [64, 64], "dropout": 0.1, "learning_rate": 0.005}
 # Those of both.
-RECIPE: dict[str, Any] = {"activation": "relu", "precision": "highest", "epochs": 30,
-                          "batch_size": 32}
+RECIPE: dict[str, Any] = {"activation": "relu", "epochs": 30, "batch_size": 32}
 
 # The options of the models.
 OF_NETWORK = [*TABLE_RECIPE, *RECIPE]
@@ -211,14 +210,15 @@ def build_parser() -> Parser:
     add("--members", metavar="N", type=int, help=text)
     text = "TabPack and TabM: stop after this time; the result then depends on the machine"
     add("--time-limit", metavar="SECONDS", type=float, help=text)
+    text = ("mlp and TabPack: of matrix products, default highest; lower ones are faster on "
+            "processors with AMX")
+    add("--precision", choices=list(checks.PRECISIONS), help=text)
 
     add = parser.add_argument_group("network (mlp)").add_argument
     text = "sizes of the hidden layers, default 64 64 (digits: 128); none for a linear model"
     add("--hidden", metavar="N", type=int, nargs="*", help=text)
     add("--activation", choices=list(ACTIVATIONS), help="default relu")
     add("--dropout", metavar="RATE", type=float, help="default 0.1 (digits: 0.2)")
-    text = "of matrix products, default highest; lower ones are faster on processors with AMX"
-    add("--precision", choices=list(checks.PRECISIONS), help=text)
 
     add = parser.add_argument_group("training (mlp)").add_argument
     add("--epochs", metavar="N", type=int, help="default 30")
@@ -229,7 +229,8 @@ def build_parser() -> Parser:
     add = parser.add_argument_group("run").add_argument
     text = "default 0; the same seed gives the same model, bit for bit"
     add("--seed", metavar="N", type=int, default=0, help=text)
-    text = "where to save, default fastbp-output"
+    text = ("the folder to save in, and with --predict that of the model too; default "
+            "fastbp-output (fastbp predict and explain take a file instead)")
     add("--output", metavar="FOLDER", type=Path, default=Path("fastbp-output"), help=text)
     return parser
 
@@ -267,7 +268,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
                          "predict with the model in the --output folder")
     _decide_model(options)
     recipe = DIGITS_RECIPE if options.data is None else TABLE_RECIPE
-    for name, value in (recipe | RECIPE).items():
+    for name, value in (recipe | RECIPE | {"precision": "highest"}).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     for size in options.hidden:
@@ -294,9 +295,13 @@ def _decide_model(options: Options) -> None:
     of_network, of_estimator = given(OF_NETWORK), given(OF_ESTIMATOR)
     if options.model == "auto" and (of_network or of_estimator):
         options.model = "mlp" if of_network else "tabpack"
-    if options.predict is not None and of_network:
-        raise ValueError(f"{of_network[0]}: expected no option of training with --predict; leave "
+    of_training = [*of_network, *given(["precision"])]
+    if options.predict is not None and of_training:
+        raise ValueError(f"{of_training[0]}: expected no option of training with --predict; leave "
                          f"it out")
+    if options.model == "tabm" and options.precision is not None:
+        raise ValueError("--precision: is an option of --model mlp and tabpack, but the model is "
+                         "tabm; leave it out, or choose one of them")
     if options.model in ("tabpack", "tabm") and of_network:
         raise ValueError(f"{of_network[0]}: is an option of --model mlp, but the model is "
                          f"{options.model}; leave it out, or choose --model mlp")

@@ -107,18 +107,18 @@ def save(
         return model, description
     about = {"fastbp": __version__, "seed": options.seed, **about}
     text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    earlier = " (replaced that of an earlier run)" if model.exists() else ""
     write(model)
     # A file name may hold bytes that are not UTF-8: written as backslash escapes, which JSON has.
     replace_file(description, text.encode(errors="backslashreplace"))
-    options.say(f"saved     {model}\n          {description}")
+    options.say(f"saved     {model}{earlier}\n          {description}")
     try:
         content = BytesIO()
         draw().savefig(content, format="png", dpi=150)
         replace_file(picture, content.getvalue())
         options.say(f"          {picture}")
     except ImportError as error:
-        earlier = picture.exists()
+        removed = "; that of an earlier run is removed" if picture.exists() else ""
         picture.unlink(missing_ok=True)
-        options.say(f"          no picture: {error}"
-                    + "; that of an earlier run is removed" * earlier)
+        options.say(f"          no picture: {error}{removed}")
     return model, description

@@ -38,7 +38,8 @@ PREDICT = """\
 Predict the rows of a .csv, .parquet or .npz file with a saved model, and print them as CSV.
 
 A model of fastbp --data takes the columns that it has learned, in any order, and others all columns
-of the file, which must be numbers.
+of the file, which must be numbers.  `fastbp --predict ROWS` does the same with the model that the
+last run saved in its folder.
 """
 COMPLETION = """\
 Print a script with which a shell completes fastbp's arguments.
@@ -146,7 +147,7 @@ def _predict_parser() -> Parser:
     parser.add_argument("model", metavar="MODEL", type=Path, help="a saved model")
     text = "a .csv whose first line names the columns, a .parquet, or an .npz with X"
     parser.add_argument("rows", metavar="ROWS", help=text)
-    text = "write the predictions to a file instead"
+    text = "the file to write the predictions to, instead of printing them"
     parser.add_argument("--output", metavar="FILE", type=file_to_write, help=text)
     return parser
 

@@ -186,9 +186,14 @@ def select(
         needed = list(header)
     else:
         selected = list(names)
-        if len(drop) or not selected or target in selected:
-            raise ValueError("columns: expected the names of X's columns, without the target, and "
-                             "no drop at the same time")
+        if not selected:
+            raise ValueError("columns: expected the names of X's columns, got none")
+        if len(drop):
+            raise ValueError(f"drop: expected no names together with columns, which says what X "
+                             f"is made of, got {listed(drop)}; leave one of them out")
+        if target in selected:
+            raise ValueError(f"target: expected a column that is not one of X's too, got "
+                             f"{target!r}; leave it out of columns, or name another target")
         missing = [name for name in selected if name not in header]
         if missing:
             are_no = "is no column" if len(missing) == 1 else "are no columns"

@@ -21,7 +21,14 @@ class Score:
     """The score of predictions for known targets; the higher the better.
 
     A mean of several predictions has the score of the mean of what `reduced` returns for them.
+
+    Attributes
+    ----------
+    name : str
+        In words, for a picture.
     """
+
+    name = "score"
 
     def reduced(self, predictions: Array) -> Doubles:
         """What the score is a function of, an array with a row for each row of the predictions.
@@ -46,6 +53,8 @@ class RootMeanSquaredError(Score):
     weights : ndarray of shape (rows,) or None
     """
 
+    name = "negative RMSE of standardized targets"
+
     def __init__(self, y: Array, weights: Array | None) -> None:
         self._y = np.asarray(y, float)
         weights = np.ones(len(y)) if weights is None else weights
@@ -64,6 +73,8 @@ class Pinball(Score):
     quantiles : ndarray of shape (outputs,)
     weights : ndarray of shape (rows,) or None
     """
+
+    name = "negative pinball loss of standardized targets"
 
     def __init__(self, y: Array, quantiles: Array, weights: Array | None) -> None:
         self._y, self._quantiles, self._weights = np.asarray(y, float), quantiles, weights
@@ -95,6 +106,8 @@ class ClassScore(Score):
 class Accuracy(ClassScore):
     """The share of rows whose class is the most probable one."""
 
+    name = "accuracy"
+
     def __call__(self, reduced: Doubles) -> float:
         predicted = reduced > 0.5 if reduced.ndim == 1 else reduced.argmax(1)
         return _mean(predicted == self._codes, self._weights)
@@ -102,6 +115,8 @@ class Accuracy(ClassScore):
 
 class LogLoss(ClassScore):
     """The mean logarithm of the probability of the right class."""
+
+    name = "negative log loss"
 
     def reduced(self, predictions: Array) -> Doubles:
         return np.asarray(predictions[np.arange(len(self._codes)), self._codes], float)
@@ -117,6 +132,8 @@ class AreaUnderCurve(ClassScore):
     Classes that no row has do not count.
     """
 
+    name = "area under the ROC curve"
+
     def __call__(self, reduced: Doubles) -> float:
         columns = [reduced] if reduced.ndim == 1 else reduced.T
         first = 1 if reduced.ndim == 1 else 0
@@ -131,8 +148,8 @@ class Scorer(Score):
 
     Parameters
     ----------
-    scorer : callable
-        ``scorer(estimator, X, y)``
+    scoring : str or callable
+        A name of scikit-learn's, or ``scorer(estimator, X, y)``.
     y : ndarray of shape (rows,) or (rows, outputs)
         As the estimator's user has it.
     weights : ndarray of shape (rows,) or None
@@ -140,8 +157,11 @@ class Scorer(Score):
         Takes predictions, and returns an estimator that makes them.
     """
 
-    def __init__(self, scorer: Callable[..., float], y: Array, weights: Array | None,
+    def __init__(self, scoring: Any, y: Array, weights: Array | None,
                  fitted: Callable[[Array], BaseEstimator]) -> None:
+        scorer: Callable[..., float] = get_scorer(scoring)
+        self.name = str(scoring if isinstance(scoring, str)
+                        else getattr(scoring, "__name__", "score"))
         self._scorer, self._y, self._fitted = scorer, y, fitted
         self._weights = {}
         if weights is not None and _takes_weights(scorer):
@@ -211,7 +231,7 @@ def classification_score(scoring: Any, codes: Array, classes: Array,
         scoring = "log_loss"
     if isinstance(scoring, str) and scoring in own:
         return own[scoring](codes, weights)
-    return Scorer(get_scorer(scoring), classes[codes], weights,
+    return Scorer(scoring, classes[codes], weights,
                   lambda P: _FittedClassifier(classes, P))
 
 
@@ -239,7 +259,7 @@ def regression_score(scoring: Any, y: Array, weights: Array | None, quantiles: A
         return Pinball(y, quantiles, weights)
     if scoring in (None, "rmse", "neg_root_mean_squared_error", "neg_mean_squared_error"):
         return RootMeanSquaredError(y, weights)
-    return Scorer(get_scorer(scoring), inverse(y), weights,
+    return Scorer(scoring, inverse(y), weights,
                   lambda Z: _FittedRegressor(inverse(Z)))
 
 

@@ -151,8 +151,10 @@ class PackHistory:
     ----------
     members : list of dict
         The hyperparameters of each member.
+    metric : str
+        What the scores are, in words, such as "negative log loss"; higher is better.
     member_scores : list of list of float
-        Of each member, its score on the validation rows after each of its epochs; higher is better.
+        Of each member, its score on the validation rows after each of its epochs.
     ensemble_scores : list of float
         The best score of an ensemble so far, after each epoch.
     chosen : list of tuple (int, int)
@@ -160,7 +162,7 @@ class PackHistory:
     """
 
     def __init__(self, selection: Selection, members: list[dict[str, float]]) -> None:
-        self.members = members
+        self.members, self.metric = members, selection.score.name
         self.member_scores = selection.member_scores
         self.ensemble_scores = selection.ensemble_scores
         self.chosen = [(each.member, each.epoch) for each in selection.chosen]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import losses
 from ..files import checked_path, replace_file
-from ..kernels import checks
+from ..kernels import checks, norm
 from ..layers import Dropout
 from ..network import Sequential
 from ..optimizers import SGD
@@ -354,12 +354,7 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     if not (np.isfinite(before) and np.isfinite(dZ).all()):
         raise ValueError(f"net: expected a network whose loss on these rows is finite, and so its "
                          f"gradient, got a loss of {before}; look at the weights, and at x")
-    stepped = net.astype("float64")
-    stepped.fit(X, y, loss=loss, optimizer=SGD(learning_rate), epochs=1, batch_size=len(rows),
-                shuffle=False, seed=0)
-    if not np.isfinite(stepped.gradients).all():
-        raise ValueError("net: expected a network whose gradients on these rows are finite, got "
-                         "NaN or infinity; look at the weights, and at x")
+    stepped = _after_a_step(net, X, y, loss, learning_rate)
     graph = Graph(run, dZ, names)
     parameters: dict[str, Parameter] = {}
     owners: dict[str, tuple[Layer, str]] = {}
@@ -377,6 +372,23 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
                               targets, graph.nodes, parameters, bool(dropped), graph, owners)
     explanation.error = _error(explanation)
     return explanation
+
+
+def _after_a_step(net: Sequential, X: Any, y: Any, loss: Loss, learning_rate: float) -> Sequential:
+    """A copy of the network in float64 after one step of SGD on all rows."""
+    stepped = net.astype("float64")
+    try:
+        stepped.fit(X, y, loss=loss, optimizer=SGD(learning_rate), epochs=1,
+                    batch_size=X.shape[0], shuffle=False, seed=0)
+    except FloatingPointError:
+        if np.isfinite(norm(stepped.gradients)):
+            raise FloatingPointError(f"learning_rate: expected one whose step leads to finite "
+                                     f"weights, got {learning_rate:g}; choose a smaller one"
+                                     ) from None
+        raise ValueError("net: expected a network whose gradients on these rows are finite, and "
+                         "their squares too, got larger ones; look at the weights, and scale x, "
+                         "and y if it holds numbers, to magnitudes of about 1") from None
+    return stepped
 
 
 def _rows(net: Sequential, x: Any, y: Any) -> tuple[Any, Any]:

@@ -22,11 +22,11 @@
     return made;
   }
 
-  function format(x, digits = 4) {
+  function format(x, digits = 4, low = 1e-4, high = 1e6) {
     if (x === 0) return "0";
     if (!Number.isFinite(x)) return Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : "−∞";
     const size = Math.abs(x);
-    const text = size >= 1e-4 && size < 1e6 ? String(Number(x.toPrecision(digits)))
+    const text = size >= low && size < high ? String(Number(x.toPrecision(digits)))
       : Number(x.toPrecision(digits)).toExponential();
     return text.replace(/-/g, "−");
   }
@@ -126,12 +126,23 @@
     for (const path of paths.slice(0, 1)) {
       for (const hop of path.hops) needed[hop.node].add(hop.unit);
     }
-    return nodes.map((node, n) => {
-      const ranked = node.shown.map((unit, place) => [unit,
-        node.gradient.reduce((sum, row) => sum + Math.abs(row[place]), 0)])
-        .sort((a, b) => b[1] - a[1]).map(([unit]) => unit);
-      const first = ranked.filter((unit) => needed[n].has(unit));
-      const rest = ranked.filter((unit) => !needed[n].has(unit));
+    const groups = new Map(); // of nodes whose units correspond, the same are drawn
+    nodes.forEach((node, n) => {
+      if (!groups.has(node.like)) groups.set(node.like, { units: new Set(), sizes: new Map() });
+      const { units, sizes } = groups.get(node.like);
+      needed[n].forEach((unit) => units.add(unit));
+      const own = node.shown.map((_, place) => (
+        node.gradient.reduce((sum, row) => sum + Math.abs(row[place]), 0)));
+      const most = Math.max(...own) || 1;
+      node.shown.forEach((unit, place) => {
+        sizes.set(unit, (sizes.get(unit) ?? 0) + own[place] / most);
+      });
+    });
+    return nodes.map((node) => {
+      const { units, sizes } = groups.get(node.like);
+      const ranked = [...node.shown].sort((a, b) => sizes.get(b) - sizes.get(a));
+      const first = ranked.filter((unit) => units.has(unit));
+      const rest = ranked.filter((unit) => !units.has(unit));
       return [...first, ...rest].slice(0, DRAWN).sort((a, b) => a - b);
     });
   }
@@ -143,6 +154,15 @@
     }
     const up = Math.min(y1, y2) - 34 - 6 * skips;
     return `M${x1},${y1}C${x1 + 40},${up} ${x2 - 40},${up} ${x2},${y2}`;
+  }
+
+  const brief = (x, digits) => format(x, digits, 1e-3, 1e4).replace("e+", "e");
+
+  // A number in a circle, in a smaller font where it is too long.
+  function inside(x, y, value, digits) {
+    const text = brief(value, digits);
+    return element("text", { x, y: y + 3.5, class: "value",
+      style: text.length > 5 ? `font-size:${(10.5 * 5 / text.length).toFixed(1)}px` : null }, text);
   }
 
   function drawGraph(result) {
@@ -228,8 +248,9 @@
             element("title", {}, `${node.name}[${unit}] = ${format(value, 6)}, gradient ${
               format(gradient, 6)}`)),
           element("text", { x: cx - radius - 3, y: cy - radius + 9, class: "index" }, `${unit}`),
-          element("text", { x: cx, y: cy + 3.5 }, format(value, 2)),
-          element("text", { x: cx, y: cy + radius + 9, class: "gradient" }, format(gradient, 2)));
+          inside(cx, cy, value, 2),
+          element("text", { x: cx, y: cy + radius + 9, class: "gradient" },
+            brief(gradient, 2)));
       });
       if (node.n > drawn[n].length) {
         const [cx, cy] = place(n, drawn[n][drawn[n].length - 1]);
@@ -238,7 +259,7 @@
       }
     });
     circles.append(element("circle", { cx: end[0], cy: end[1], r: radius + 3 }),
-      element("text", { x: end[0], y: end[1] + 3.5 }, format(data.before, 3)),
+      inside(end[0], end[1], data.before, 3),
       element("text", { x: end[0], y: end[1] - 32, class: "title" }, "L"));
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
       "aria-label": `The network's units and weights; the same numbers are in the tables below. ${

@@ -98,14 +98,19 @@ def _numbers(it: Explanation) -> dict[str, Any]:
         np.prod([min(n, size) for size in parameter.before.shape])
         for parameter in it.parameters.values()) <= MOST_PARAMETERS), SHOWN[-1])
     place = {node: i for i, node in enumerate(it.nodes)}
-    shown = {node: _largest(np.abs(node.gradient).sum(axis=0)
-                            + 1e-9 * np.abs(node.value).sum(axis=0), limit) for node in it.nodes}
+    sizes = {node: np.abs(node.gradient).sum(axis=0) + 1e-9 * np.abs(node.value).sum(axis=0)
+             for node in it.nodes}
     # A weight's gradient is its input times its output's gradient: show inputs by what they add.
     reads = {name: it.graph.dense_input(*it.owners[name]) for name in it.parameters}
     for name, parameter in it.parameters.items():
         read = reads[name]
-        if read is not None and read.value.shape[1] > limit:
-            shown[read] = _largest(np.abs(parameter.gradient).max(axis=1), limit)
+        if read is not None:
+            sizes[read] = np.abs(parameter.gradient).max(axis=1)
+    like = _like(it)
+    of_all: dict[Node, Any] = {}
+    for node, size in sizes.items():  # of nodes whose units correspond, the same are shown
+        of_all[like[node]] = of_all.get(like[node], 0) + size / (size.max() or 1)
+    shown = {node: _largest(of_all[like[node]], limit) for node in it.nodes}
     parameters = [_parameter(it, parameter, reads[name], shown, place)
                   for name, parameter in it.parameters.items()]
     best = it.best_paths()
@@ -121,7 +126,7 @@ def _numbers(it: Explanation) -> dict[str, Any]:
         "rows": it.rows, "dropout": it.dropout, "error": it.error, "listed": best.k,
         "output": place[it.graph.output], "start": start,
         "nodes": [{"name": node.name, "where": node.where, "layer": node.layer,
-                   "n": node.value.shape[1], "shown": drawn[node],
+                   "like": place[like[node]], "n": node.value.shape[1], "shown": drawn[node],
                    "value": node.value[:, drawn[node]].tolist(),
                    "gradient": node.gradient[:, drawn[node]].tolist()} for node in it.nodes],
         "edges": [{"write": place[edge.write], "read": place[edge.read], "kind": _kind(edge),
@@ -132,6 +137,15 @@ def _numbers(it: Explanation) -> dict[str, Any]:
                  for step in flow(it)],
         "verdict": verdict(it),
     }
+
+
+def _like(it: Explanation) -> dict[Node, Node]:
+    """For each node the first one whose units are its own before activations and the like."""
+    like = {node: node for node in it.nodes}
+    for edge in reversed(it.graph.edges):  # in the order of the forward pass
+        if edge.write.op in ELEMENTWISE:
+            like[edge.write] = like[edge.read]
+    return like
 
 
 def _largest(sizes: Array, n: int) -> list[int]:

@@ -122,6 +122,8 @@ class Module(Exportable):
 
         Weights and intermediate results have 8 bits, sums 32, and all arithmetic is of integers:
         the results are the same on every machine.  They are not those of `predict`, but close.
+        The network's `precision` has no influence: its weights are rounded to 8 bits, and its
+        outputs in full precision are what the results are compared with.
 
         Parameters
         ----------

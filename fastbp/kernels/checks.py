@@ -197,6 +197,8 @@ def _remedy(name: str, dtype: np.dtype[Any]) -> str:
         return "; complex numbers are not supported, take .real or .imag"
     if dtype.kind in "OUS":
         return "; text and mixed objects must be turned into numbers first"
+    if dtype.kind in "mM":
+        return "; dates and times must be turned into numbers first, such as days since a first one"
     return ""
 
 

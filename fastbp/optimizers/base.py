@@ -477,8 +477,7 @@ class Optimizer(checks.Validated, Exclusive):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the settings, but not the state, since it is for other parameters."""
-        kept = {name: value for name, value in vars(self).items() if name != "_training_lock"}
-        return kept | {"state": {}, "steps": 0, "_parameters": None}
+        return super().__getstate__() | {"state": {}, "steps": 0, "_parameters": None}
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:

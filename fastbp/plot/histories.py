@@ -234,7 +234,7 @@ def ensemble_selection(history: Any, ax: Axes | None = None) -> Figure:
         axes.set_ylim(low, high + 0.1 * (high - low))
     _whole_ticks(axes.xaxis)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("score on validation rows")
+    axes.set_ylabel(f"{history.metric} on validation rows")
     axes.legend(loc="lower right")
     figure: Figure = axes.figure
     return figure

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..ensemble import INVERSES, Ensemble
 from ..kernels import checks
+from ..messages import listed
 from ..network import Sequential
 from .figures import axes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -66,6 +69,9 @@ def confusion(model: Any, X: Any, y: ArrayLike, ax: Axes | None = None, *,
     y = _checked_y(y, len(predicted))
     if isinstance(model, Sequential | Ensemble):
         _check_labels(y, len(classes))
+    elif (y.dtype.kind == "U") != isinstance(classes.tolist()[0], str):
+        raise ValueError(f"y: expected classes such as the model has learned, "
+                         f"{listed(classes.tolist())}, got {y.tolist()[0]!r}")
     shown = np.unique(np.concatenate([classes, np.unique(y)])) if len(classes) else None
     size = max(4.0, 1.5 + 0.45 * (0 if shown is None else len(shown)))
     axes = axes_of(ax, size + 0.8, size)
@@ -126,7 +132,7 @@ def calibration(model: Any, X: Any, y: ArrayLike, ax: Axes | None = None, *,
     unknown = sorted(set(y.tolist()) - set(classes.tolist()))
     if unknown:
         raise ValueError(f"y: expected classes that the model has learned, got {unknown[0]!r}; "
-                         f"they are {', '.join(map(repr, classes.tolist()[:20]))}")
+                         f"they are {listed(classes.tolist())}")
     axes = axes_of(ax, 6.4, 5.0)
     for i in [1] if len(classes) == 2 else range(len(classes)):
         display.from_predictions(y == classes[i], P[:, i], n_bins=n_bins, strategy="quantile",
@@ -138,7 +144,7 @@ def calibration(model: Any, X: Any, y: ArrayLike, ax: Axes | None = None, *,
     return figure
 
 
-def partial_dependence(model: Any, X: Any, columns: Sequence[Any], ax: Axes | None = None, *,
+def partial_dependence(model: Any, X: Any, columns: Any, ax: Axes | None = None, *,
                        output: Any = None, activation: str | None = None,
                        kind: str = "average", **options: Any) -> Figure:
     """Plot what a model predicts on average as one column takes each of its values.
@@ -146,11 +152,12 @@ def partial_dependence(model: Any, X: Any, columns: Sequence[Any], ax: Axes | No
     Parameters
     ----------
     model : estimator, Sequential or Ensemble
-    X : array_like or data frame of shape (rows, columns)
+    X : array_like or data frame of pandas of shape (rows, columns)
         The rows over which the mean is taken; some hundred are enough.
-    columns : sequence of int, str or tuple of two
-        The columns, by their indices or, in a data frame, their names; a plot for each.  A tuple
-        makes a plot of both together.
+    columns : int, str, or sequence of int, str or tuple of two
+        The columns, by their names or indices (a number is an index, whatever the columns are
+        called); a plot for each.  A tuple makes a plot of both together.  A column of text has a
+        bar for each category.
     ax : matplotlib.axes.Axes, optional
         Where to draw; it is divided among the plots.  By default a new figure is made.
     output : int or str, optional
@@ -183,20 +190,110 @@ def partial_dependence(model: Any, X: Any, columns: Sequence[Any], ax: Axes | No
     ...                             activation="softmax")
     """
     inspection = _sklearn("inspection")
-    columns = [columns] if isinstance(columns, int | np.integer | str) else list(columns)
-    if not columns:
-        raise ValueError("columns: expected at least one column, got none")
+    X, names = _rows(X, options.get("feature_names"))
+    places = _places(columns, names)
     response = _response(model, output, activation)
+    X, categories = _with_categories(X, names, places)
+    options = {"categorical_features": categories} | options
     if kind == "both":  # whose lines have one color otherwise
         options = {"ice_lines_kw": {"color": "0.7"},
                    "pd_line_kw": {"color": "tab:orange"}} | options
-    across = min(3, len(columns))
-    axes = axes_of(ax, 3.6 * across + 0.6, 3.2 * -(-len(columns) // across))
+    across = min(3, len(places))
+    axes = axes_of(ax, 3.6 * across + 0.6, 3.2 * -(-len(places) // across))
     inspection.PartialDependenceDisplay.from_estimator(
-        _regressor(response), X, columns, kind=kind, ax=axes, n_cols=across, method="brute",
+        _regressor(response), X, places, kind=kind, ax=axes, n_cols=across, method="brute",
         **options)
     figure: Figure = axes.figure
     return figure
+
+
+def _rows(X: Any, names: Any) -> tuple[Any, list[Any]]:
+    """X as scikit-learn's displays take it, and the names of its columns; without, indices."""
+    if not hasattr(X, "iloc"):
+        if checks.is_sparse(X):
+            raise TypeError("X: expected an array or a data frame of pandas, got a sparse matrix; "
+                            "pass X.toarray()")
+        if hasattr(X, "columns"):
+            raise TypeError(f"X: expected an array or a data frame of pandas, got "
+                            f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}; convert "
+                            f"it, as with X.to_pandas()")
+        try:
+            array = np.asarray(X)
+            # Text beside numbers would turn these into text.
+            X = array if array.dtype.kind not in "US" else np.array(X, dtype=object)
+        except ValueError:
+            raise ValueError("X: expected rows of the same length, got a list of others") from None
+    if len(X.shape) != 2:
+        raise ValueError(f"X: expected shape (rows, columns), got shape {X.shape}")
+    if X.shape[0] == 0:
+        raise ValueError("X: expected at least one row, got none")
+    if names is None:
+        names = X.columns if hasattr(X, "columns") else range(X.shape[1])
+    return X, list(names)
+
+
+def _places(columns: Any, names: list[Any]) -> list[Any]:
+    """The columns by their indices, and pairs of these."""
+    if isinstance(columns, int | np.integer | str):
+        columns = [columns]
+    expected = f"columns: expected names or indices of X's {len(names)} columns"
+    if any(isinstance(name, str) for name in names):
+        expected += f", {listed(names)}"
+
+    def place(column: Any) -> int:
+        if isinstance(column, str) and column in names:
+            return names.index(column)
+        if isinstance(column, int | np.integer) and not isinstance(column, bool) and (
+                0 <= column < len(names)):
+            return int(column)
+        hint = ""
+        if isinstance(column, int | np.integer) and column in names:
+            hint = f"; a number is an index: {names.index(column)} for the column of this name"
+        raise ValueError(f"{expected}, got {column!r}{hint}")
+
+    if columns is None or not isinstance(columns, Iterable):
+        raise TypeError(f"{expected}, got {columns!r}")
+    places: list[Any] = []
+    for each in columns:
+        if isinstance(each, tuple | list):
+            if len(each) != 2:
+                raise ValueError(f"columns: expected single columns and pairs, got {each!r}")
+            places.append((place(each[0]), place(each[1])))
+        else:
+            places.append(place(each))
+    if not places:
+        raise ValueError("columns: expected at least one column, got none")
+    return places
+
+
+def _with_categories(X: Any, names: list[Any], places: list[Any]) -> tuple[Any, list[int] | None]:
+    """X with float64 in the columns to plot, unless they hold text; which of them do, if any."""
+    X, of_text = X.copy(), []
+    for i in sorted({int(i) for each in places for i in np.atleast_1d(each)}):
+        cells = X.iloc[:, i] if hasattr(X, "iloc") else X[:, i]
+        others = [(row, each) for row, each in enumerate(cells.tolist())
+                  if not isinstance(each, str)]
+        if 0 < len(others) < len(cells):
+            row, cell = others[0]
+            raise ValueError(f"X: column {names[i]!r}: expected text in each row, to plot a bar "
+                             f"for each category, got {cell!r} in row {row}; pass rows without "
+                             f"such cells")
+        if not others:
+            of_text.append(i)
+            continue
+        if cells.dtype == object:
+            cells = np.array(cells.tolist())
+        numbers = checks.real_numbers(f"X: column {names[i]!r}", cells)
+        if numbers.dtype.kind == "b":
+            continue
+        numbers = numbers.astype(np.float64)
+        if hasattr(X, "iloc"):
+            X.isetitem(i, numbers)
+        elif X.dtype.kind in "iu":
+            X = X.astype(np.float64)
+        else:
+            X[:, i] = numbers
+    return X, of_text or None
 
 
 def _sklearn(module: str) -> Any:
@@ -320,10 +417,26 @@ def _regressor(response: Callable[[Any], Array]) -> Any:
 
 
 def _checked_y(y: ArrayLike, n_rows: int) -> Array:
-    y = np.asarray(y)
+    """A class for each row: numbers, or text."""
+    if n_rows == 0:
+        raise ValueError("X: expected at least one row, got none")
+    # A list of text and numbers would become text.
+    y = np.asarray(y) if hasattr(y, "__array__") else np.array(y, dtype=object)
     if y.shape != (n_rows,):
         raise ValueError(f"y: expected a class for each row of X, shape ({n_rows},), got shape "
                          f"{y.shape}")
+    if y.dtype.kind not in "biufUO":
+        raise TypeError(f"y: expected classes that are numbers or text, got {y.dtype}")
+    if y.dtype.kind in "fO":
+        kinds = str if isinstance(y[0], str) else (Number, np.bool_)
+        for row, each in enumerate(y.tolist()):
+            if not isinstance(each, str | Number | np.bool_) or each != each:
+                raise ValueError(f"y: expected a class for each row, got {each!r:.40} in row "
+                                 f"{row}; leave such rows out of X and y")
+            if not isinstance(each, kinds):
+                raise ValueError(f"y: expected classes that are all numbers or all text, got "
+                                 f"{y[0]!r} in row 0 and {each!r} in row {row}")
+        y = np.array(y.tolist())
     return y
 
 

@@ -7,6 +7,7 @@ call the callbacks.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..kernels import checks
 from ..kernels.gather import permutations
 from ..kernels.types import Array
+from ..locks import Exclusive
 from ..stack import shuffling
 from .checkpoints import Checkpoints
 from .data import Dataset
@@ -73,8 +75,8 @@ def fit(network: Sequential, X: ArrayLike, y: ArrayLike, settings: Settings) -> 
 class Loop:
     """The loop over the epochs of one training, taken apart for `fit` and `fit_many`.
 
-    It is a context manager, in which no other training can use the optimizer and the folder of
-    checkpoints.  The methods are called in this order::
+    It is a context manager, in which no other training can use the optimizer, the callbacks that
+    have a state, and the folder of checkpoints.  The methods are called in this order::
 
         prepare(); begin()
         while is_running:
@@ -141,13 +143,19 @@ class Loop:
         self._stop_is_saved = False
         self._orders: Array | None = None
         self._ran: dict[str, list[Any]] = {"loss": []}  # of the epochs to record
+        self._locks: list[threading.Lock] = []
 
     def __enter__(self) -> Self:
-        self._lock = self._settings.optimizer.exclusive_use("optimizer")
         try:
+            self._locks.append(self._settings.optimizer.exclusive_use("optimizer"))
+            for callback in {id(each): each for each in self._settings.callbacks}.values():
+                if isinstance(callback, Exclusive):
+                    name = type(callback).__name__
+                    self._locks.append(callback.exclusive_use(
+                        name, f"give each fit, and each network of fit_many, a {name} of its own"))
             self._checkpoints.__enter__()
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
         return self
 
@@ -155,7 +163,12 @@ class Loop:
         try:
             self._checkpoints.__exit__(*error)
         finally:
-            self._lock.release()
+            self._release()
+
+    def _release(self) -> None:
+        for lock in self._locks:
+            lock.release()
+        self._locks.clear()
 
     def prepare(self) -> None:
         """Call the callbacks' `on_train_begin`, which may refuse the arguments."""

@@ -82,8 +82,8 @@ def fit_many(
         End a network's training when its validation loss has not improved for so many epochs, and
         restore its best weights, as by `EarlyStopping`.
     callbacks : sequence of sequences of Callback or callable, optional
-        A list for each network, as `Sequential.fit` takes it.  A callback with a state of its own,
-        such as `EarlyStopping`, should be in one list only.
+        A list for each network, as `Sequential.fit` takes it.  A callback with a state of its own
+        should be in one list only; `EarlyStopping`, `Plateau` and `TensorBoard` must.
     on_epoch_end : callable, optional
         Called after each epoch with a list of all networks' `fastbp.training.Training`, also of
         those that have ended.  It may end any of them: ``trainings[2].stop(reason)``.

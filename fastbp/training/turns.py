@@ -86,7 +86,7 @@ class Turns:
     def _update(self, step: int, rates: Doubles, gradient_norm: float) -> None:
         network, optimizer = self._run.network, self._run.optimizer
         self._run.count_steps()
-        rate, decay = max(rates), optimizer.largest_decay
+        rate, decay = float(max(rates)), optimizer.largest_decay
         size = gradient_norm + (decay * kernels.norm(network.parameters) if decay > 0 else 0)
         # Below the square root of the largest number nothing that is multiplied overflows.
         safe = float(np.finfo(network.dtype).max) ** 0.5

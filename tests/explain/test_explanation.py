@@ -224,6 +224,20 @@ def test_refused(arguments, error, message):
         fb.explain(given.pop("net"), given.pop("x"), given.pop("y"), **given)
 
 
+@each("arguments, error, message", [
+    ({"x": [1e120, -1e120]}, ValueError, "net: expected a network whose gradients on these rows a"),
+    ({"x": [1e300, 0.0], "loss": fb.MeanAbsoluteError()}, ValueError, "net: expected a network w"),
+    ({"x": [1e300, 1e300]}, ValueError, "net: expected a network whose loss on these rows is fin"),
+    ({"learning_rate": 1e308}, FloatingPointError,
+     "learning_rate: expected one whose step leads to finite weights, got 1e+308; choose a smal"),
+])
+def test_numbers_that_are_too_large(arguments, error, message):
+    """Nothing was trained that could have diverged."""
+    given = {"x": [3.0, 2.0], "loss": fb.MeanSquaredError()} | arguments
+    with pytest.raises(error, match="^" + re.escape(message)):
+        fb.explain(fb.mlp([2, 3, 1], "relu", seed=1), given.pop("x"), 100.0, **given)
+
+
 def test_estimators_are_sent_to_their_network():
     with pytest.raises(TypeError, match=r"got MLPClassifier; pass model\.to_network\(\)"):
         fb.explain(fb.MLPClassifier(), [1.0], 1, loss=fb.SoftmaxCrossEntropy())

@@ -181,6 +181,37 @@ def test_a_wide_network_is_folded(browser, tmp_path):
             assert page.check() == ("0.W", tuple(index))
 
 
+@pytest.mark.parametrize("width", [64, 300])
+def test_columns_of_one_layer_show_the_same_units(browser, tmp_path, width):
+    """Before and after the activation, on the page and in the picture."""
+    rng = np.random.default_rng(0)
+    net = fb.mlp([width, width, 10], "tanh", seed=0)
+    explanation = fb.explain(net, rng.normal(size=width), 3, loss=fb.SoftmaxCrossEntropy())
+    with opened(browser, explanation, tmp_path) as page:
+        shown = page.browser.execute_script(
+            "return JSON.parse(document.getElementById('data').textContent).nodes"
+            ".map((node) => node.shown)")
+        assert shown[1] == shown[2]
+        drawn = {name: set() for name in ("z1", "a1")}
+        for title in page.browser.execute_script(
+                "return [...document.querySelectorAll('#graph circle title')]"
+                ".map((each) => each.textContent)"):
+            name, unit = re.match(r"(\w+)\[(\d+)\]", title).groups()
+            drawn.setdefault(name, set()).add(unit)
+        assert drawn["z1"] == drawn["a1"] and len(drawn["z1"]) == 8
+
+
+def test_numbers_fit_into_circles(browser, tmp_path):
+    net = fb.mlp([2, 3, 1], "relu", seed=1)
+    explanation = fb.explain(net, [-1.2e5, 3.4e-7], -250000.0, loss=fb.MeanSquaredError())
+    with opened(browser, explanation, tmp_path) as page:
+        widths = page.browser.execute_script(
+            "return [...document.querySelectorAll('#graph .value')]"
+            ".map((each) => [each.textContent, each.getBBox().width])")
+        assert [text for text, _ in widths[:2]] == ["−1.2e5", "3.4e−7"]
+        assert len(widths) == 2 + 3 + 3 + 1 + 1 and max(width for _, width in widths) <= 36
+
+
 def test_all_kinds_of_layers(browser, tmp_path):
     rng = np.random.default_rng(0)
     net = fb.Sequential([

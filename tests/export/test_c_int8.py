@@ -143,6 +143,15 @@ def test_refused(tmp_path, rows, layers, op):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_precision_of_the_products_has_no_influence(tmp_path, rows):
+    reports, files = [], []
+    for precision in "highest", "medium":
+        net = fb.mlp([6, 32, 3], precision=precision, seed=0)
+        reports.append(net.to_c_int8(tmp_path / "net.h", rows))
+        files.append((tmp_path / "net.h").read_text())
+    assert files[0] == files[1] and reports[0] == reports[1]
+
+
 def test_arguments(tmp_path, rows):
     net = fb.mlp([6, 2], seed=0)
     for arguments, message in [

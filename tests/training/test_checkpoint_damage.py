@@ -205,13 +205,14 @@ def whole_one(tmp_path_factory):
 
 def snapshot(net, options):
     """All that a fit may change, as text."""
-    optimizer = options["optimizer"]
+    def attributes(it):
+        return sorted((name, value) for name, value in vars(it).items() if name != "_training_lock")
+
     return repr((
         net.parameters.tobytes(), net.gradients.tobytes(), net._entropy, net._reseeded,
         net.history, [(layer.key, layer.step) for layer in net.layers],
-        sorted((name, value) for name, value in vars(optimizer).items()
-               if name != "_training_lock"),
-        [sorted(vars(callback).items()) for callback in options["callbacks"]
+        attributes(options["optimizer"]),
+        [attributes(callback) for callback in options["callbacks"]
          if isinstance(callback, fb.Callback)],
     ))
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+import pickle
 import signal
 import threading
 import time
@@ -380,6 +381,31 @@ class TestCheckpoints:
         train(networks(2), 4, resume=True, on_epoch_end=lambda trainings: seen.append(
             [len(each.history["loss"]) for each in trainings]))
         assert seen == [[2, 3], [3, 3], [4, 4]]
+
+
+@pytest.mark.parametrize("make", [fb.EarlyStopping, lambda: fb.callbacks.Plateau(monitor="loss"),
+                                  lambda: fb.callbacks.TensorBoard("runs")])
+def test_a_callback_with_a_state_serves_one_network(make, tmp_path, monkeypatch):
+    """Its state, or the curves that it draws, would be of all of them."""
+    monkeypatch.chdir(tmp_path)
+    options = {"loss": CROSS_ENTROPY, "epochs": 2, "validation_fraction": 0.2}
+    nets, callback = networks(2), make()
+    if isinstance(callback, fb.callbacks.TensorBoard):
+        pytest.importorskip("tensorboardX")
+    before = [net.parameters.tobytes() for net in nets]
+    name = type(callback).__name__
+    with pytest.raises(RuntimeError, match=f"this {name} is being used by a training already, .*; "
+                                           f"give each fit, and each network of fit_many, a {name} "
+                                           f"of its own") as raised:
+        fb.fit_many(nets, X, LABELS, callbacks=[[callback], [callback]], **options)
+    assert raised.value.__notes__ == ["(for networks[1])"]
+    assert [net.parameters.tobytes() for net in nets] == before
+    assert not list(tmp_path.iterdir())
+    for net in nets:  # one after the other it may, also twice in a list, and be copied
+        net.fit(X, LABELS, callbacks=[callback, callback], **options)
+    copied = [[copy.deepcopy(callback)], [pickle.loads(pickle.dumps(callback))]]
+    if name != "TensorBoard":
+        fb.fit_many(nets, X, LABELS, callbacks=copied, **options)
 
 
 def test_what_is_printed(capsys):
