@@ -15,8 +15,9 @@ from time import perf_counter
 import common
 import numpy as np
 from sklearn import neural_network
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris, make_circles, make_moons
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import MinMaxScaler
 
 import fastbp as fb
 
@@ -27,6 +28,16 @@ GRID = {
     "learning_rate_init": [0.001, 0.01],
     "activation": ["relu", "tanh"],
 }
+# The learning strategies that an example of scikit-learn's gallery compares
+# (plot_mlp_training_curves), with SGD; and Adam.
+SGD = {"solver": "sgd", "learning_rate_init": 0.2}
+STRATEGIES = [
+    *(SGD | {"learning_rate": schedule} | momentum
+      for schedule in ("constant", "invscaling")
+      for momentum in ({"momentum": 0}, {"momentum": 0.9, "nesterovs_momentum": False},
+                       {"momentum": 0.9, "nesterovs_momentum": True})),
+    {"solver": "adam", "learning_rate_init": 0.01},
+]
 # How far losses after the same epochs may be apart: rounding errors, grown by training.
 TOLERANCE = {"float32": 0.1, "float64": 1e-6}
 
@@ -41,7 +52,8 @@ def main():
     warnings.simplefilter("ignore")  # too few epochs to converge
     machine = common.machine(arguments)
     print(common.machine_line(machine) + "\n")
-    results = {"machine": machine, "fit": fits(arguments), "predict": predictions(arguments),
+    results = {"machine": machine, "fit": fits(arguments), "tiny": tiny(arguments),
+               "gallery": gallery(arguments), "predict": predictions(arguments),
                "search": search(arguments)}
     common.save(arguments, "estimators", results, chart)
 
@@ -96,6 +108,82 @@ def fits(arguments):
     common.table("fit: time of a step", ["", *ESTIMATORS, "ratio", "losses apart"], rows,
                  arguments.markdown)
     return results
+
+
+def tiny(arguments):
+    """Whole calls of `Sequential.fit` for 4-16-3 on 150 rows in minibatches of 16, beside
+    scikit-learn's with as many epochs; `fit` with one epoch is mostly what comes before and after.
+    """
+    X, y = load_iris(return_X_y=True)
+    X = X.astype(arguments.dtype)
+    results, rows = [], []
+    for solver, optimizer in (("sgd", fb.SGD), ("adam", fb.Adam)):
+        for epochs in (1, 20 if arguments.quick else 200):
+            def ours(optimizer=optimizer, epochs=epochs):
+                net = fb.mlp([4, 16, 3], dtype=arguments.dtype, seed=0)
+                return timed(lambda: net.fit(
+                    X, y, loss=fb.SoftmaxCrossEntropy(), optimizer=optimizer(0.001),
+                    epochs=epochs, batch_size=16))
+
+            def theirs(solver=solver, epochs=epochs):
+                model = neural_network.MLPClassifier(
+                    (16,), solver=solver, momentum=0, alpha=0, batch_size=16, max_iter=epochs,
+                    n_iter_no_change=epochs, tol=0, random_state=0)
+                return timed(lambda: model.fit(X, y))
+
+            contenders = {"fastbp": ours, "scikit-learn": theirs}
+            times = common.interleave(contenders, arguments.rounds)
+            mine, other = (times[which]["min"] for which in contenders)
+            results.append({"solver": solver, "epochs": epochs, "fastbp": mine,
+                            "scikit-learn": other, "ratio": other / mine})
+            rows.append([f"{solver}, {epochs} epoch{'s' * (epochs > 1)}", common.time_text(mine),
+                         common.time_text(other), f"{other / mine:.1f}×"])
+    common.table(f"a whole fit of 4-16-3 on 150 rows, batch 16, {arguments.dtype}",
+                 ["", "fastbp", "scikit-learn", "ratio"], rows, arguments.markdown)
+    return results
+
+
+def gallery(arguments):
+    """The seven learning strategies of scikit-learn's example on its four data sets, in float64:
+    the time of seven whole fits, whose curves have to be the same."""
+    data = {"iris": load_iris(return_X_y=True), "digits": load_digits(return_X_y=True),
+            "circles": make_circles(noise=0.2, factor=0.5, random_state=1),
+            "moons": make_moons(noise=0.3, random_state=0)}
+    results, rows = [], []
+    for name, (X, y) in data.items():
+        X = MinMaxScaler().fit_transform(X)
+        max_iter = 5 if arguments.quick else 15 if name == "digits" else 400
+        curves = {}
+
+        def contender(which, X=X, y=y, max_iter=max_iter, curves=curves):
+            def fit():
+                models = [ESTIMATORS[which](random_state=0, max_iter=max_iter, **strategy)
+                          for strategy in STRATEGIES]
+                seconds = timed(lambda: [model.fit(X, y) for model in models])
+                curves[which] = np.concatenate([model.loss_curve_ for model in models])
+                return seconds
+
+            return fit
+
+        times = common.interleave({which: contender(which) for which in ESTIMATORS},
+                                  min(arguments.rounds, 5))
+        apart = float(abs(curves["fastbp"] / curves["scikit-learn"] - 1).max())
+        if not apart <= TOLERANCE["float64"]:
+            raise SystemExit(f"{name}: the losses are {apart:.2g} apart")
+        ours, theirs = (times[which]["min"] for which in ESTIMATORS)
+        results.append({"data": name, "fastbp": ours, "scikit-learn": theirs,
+                        "ratio": theirs / ours, "apart": apart})
+        rows.append([name, common.time_text(ours), common.time_text(theirs),
+                     f"{theirs / ours:.1f}×", f"{apart:.1e}"])
+    common.table("seven learning strategies, float64: time of the fits",
+                 ["", *ESTIMATORS, "ratio", "losses apart"], rows, arguments.markdown)
+    return results
+
+
+def timed(work):
+    start = perf_counter()
+    work()
+    return perf_counter() - start
 
 
 def predictions(arguments):
@@ -163,10 +251,13 @@ def chart(results):
     """How many times as long as fastbp scikit-learn takes."""
     def draw(plt):
         bars = [(f"fit, {r['workload']}, {r['dtype']}", r["ratio"]) for r in results["fit"]]
+        bars += [(f"fit of 4-16-3, {r['solver']}, {r['epochs']} epoch{'s' * (r['epochs'] > 1)}",
+                  r["ratio"]) for r in results["tiny"]]
+        bars += [(f"learning strategies, {r['data']}", r["ratio"]) for r in results["gallery"]]
         bars += [(f"{r['method']}, {r['rows']} row{'s' * (r['rows'] > 1)}", r["ratio"])
                  for r in results["predict"]]
         bars.append(("GridSearchCV", results["search"]["ratio"]))
-        figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+        figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
         names, ratios = zip(*reversed(bars), strict=True)
         axes.barh(names, ratios, color=common.COLORS["scikit-learn"])
         axes.axvline(1, color=common.COLORS["fastbp"], linewidth=1.5)

@@ -80,8 +80,8 @@ class Record(Callback):
         # scikit-learn averages over minibatches by their rows, whatever the rows' weights.
         sums = training.sums
         assert sums is not None  # an epoch was run
-        losses, rows = sums.step_stats[:, :2].sum(axis=1), sums.rows
-        loss = float(losses @ rows / rows.sum())
+        losses = sums.step_stats[:, 0] + sums.step_stats[:, 1]
+        loss = float(losses @ sums.rows / sums.n_rows)
         history["loss"][-1] = loss
         estimator.n_iter_ += 1
         estimator.t_ += sums.n_rows

@@ -1,9 +1,11 @@
 """What training records: values per epoch, and the sums within an epoch."""
 
+from __future__ import annotations
+
 import copy
+import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,30 +52,40 @@ class History(dict[str, list[Any]]):
             self.setdefault(key, []).extend(of_epochs)
 
 
-@dataclass
 class EpochSums:
     """Sums over the steps of an epoch.
+
+    Parameters
+    ----------
+    run : RunSums
+    epoch : int
+        Of the run, from 0.
 
     Attributes
     ----------
     n_rows, batch_size : int
     step_stats : ndarray of shape (steps, 3)
         The loss, the penalty and the minibatch's weight of each step; zeros before it is made.
-    metric : Metric or None
     norms : ndarray of shape (layers,) or None
         The norm of each layer's gradients, summed over the steps.
     """
 
-    n_rows: int
-    batch_size: int
-    step_stats: Doubles
-    metric: Metric | None
-    norms: Doubles | None
+    def __init__(self, run: RunSums, epoch: int) -> None:
+        self._run, self._epoch = run, epoch
+        self.n_rows, self.batch_size = run.n_rows, run.batch_size
+        first = epoch * run.n_steps
+        self.step_stats = run.step_stats[first : first + run.n_steps]
+        self.norms = None if run.norms is None else run.norms[epoch]
+
+    @property
+    def metric(self) -> Metric | None:
+        """The loss's metric, as far as it has counted this epoch's rows."""
+        return self._run.metric_of(self._epoch)
 
     @property
     def rows(self) -> Array:
-        """The number of rows of each step, an array of shape (steps,)."""
-        return np.minimum(self.batch_size, self.n_rows - np.arange(0, self.n_rows, self.batch_size))
+        """The number of rows of each step, a read-only array of shape (steps,)."""
+        return _rows_of_steps(self.n_rows, self.batch_size)
 
     @property
     def loss(self) -> float:
@@ -121,7 +133,8 @@ class RunSums:
             self.metric_sums = np.zeros((epochs, sums.size))
         self._metrics: dict[int, Metric | None] = {}
 
-    def _metric(self, epoch: int) -> Metric | None:
+    def metric_of(self, epoch: int) -> Metric | None:
+        """The metric with an epoch's sums."""
         if self.metric_sums is None:
             return self.metric
         if epoch not in self._metrics:
@@ -140,10 +153,7 @@ class RunSums:
         return results
 
     def __getitem__(self, epoch: int) -> EpochSums:
-        first = epoch * self.n_steps
-        return EpochSums(self.n_rows, self.batch_size,
-                         self.step_stats[first : first + self.n_steps], self._metric(epoch),
-                         None if self.norms is None else self.norms[epoch])
+        return EpochSums(self, epoch)
 
     def values(self, epochs: int) -> dict[str, list[Any]]:
         """What the history records of the first epochs, which are complete.
@@ -165,3 +175,10 @@ class RunSums:
         if self.norms is not None:
             found["gradient_norms"] = list(self.norms[:epochs] / self.n_steps)
         return found
+
+
+@functools.lru_cache(maxsize=16)
+def _rows_of_steps(n_rows: int, batch_size: int) -> Array:
+    rows: Array = np.minimum(batch_size, n_rows - np.arange(0, n_rows, batch_size))
+    rows.flags.writeable = False
+    return rows
