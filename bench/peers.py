@@ -93,7 +93,7 @@ def flatten(weights):
 class FastBP:
     """fastbp; `isa` is the instruction-set tier, where it is not the best one."""
 
-    name = "fastbp"
+    name, n_threads = "fastbp", None
 
     def __init__(self, task, isa=None, precision="highest"):
         self.task, self.isa = task, isa
@@ -110,7 +110,8 @@ class FastBP:
             X, y = X[order], y[order]
         with tier(self.isa):
             history = self.net.fit(X, y, loss=self.loss, optimizer=self.optimizer, epochs=1,
-                                   batch_size=self.task.batch_size, shuffle=order is None)
+                                   batch_size=self.task.batch_size, shuffle=order is None,
+                                   n_threads=self.n_threads)
         return history["seconds"][0]
 
     def parameters(self):
@@ -118,6 +119,12 @@ class FastBP:
 
     def predict(self, X):
         return self.net.predict(X)
+
+
+class FastBPAlone(FastBP):
+    """fastbp on one thread, in a process that has several."""
+
+    name, n_threads = "fastbp, 1 thread", 1
 
 
 @contextlib.contextmanager

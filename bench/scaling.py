@@ -2,7 +2,8 @@
 
     python bench/scaling.py --quick
 
-Each number of threads runs in its own process, since libraries read it as they load.
+Each number of threads runs in its own process, since libraries read it as they load; there fastbp
+runs on one thread, too, in turn with the others.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import subprocess
 import sys
 
 import common
-from peers import TRAINERS, make_task
+from peers import TRAINERS, FastBPAlone, make_task
 from training import WORKLOADS, contend
 
 PEERS = {key: TRAINERS[key] for key in ("torch", "scan")}
@@ -71,6 +72,8 @@ def run_alone(*options):
 def sweep(arguments):
     """The points of one process."""
     peers = [PEERS[key] for key in arguments.peers]
+    if arguments.sweep == "threads" and arguments.threads > 1:
+        peers.append(FastBPAlone)
     points = []
     for what, value, sizes, batch in cases(arguments):
         task = make_task(sizes, batch, 1, dtype=arguments.dtype)
@@ -99,19 +102,29 @@ def cases(arguments):
         yield "batch", n, [784, 256, 128, 10], n
 
 
+def time_and_speed(points, name, workload, threads):
+    """A contender's time of a step and its speed over one thread: of the same process if it has
+    measured that, else of the process with one thread.  None where it was left out."""
+    found = {point["threads"]: point["contenders"] for point in points
+             if point["value"] == workload}
+    if name not in found[threads]:
+        return None
+    time = found[threads][name]["min"]
+    alone = found[threads].get(f"{name}, 1 thread") or found[1].get(name)
+    return time, alone["min"] / time
+
+
 def show_threads(points, peers, markdown):
     names = ["fastbp", *(peer.name for peer in peers)]
     counts = sorted({point["threads"] for point in points})
-    seconds = {(name, p["value"], p["threads"]): p["contenders"][name]["min"]
-               for p in points for name in names if name in p["contenders"]}
     rows = []
     for workload in dict.fromkeys(point["value"] for point in points):
         row = [workload]
         for name in names:
             for n in counts:
-                time, alone = seconds.get((name, workload, n)), seconds.get((name, workload, 1))
-                row.append("–" if time is None else common.time_text(time) if n == 1
-                           else f"{common.time_text(time)} ({alone / time:.2f}×)")
+                found = time_and_speed(points, name, workload, n)
+                row.append("–" if found is None else common.time_text(found[0]) if n == 1
+                           else f"{common.time_text(found[0])} ({found[1]:.2f}×)")
         rows.append(row)
     header = ["layers, batch", *(f"{name}, {n}" for name in names for n in counts)]
     common.table("Threads: time of a step with SGD (and speed over one thread)", header, rows,
@@ -143,11 +156,10 @@ def chart(results):
         lines = [("fastbp", workload, 0.3 + 0.7 * i / (len(workloads) - 1), "-")
                  for i, workload in enumerate(workloads)]
         lines += [(name, workloads[-1], 1, "--")
-                  for name in by_threads[-1]["contenders"] if name != "fastbp"]
+                  for name in by_threads[0]["contenders"] if name != "fastbp"]
         for name, workload, alpha, style in lines:
-            times = [point["contenders"][name]["min"] for point in by_threads
-                     if point["value"] == workload]
-            first.plot(counts, [times[0] / time for time in times], style, marker="o", alpha=alpha,
+            speeds = [time_and_speed(by_threads, name, workload, n)[1] for n in counts]
+            first.plot(counts, speeds, style, marker="o", alpha=alpha,
                        color=common.COLORS[name], label=f"{name}, {workload.split(',')[0]}")
         first.plot(counts, counts, ":", color="black", label="ideal")
         first.set_ylabel("speed over one thread")
