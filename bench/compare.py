@@ -46,6 +46,9 @@ def cases():
         name = f"{'-'.join(map(str, sizes))}, {batch}"
         found[f"step of SGD, {name}"] = training(sizes, batch, fb.SGD(1e-3))
         found[f"step of Adam, {name}"] = training(sizes, batch, fb.Adam(1e-4))
+    for batch in (1, 2, 4, 8):
+        found[f"step of SGD, 784-256-128-10, {batch}"] = training(
+            [784, 256, 128, 10], batch, fb.SGD(1e-3))
     small = [64, 64, 10], 32
     found["step, float64"] = training(*small, fb.SGD(1e-3), dtype="float64")
     found["step, gelu and dropout"] = training(*small, fb.SGD(1e-3), "gelu", 0.2)
