@@ -16,18 +16,17 @@ static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real 
  *                    parameter += velocity
  *    or (Nesterov):  parameter += momentum velocity - learning_rate g
  */
-#define ROW_OF_VECTORS 4
 typedef struct {
     vec rate, momentum, l2;
     int nesterov;
 } sgd_t;
 
 /* `left` elements, or as many as a vector holds. */
-INLINE void sgd_vector(const sgd_t *s, real *parameters, vec gradient, real *velocity,
+INLINE void sgd_vector(const sgd_t *s, real *parameters, const real *gradients, real *velocity,
                        ptrdiff_t left)
 {
     vec p = v_load_part(parameters, left, 0);
-    const vec g = v_fma(s->l2, p, gradient);
+    const vec g = v_fma(s->l2, p, v_load_part(gradients, left, 0));
     if (velocity) {
         const vec descent = s->rate * g;
         const vec v = v_fma(s->momentum, v_load_part(velocity, left, 0), -descent);
@@ -45,14 +44,17 @@ static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, rea
     const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
     ptrdiff_t i = 0;
     for (; i + FBP_LANES <= n; i += FBP_LANES)
-        sgd_vector(&s, parameters + i, v_load(gradients + i), NULL, FBP_LANES);
-    if (i < n) sgd_vector(&s, parameters + i, v_load_part(gradients + i, n - i, 0), NULL, n - i);
+        sgd_vector(&s, parameters + i, gradients + i, NULL, FBP_LANES);
+    if (i < n) sgd_vector(&s, parameters + i, gradients + i, NULL, n - i);
     (void)state, (void)step;
 }
 
-/* Element (i, j) of the product and of W, and those after it: `vectors` of them, or `left`. */
+#define ROW_OF_VECTORS 4
+
+/* Element (i, j) of the product and of W, and those after it: `vectors` of them, or `left`.
+ * `decays` tells whether weight decay or a penalty is not 0. */
 INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, real *W,
-                    real strength, const int vectors, ptrdiff_t left)
+                    real strength, const int decays, const int vectors, ptrdiff_t left)
 {
     const real *a = (const real *)c->A + i * c->a_row, *b = (const real *)c->B + j;
     real *w = W + i * c->c_row + j;
@@ -67,12 +69,15 @@ INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j,
     }
 #pragma GCC unroll 4
     for (int u = 0; u < vectors; u++) {
-        real *const w_u = w + u * FBP_LANES;
+        vec w_u = v_load_part(w + u * FBP_LANES, left, 0);
         g[u] = v_zero_below(g[u], FBP_MIN_GRADIENT);
-        if (strength != 0)
-            g[u] = v_zero_below(v_fma(v_splat(strength), v_load_part(w_u, left, 0), g[u]),
-                                FBP_MIN_GRADIENT);
-        sgd_vector(s, w_u, g[u], NULL, left);
+        if (decays) {
+            if (strength != 0)
+                g[u] = v_zero_below(v_fma(v_splat(strength), w_u, g[u]), FBP_MIN_GRADIENT);
+            g[u] = v_fma(s->l2, w_u, g[u]);
+        }
+        w_u = v_fma(-s->rate, g[u], w_u);
+        v_store_part(w + u * FBP_LANES, left, v_zero_below(w_u, FBP_MIN_NORMAL));
     }
 }
 
@@ -84,13 +89,17 @@ static void descend_product(const fbp_gemm *c, real *W, real strength, double le
 {
     enum { BLOCK = 512, STEP = ROW_OF_VECTORS * FBP_LANES };
     const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
+    const int decays = strength != 0 || attributes[0] != 0;
     for (ptrdiff_t first = 0; first < c->n; first += BLOCK) {
         const ptrdiff_t stop = least_of(c->n, first + BLOCK);
         for (ptrdiff_t i = 0; i < c->m; i++) {
             ptrdiff_t j = first;
+            if (!decays)
+                for (; j + STEP <= stop; j += STEP)
+                    descend(&s, c, i, j, W, 0, 0, ROW_OF_VECTORS, FBP_LANES);
             for (; j + STEP <= stop; j += STEP)
-                descend(&s, c, i, j, W, strength, ROW_OF_VECTORS, FBP_LANES);
-            for (; j < stop; j += FBP_LANES) descend(&s, c, i, j, W, strength, 1, stop - j);
+                descend(&s, c, i, j, W, strength, 1, ROW_OF_VECTORS, FBP_LANES);
+            for (; j < stop; j += FBP_LANES) descend(&s, c, i, j, W, strength, 1, 1, stop - j);
         }
     }
 }
@@ -104,9 +113,8 @@ static void update_momentum(ptrdiff_t n, real *parameters, const real *gradients
     real *velocity = state[0];
     ptrdiff_t i = 0;
     for (; i + FBP_LANES <= n; i += FBP_LANES)
-        sgd_vector(&s, parameters + i, v_load(gradients + i), velocity + i, FBP_LANES);
-    if (i < n)
-        sgd_vector(&s, parameters + i, v_load_part(gradients + i, n - i, 0), velocity + i, n - i);
+        sgd_vector(&s, parameters + i, gradients + i, velocity + i, FBP_LANES);
+    if (i < n) sgd_vector(&s, parameters + i, gradients + i, velocity + i, n - i);
     (void)step;
 }
 
