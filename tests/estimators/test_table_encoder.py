@@ -521,7 +521,7 @@ def test_columns_that_change_their_kind():
                                        r"in row 0"),
     (pd.DataFrame({"a": [1, {"b": 2}]}), TypeError, "column 'a': .* a dict, in row 1"),
     (pd.DataFrame({"a": ["x", ["y"]]}), TypeError, r"column 'a': .* a list, in row 1"),
-    (pd.DataFrame({"a": ["x", (1, 2)]}), TypeError, r"column 'a': .* a tuple, in row 0"),
+    (pd.DataFrame({"a": ["x", (1, 2)]}), TypeError, r"column 'a': .* a tuple, in row 1"),
     (pd.DataFrame({"a": [b"x", b"y"]}), TypeError, "column 'a': .* a bytes, in row 0"),
     (pd.DataFrame({"a": [1.0, datetime.date(2024, 1, 1)]}), TypeError, "mixes dates and numbers"),
 ], ids=str)
