@@ -54,7 +54,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
        A level that occurs at least `min_frequency` times in training, as which missing counts, has
        a code of its own.  All others are 0.
 
-    A level that does not occur in training is 0 everywhere.  Columns that are constant in training
+    A level that does not occur in training is 0 everywhere, with a warning if it is a number and
+    those of training are text, or the like.  Columns that are constant in training
     are dropped, as are those of text that is different in nearly every row.
 
     Parameters
