@@ -305,6 +305,11 @@ class TabMClassifier(BaseTabM, TableClassifier):
     feature_names_in_ : ndarray
         If X has column names that are strings.
 
+    Notes
+    -----
+    The network is in float32 and has no lower `precision`, unlike those of `TabPackClassifier`: the
+    products of layers whose weights are shared or stacked do not take one.
+
     References
     ----------
     .. [1] Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: advancing tabular deep learning with
@@ -401,6 +406,11 @@ class TabMRegressor(BaseTabM, TableRegressor):
     n_features_in_ : int
     feature_names_in_ : ndarray
         If X has column names that are strings.
+
+    Notes
+    -----
+    The network is in float32 and has no lower `precision`, unlike that of `TabPackRegressor`: the
+    products of layers whose weights are shared or stacked do not take one.
 
     References
     ----------
