@@ -6,24 +6,20 @@ fitted to the training rows, is told where its columns are, and writes them for 
 
 from __future__ import annotations
 
+import datetime
 import warnings
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri
 
 from ..messages import counted
-from .table_columns import (
-    DATE_PARTS,
-    Column,
-    date_parts,
-    is_missing,
-    level_text,
-    level_types,
-)
+from .table_columns import DATE_PARTS, Column, date_parts, is_missing, level_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.random import Generator
 
@@ -272,7 +268,7 @@ class CategoryEncoder(ColumnEncoder, Part):
     missing : int
         The number of missing values, or -1.
     types : list of str
-        What the levels of the training rows were, as `level_types` calls it.
+        What the levels of the training rows were, in words.
 
     Examples
     --------
@@ -294,7 +290,7 @@ class CategoryEncoder(ColumnEncoder, Part):
                 level = level_text(value, column)
                 counts[level] = counts.get(level, 0) + count
                 values[level] = value
-        self.types = sorted(level_types(values.values()))
+        self.types = sorted(_types(values.values()))
         n_levels = len(counts) + (n_missing > 0)
         if n_levels < 2:
             return CONSTANT if counts else NO_VALUES
@@ -340,7 +336,7 @@ class CategoryEncoder(ColumnEncoder, Part):
 
     def _check_types(self, unknown: Column) -> None:
         """Warn if levels that are not in the table are of other types than those of training."""
-        new = sorted(level_types(unknown.counts()).difference(self.types))
+        new = sorted(_types(unknown.counts()).difference(self.types))
         if new:
             levels = [repr(level) for level in self.table if isinstance(level, str)][:3]
             examples = f", such as {', '.join(levels)}" if levels and "text" in self.types else ""
@@ -348,6 +344,17 @@ class CategoryEncoder(ColumnEncoder, Part):
                 f"{unknown.name}: expected {' or '.join(self.types)} as in fit{examples}; got "
                 f"{' and '.join(new)} too, which are none of its levels and count as unknown ones; "
                 f"convert the column to what it was in fit", UserWarning, stacklevel=5)
+
+
+def _types(levels: Iterable[Any]) -> set[str]:
+    """What levels are, missing ones aside: "text", "numbers", "booleans", "dates" or others."""
+    names: dict[str, Any] = {
+        "text": str, "booleans": bool | np.bool_, "numbers": Real | Decimal,
+        "dates": datetime.date | np.datetime64,
+    }
+    types = {type(level) for level in levels if not is_missing(level)}
+    return {next((name for name, each in names.items() if issubclass(kind, each)),
+                 f"{kind.__name__} objects") for kind in types}
 
 
 ENCODERS: dict[str, type[ColumnEncoder]] = {

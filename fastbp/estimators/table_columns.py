@@ -16,11 +16,11 @@ import numpy as np
 from ..messages import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from ..kernels.types import Array, Doubles, Labels
 
-__all__ = ["DATE_PARTS", "Column", "date_parts", "is_missing", "level_text", "level_types"]
+__all__ = ["DATE_PARTS", "Column", "date_parts", "is_missing", "level_text"]
 
 DAY = np.timedelta64(1, "D")
 
@@ -439,32 +439,6 @@ def level_text(cell: Any, column: Column) -> str:
     if not isinstance(cell, datetime.date | np.datetime64) and column.codes is None:
         column.refuse_level(cell)
     return str(cell)
-
-
-def level_types(levels: Iterable[Any]) -> set[str]:
-    """What levels are: "text", "numbers", "booleans", "dates" or other types.
-
-    Parameters
-    ----------
-    levels : iterable of object
-        Missing ones do not count.
-
-    Returns
-    -------
-    set of str
-
-    Examples
-    --------
-    >>> sorted(level_types(["a", 3, None, 0.5]))
-    ['numbers', 'text']
-    """
-    names: dict[str, Any] = {
-        "text": str, "booleans": bool | np.bool_, "numbers": numbers.Real | Decimal,
-        "dates": datetime.date | np.datetime64,
-    }
-    types = {type(level) for level in levels if not is_missing(level)}
-    return {next((name for name, each in names.items() if issubclass(kind, each)),
-                 f"{kind.__name__} objects") for kind in types}
 
 
 def date_parts(dates: Array, origin: np.datetime64) -> list[Doubles]:

@@ -36,13 +36,19 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_sample_weight",
-           "embeddings"]
+__all__ = ["LEAST_EPOCHS", "MOST_EMBEDDED_NUMBERS", "TableClassifier", "TableEstimator",
+           "TableRegressor", "Task", "checked_sample_weight", "embeddings", "seconds_per_epoch"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
 # Most columns for a category's embedding.
 MOST_EMBEDDED = 16
+# Numbers that the numeric columns become together, where each becomes more than two.
+MOST_EMBEDDED_NUMBERS = 8192
+# Within a time limit there should be so many epochs, of networks that are smaller if need be.
+LEAST_EPOCHS = 10
+# Minibatches to measure the speed with.
+MEASURED_STEPS = 2
 
 
 @dataclass(kw_only=True)
@@ -86,6 +92,10 @@ class Task:
                                       (self.targets_val, self.weights_val))])
         return replace(self, targets=np.concatenate([self.targets, self.targets_val]),
                        weights=weights)
+
+    def first(self, rows: int) -> Task:
+        """The same task with the first training rows only, and without weights."""
+        return replace(self, targets=self.targets[:rows], weights=None)
 
 
 class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # without types
@@ -399,6 +409,28 @@ def embeddings(encoder: TableEncoder, of_numbers: Layer | None,
     for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
         parts.append((column, Embedding(n_codes, min(MOST_EMBEDDED, n_codes), init)))
     return Columns(parts)
+
+
+def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_rows: int,
+                      batch_size: int) -> float:
+    """How long an epoch would take, by one of a few minibatches.
+
+    Parameters
+    ----------
+    train : callable
+        Trains for two epochs on as many rows as its first argument says, and calls the second one
+        after each.
+    n_rows, batch_size : int
+        Of the epoch.
+
+    Returns
+    -------
+    float
+    """
+    rows = min(n_rows, MEASURED_STEPS * batch_size)
+    times = [time.monotonic()]
+    train(rows, lambda _: times.append(time.monotonic()))
+    return (times[-1] - times[-2]) * n_rows / rows  # the first epoch has to set up things
 
 
 def _both(P: Floats) -> Floats:

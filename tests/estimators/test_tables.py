@@ -137,3 +137,56 @@ def test_rows_set_aside_are_those_of_validation_rows_that_are_given(model, conve
         convert(X.iloc[rows].reset_index(drop=True)), y[rows],
         convert(X.iloc[aside].reset_index(drop=True)), y[aside]).predict_proba(convert(X))
     assert whole.tobytes() == given.tobytes()
+
+
+class TestTimeLimit:
+    def test_one_that_is_not_reached_changes_nothing(self, model):
+        X, y = table()
+        expected = model.fit(X, y).predict_proba(X)
+        model.set_params(time_limit=1e6).fit(X, y)
+        assert model.predict_proba(X).tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize("seconds", [0.0, 1e6])
+    def test_weights_of_rows(self, model, seconds):
+        """The speed is measured on rows that may all have none."""
+        X, y = table()
+        weights = np.arange(100) >= 90
+        model.set_params(time_limit=seconds + 1e-3, batch_size=10).fit(X, y, sample_weight=weights)
+        assert np.isfinite(model.predict_proba(X)).all()
+
+    @pytest.mark.parametrize(("seconds", "members", "per_feature"), [
+        (0.01, 9, [8, 32]), (100.0, 9, [8, 32]), (1e6, 1, [2, 2])])
+    def test_tabpack_has_fewer_members(self, monkeypatch, seconds, members, per_feature):
+        monkeypatch.setattr("fastbp.estimators.tabpack.seconds_per_epoch", lambda *_: seconds)
+        X, y = table()
+        model = fb.TabPackClassifier(9, width=8, max_epochs=2, time_limit=1e6, refit=False,
+                                     random_state=0).fit(X, y)
+        found = model.history_.members
+        assert len(found) == members
+        assert all(per_feature[0] <= each["n_per_feature"] <= per_feature[1] for each in found)
+
+    def test_tabpack_has_narrower_embeddings_if_that_makes_more_members(self, monkeypatch):
+        seconds = iter([1e5, 1e4])
+        monkeypatch.setattr("fastbp.estimators.tabpack.seconds_per_epoch",
+                            lambda *_: next(seconds))
+        X, y = table()
+        model = fb.TabPackClassifier(50, width=8, max_epochs=2, time_limit=1e6, refit=False,
+                                     random_state=0).fit(X, y)
+        assert [each["n_per_feature"] for each in model.history_.members] == [2] * 39
+
+    @pytest.mark.parametrize(("seconds", "columns"), [([1.0], 4), ([1e6, 1.0], 2), ([1e6, 1e6], 1)])
+    def test_tabm_has_narrower_embeddings(self, monkeypatch, seconds, columns):
+        left = iter(seconds)
+        monkeypatch.setattr("fastbp.estimators.tabm.seconds_per_epoch", lambda *_: next(left))
+        X, y = table()
+        model = fb.TabMClassifier(n_members=2, width=8, n_per_feature=4, max_epochs=2,
+                                  time_limit=1e6, random_state=0).fit(X, y)
+        encoder, first = model.encoder_, model.network_.layers[0]
+        assert first.n_out == encoder.n_numeric_ * columns + encoder.n_binary_
+        assert next(left, None) is None
+
+
+def test_numbers_of_a_wide_table_become_fewer_columns_each_in_tabm():
+    X = np.random.default_rng(0).normal(size=(20, 3000))
+    model = fb.TabMClassifier(n_members=1, width=2, n_blocks=1, max_epochs=1, n_bins=2)
+    assert model.fit(X, np.arange(20) % 2).network_.layers[0].n_out == 6000

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import fastbp as fb
 from fastbp.estimators.members import Draw
-from fastbp.estimators.selection import Selection
+from fastbp.estimators.selection import Selection, Snapshot
 
 SMALL = {"n_members": 3, "width": 16, "max_epochs": 15, "random_state": 0}
 IRIS = load_iris(return_X_y=True)
@@ -216,6 +216,13 @@ class TestTimeLimit:
         model = fb.TabPackRegressor(time_limit=1e-6, **SMALL).fit(X, y)
         assert len(model.history_.ensemble_scores) == 1
         assert np.isfinite(model.predict(X)).all()
+
+
+    def test_no_refit_that_would_not_end_in_time(self, model, monkeypatch):
+        chosen = [Snapshot(0, 4, None, None, 0.0)]
+        monkeypatch.setattr(model, "_fit_many", lambda *_: pytest.fail("trained"), raising=True)
+        deadline = time.monotonic() + 100
+        assert model._refit([], None, None, 16, chosen, deadline, seconds=21) == []
 
 
 class TestUse:
