@@ -259,6 +259,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
 
+    An ensemble begins with the best snapshots of several members where there are at most 500
+    validation rows: 1000 divided by their number, but no more than a quarter of the members.
+
     Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
     gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three
     snapshots of the weights and of the predictions for the validation rows, these in float64.
@@ -369,6 +372,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     Each number becomes 8 to 32 columns by a `fastbp.PeriodicEmbedding` with frozen frequencies, and
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
+
+    An ensemble begins with the best snapshots of several members where there are at most 500
+    validation rows: 1000 divided by their number, but no more than a quarter of the members.
 
     Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
     gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three

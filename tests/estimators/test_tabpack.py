@@ -354,6 +354,15 @@ class TestSelection:
         assert {(each.member, each.epoch) for each in selection.chosen} == {(0, 0), (1, 1)}
         assert selection.chosen[0].state.tolist() in ([0, 0], [1, 1])
 
+    def test_few_rows_have_an_ensemble_of_several_members(self):
+        constants = [[[k + epoch] for epoch in range(3)] for k in range(9)]
+        selection, _ = play(constants, [0])
+        assert [(each.member, each.epoch) for each in selection.chosen] == [(0, 0), (1, 0)]
+        selection, _ = play(constants, [0], max_size=1)
+        assert len(selection.chosen) == 1
+        selection, _ = play([[[first] * 501 for first in each[0]] for each in constants], [0] * 501)
+        assert len(selection.chosen) == 1
+
     def test_the_largest_size(self):
         predictions = [[[1 if i == j else 0 for j in range(6)]] for i in range(6)]
         selection, _ = play(predictions, [0] * 6, max_size=3)
