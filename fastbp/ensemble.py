@@ -289,11 +289,11 @@ def _checked_weights(weights: ArrayLike | None, n: int) -> Doubles:
 
 
 def greedy_ensemble(predictions: ArrayLike, y: Any, metric: Callable[[Any, Array], float],
-                    max_size: int | None = None) -> list[int]:
+                    max_size: int | None = None, *, start: Sequence[int] = ()) -> list[int]:
     """Choose members of an ensemble whose mean prediction has the best score.
 
-    Starting with the best one, the member that improves the score of the mean most is added, as
-    long as one does; each at most once.
+    Starting with the best one, or with those that are given, the member that improves the score of
+    the mean most is added, as long as one does; each at most once.
 
     Parameters
     ----------
@@ -305,6 +305,9 @@ def greedy_ensemble(predictions: ArrayLike, y: Any, metric: Callable[[Any, Array
         ``metric(y, mean)``, the score of predictions; the higher the better.
     max_size : int, optional
         Most members to choose; by default there may be any number.
+    start : sequence of int
+        Members that are chosen in any case.  With few rows, where the best score is often a matter
+        of luck, begin with the best few, for example.
 
     Returns
     -------
@@ -315,8 +318,8 @@ def greedy_ensemble(predictions: ArrayLike, y: Any, metric: Callable[[Any, Array
     Raises
     ------
     TypeError, ValueError
-        If `predictions` is not an array of numbers with at least one member, or `metric` does not
-        return numbers.
+        If `predictions` is not an array of numbers with at least one member, `metric` does not
+        return numbers, or `start` has other members, one twice, or more than `max_size`.
 
     References
     ----------
@@ -336,9 +339,14 @@ def greedy_ensemble(predictions: ArrayLike, y: Any, metric: Callable[[Any, Array
         raise ValueError(f"predictions: expected shape (members, rows) or (members, rows, "
                          f"outputs) with at least one member, got {members.shape}")
     most = len(members) if max_size is None else checks.integer("max_size", max_size, 1)
-    chosen: list[int] = []
+    chosen = [checks.integer("start", i, 0) for i in start]
+    if len(set(chosen) & set(range(len(members)))) < len(chosen) or len(chosen) > most:
+        raise ValueError(f"start: expected at most {min(most, len(members))} different members of "
+                         f"{len(members)}, got {chosen}")
     total = np.zeros(members.shape[1:])
-    best = -math.inf
+    for i in chosen:
+        total += members[i]
+    best = _score(metric, y, total / len(chosen)) if chosen else -math.inf
     while len(chosen) < min(most, len(members)):
         left = [i for i in range(len(members)) if i not in chosen]
         scores = [_score(metric, y, (total + members[i]) / (len(chosen) + 1)) for i in left]

@@ -347,6 +347,23 @@ def test_fold_makes_the_network_take_and_give_the_data_as_they_were(hidden, rng)
     np.testing.assert_array_equal(net.parameters, before)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("medium", 0.02), ("high", 1e-4)])
+def test_fold_keeps_a_lower_precision(precision, tolerance, rng):
+    X = rng.normal(size=(200, 4)) * [1, 0.1, 10, 0] + [-120, 7, 2000, 3.3]
+    y = rng.normal(size=(200, 2)) * [1e-4, 1e5] + [1e-3, 2e5]
+    inputs, outputs = datasets.Standardizer(X), datasets.Standardizer(y)
+    net = fb.mlp([4, 8, 2], precision=precision, seed=0)
+    whole = datasets.fold(net, inputs, outputs)
+    assert (whole.dtype, whole.precision) == (np.float32, precision)
+    expected = net.predict(inputs(X)) * outputs.scale + outputs.mean
+    assert abs((whole.predict(X) - expected) / outputs.scale).max() < tolerance
+    other = X.copy()
+    other[:, 3] = 1e9
+    np.testing.assert_array_equal(whole.predict(other), whole.predict(X))
+    assert len(net.layers) == 3
+    np.testing.assert_array_equal(datasets.fold(net, outputs=outputs).layers[0].W, net.layers[0].W)
+
+
 def test_fold_one_side_only(rng):
     X = rng.normal(size=(20, 3)) + 5
     net = fb.mlp([3, 4, 2], dtype="float64", seed=0)

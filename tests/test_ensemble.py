@@ -215,6 +215,15 @@ class TestGreedy:
         assert fb.greedy_ensemble(predictions, np.zeros(2), minus_rmse) == [2]
         assert len(fb.greedy_ensemble(predictions, np.zeros(2), lambda y, p: np.nan)) == 1
 
+    def test_members_to_begin_with(self):
+        predictions, y = np.array([[0.0], [3.0], [-2.0], [9.0]]), np.zeros(1)
+        assert fb.greedy_ensemble(predictions, y, minus_rmse) == [0]
+        assert fb.greedy_ensemble(predictions, y, minus_rmse, start=[1]) == [1, 2, 0]
+        assert fb.greedy_ensemble(predictions, y, minus_rmse, 2, start=[3, 1]) == [3, 1]
+        for start in ([1, 1], [4], [0, 1, 2]):
+            with pytest.raises(ValueError, match="start: expected at most 2 different members"):
+                fb.greedy_ensemble(predictions, y, minus_rmse, 2, start=start)
+
     @each("arguments, error, message", [
         (([[1.0, 2.0]], [0, 0], lambda y, p: "high"), TypeError, "metric: expected it to return"),
         (([1.0, 2.0], [0, 0], minus_rmse), ValueError, "predictions: expected shape"),

@@ -238,6 +238,13 @@ def test_held_out_rows_have_no_say_in_what_is_learned(tmp_path, rng, task):
     np.testing.assert_array_equal(*parameters)
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_what_is_saved_predicts_with_the_precision_asked_for(line, tmp_path, precision):
+    run("--data", line, "--output", tmp_path, "--epochs", 1, "--precision", precision)
+    net = fb.load(tmp_path / "model.safetensors")
+    assert (net.dtype, net.precision) == (np.float32, precision)
+
+
 def test_options_shape_the_network(iris, tmp_path):
     out = run("--data", iris, "--target", "kind", "--drop", "width", "--drop", "p width",
               "--hidden", 5, 4, "--activation", "gelu", "--dropout", 0.25, "--epochs", 1,

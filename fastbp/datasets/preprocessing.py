@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..kernels import checks
-from ..layers import Dense
+from ..layers import BatchNorm, Dense
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,9 @@ def fold(
     -------
     Sequential
         A new network, in float64: columns in their original units may be so far from 0 that
-        float32 would lose their differences.
+        float32 would lose their differences.  Of a network whose precision is not "highest", it is
+        one in float32 with that precision, and begins with a `BatchNorm` that standardizes the
+        inputs, as their differences would be lost in its products.
 
     Raises
     ------
@@ -126,8 +128,14 @@ def fold(
     >>> np.allclose(fold(net, standardize).predict(X), net.predict(standardize(X)))
     True
     """
-    network = network.astype("float64")
-    if inputs is not None:
+    reduced = network.precision != "highest"
+    network = network.astype("float32" if reduced else "float64")
+    if inputs is not None and reduced:
+        # (x - mean) · 1/scale / √(1 + epsilon), where epsilon is too small to count
+        norm = BatchNorm(_dense(network.layers[0]).n_in, epsilon=1e-12)
+        network.layers = [norm, *network.layers]
+        norm.mean, norm.gamma = inputs.mean, 1 / inputs.scale
+    elif inputs is not None:
         # (x - mean)/scale · W + b  =  x · (W/scale) + (b - mean · (W/scale))
         first = _dense(network.layers[0])
         first.W /= inputs.scale[:, None]

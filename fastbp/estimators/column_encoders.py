@@ -6,6 +6,10 @@ fitted to the training rows, is told where its columns are, and writes them for 
 
 from __future__ import annotations
 
+import datetime
+import warnings
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +19,7 @@ from ..messages import counted
 from .table_columns import DATE_PARTS, Column, date_parts, is_missing, level_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.random import Generator
 
@@ -257,6 +261,15 @@ def noisy_quantiles(values: Doubles, rng: Generator) -> Doubles:
 class CategoryEncoder(ColumnEncoder, Part):
     """Categories, as zeros and ones or as codes; its own and only part.
 
+    Attributes
+    ----------
+    table : dict
+        The number of each level, as `Column.encode` takes it.
+    missing : int
+        The number of missing values, or -1.
+    types : list of str
+        What the levels of the training rows were, in words.
+
     Examples
     --------
     >>> encoder = CategoryEncoder(32, 5)
@@ -277,6 +290,7 @@ class CategoryEncoder(ColumnEncoder, Part):
                 level = level_text(value, column)
                 counts[level] = counts.get(level, 0) + count
                 values[level] = value
+        self.types = sorted(_types(values.values()))
         n_levels = len(counts) + (n_missing > 0)
         if n_levels < 2:
             return CONSTANT if counts else NO_VALUES
@@ -313,11 +327,34 @@ class CategoryEncoder(ColumnEncoder, Part):
 
     def write(self, column: Column, out: Floats) -> None:
         found = column.encode(self.table, self.missing)
+        self._check_types(column.take(np.flatnonzero(found < 0)))
         if self.codes:
             out[:, self.codes_at] = np.maximum(found, 0)
         else:
             rows = np.flatnonzero(found >= 0)
             out[rows, self.binary_at + found[rows]] = 1
+
+    def _check_types(self, unknown: Column) -> None:
+        """Warn if levels that are not in the table are of other types than those of training."""
+        new = sorted(_types(unknown.counts()).difference(self.types))
+        if new:
+            levels = [repr(level) for level in self.table if isinstance(level, str)][:3]
+            examples = f", such as {', '.join(levels)}" if levels and "text" in self.types else ""
+            warnings.warn(
+                f"{unknown.name}: expected {' or '.join(self.types)} as in fit{examples}; got "
+                f"{' and '.join(new)} too, which are none of its levels and count as unknown ones; "
+                f"convert the column to what it was in fit", UserWarning, stacklevel=5)
+
+
+def _types(levels: Iterable[Any]) -> set[str]:
+    """What levels are, missing ones aside: "text", "numbers", "booleans", "dates" or others."""
+    names: dict[str, Any] = {
+        "text": str, "booleans": bool | np.bool_, "numbers": Real | Decimal,
+        "dates": datetime.date | np.datetime64,
+    }
+    types = {type(level) for level in levels if not is_missing(level)}
+    return {next((name for name, each in names.items() if issubclass(kind, each)),
+                 f"{kind.__name__} objects") for kind in types}
 
 
 ENCODERS: dict[str, type[ColumnEncoder]] = {
@@ -345,7 +382,8 @@ def encoded(encoder: ColumnEncoder) -> tuple[str, dict[str, Any]]:
     if isinstance(encoder, CategoryEncoder):
         return "category", {
             "table": list(encoder.table.items()), "missing": encoder.missing,
-            "n_codes": encoder.n_codes, "binary": encoder.binary, "codes": encoder.codes}
+            "n_codes": encoder.n_codes, "binary": encoder.binary, "codes": encoder.codes,
+            "types": encoder.types}
     parts = [{
         "numeric": part.numeric, "binary": part.binary, "indicator": part.indicator,
         "threshold": part.threshold,
@@ -381,6 +419,7 @@ def decoded(kind: str, state: dict[str, Any]) -> ColumnEncoder:
         encoder.table = {value: int(i) for value, i in state["table"]}
         encoder.missing, encoder.n_codes = int(state["missing"]), int(state["n_codes"])
         encoder.binary, encoder.codes = list(state["binary"]), list(state["codes"])
+        encoder.types = list(state["types"])
         n = encoder.n_codes if encoder.codes else len(encoder.binary)
         if not all(-1 <= i < n for i in (encoder.missing, *encoder.table.values())):
             raise ValueError(f"expected codes below {n}")

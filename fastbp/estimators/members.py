@@ -10,7 +10,7 @@ import numpy as np
 from ..layers import Dense, Dropout, Layer, PeriodicEmbedding, ReLU
 from ..network import Sequential
 from ..optimizers import Group, Muon
-from .tables import embeddings
+from .tables import MOST_EMBEDDED_NUMBERS, embeddings
 
 if TYPE_CHECKING:
     from ..kernels.types import Doubles
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from .table_encoder import TableEncoder
 
 __all__ = ["Draw", "default_batch_size"]
-
-# Numbers that the numeric columns become together, where each becomes more than two.
-MOST_EMBEDDED = 8192
 
 
 class Draw(NamedTuple):
@@ -53,7 +50,7 @@ class Draw(NamedTuple):
         """An untrained network for an encoded table."""
         n_numeric = encoder.n_numeric_
         # Of a wide table, fewer numbers for each column: memory and time grow with their product.
-        most = max(2, MOST_EMBEDDED // max(1, n_numeric))
+        most = max(2, MOST_EMBEDDED_NUMBERS // max(1, n_numeric))
         first = embeddings(encoder, PeriodicEmbedding(
             n_numeric, min(self.n_per_feature, most), self.scale, trainable=False,
             random_phases=True,

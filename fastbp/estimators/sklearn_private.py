@@ -13,14 +13,11 @@ from typing import Any, TypeVar
 from sklearn.base import _fit_context
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
-from ..datasets import Frame
-
 __all__ = ["MLPS", "MLP_CONSTRAINTS", "Interval", "Options", "StrOptions",
-           "check_feature_names_in", "check_sample_weight", "restore_private", "take_rows",
+           "check_feature_names_in", "check_sample_weight", "restore_private",
            "validates_parameters"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -36,11 +33,6 @@ check_sample_weight: Callable[..., Any] = _check_sample_weight
 
 # The names of X's columns, for `get_feature_names_out`.
 check_feature_names_in: Callable[..., Any] = _check_feature_names_in
-
-
-def take_rows(X: Any, rows: Any) -> Any:
-    """Some rows of an array, list or data frame, by their places."""
-    return X[rows] if isinstance(X, Frame) else _safe_indexing(X, rows)
 
 
 def restore_private(fitted: Any, y: Any = None) -> None:

@@ -50,6 +50,9 @@ class Column:
     parse : bool, default False
         Whether text is taken as numbers if all of it can be.  Text that is dates as in ISO 8601,
         such as 2024-02-29 or 2024-02-29T18:00, always is dates.
+    rows : ndarray of int, optional
+        If given, only these rows have values.  Its kind, and what is refused with the number of
+        its row, are those of the whole column.
 
     Examples
     --------
@@ -58,11 +61,33 @@ class Column:
     ('number', array([31., nan, 32.]))
     """
 
-    __slots__ = ("cells", "codes", "kind", "name", "parse")
+    __slots__ = ("cells", "codes", "kind", "name", "parse", "rows")
 
     def __init__(self, name: str, cells: Any, kind: str | None = None,
-                 codes: Array | None = None, parse: bool = False) -> None:
+                 codes: Array | None = None, parse: bool = False,
+                 rows: Array | None = None) -> None:
         self.name, self.cells, self.kind, self.codes, self.parse = name, cells, kind, codes, parse
+        self.rows = rows
+
+    def take(self, rows: Array) -> Column:
+        """The column with the values of these rows only.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+
+        Returns
+        -------
+        Column
+
+        Examples
+        --------
+        >>> Column("column 'age'", [31, None, 32]).take(np.array([2, 0])).numbers()
+        array([32., 31.])
+        """
+        if self.rows is not None:
+            rows = self.rows[rows]
+        return Column(self.name, self.cells, self.kind, self.codes, self.parse, rows)
 
     def infer_kind(self) -> str:
         """What the column holds: "number", "boolean", "date" or "category".
@@ -109,9 +134,9 @@ class Column:
             if all(issubclass(each, group) for each in rest):
                 return kind
         known = groups["number"] + groups["date"]
-        for row, cell in enumerate(self.cells):
+        for place, cell in enumerate(self.cells):
             if not is_missing(cell) and not isinstance(cell, known):
-                self._refuse(row, cell)
+                self._refuse(place, cell)
         raise TypeError(f"{self.name} mixes dates and numbers; convert it to one of them, or "
                         f"to text")
 
@@ -135,10 +160,9 @@ class Column:
         ValueError: column 'age': expected a number, got 'young' in row 1; correct it, put a \
 missing value (None) in its place, or list the column in `categories`
         """
-        if self.codes is not None:
-            known = Column(self.name, list(self.cells)).numbers()
-            return np.append(known, np.nan)[self.codes]
         values = self._numbers()
+        if self.codes is not None:
+            values = np.append(values, np.nan)[self.codes]
         finite = np.isfinite(values)
         if not finite.all():
             infinite = np.flatnonzero(np.isinf(values))
@@ -148,7 +172,7 @@ missing value (None) in its place, or list the column in `categories`
                     f"{len(values):,}, the first of them row {infinite[0]}; put a finite number, "
                     f"or a missing value (NaN), in its place"
                 )
-        return values
+        return values if self.rows is None else values[self.rows]
 
     def dates(self) -> Array:
         """The column as dates, with NaT for missing ones, in the local time of its time zone.
@@ -168,29 +192,10 @@ missing value (None) in its place, or list the column in `categories`
         array(['2024-02-29T00:00:00.000000',                        'NaT'],
               dtype='datetime64[us]')
         """
-        if self.codes is None and isinstance(self.cells, np.ndarray):
-            if self.cells.dtype.kind == "M":
-                return self.cells.astype("M8[us]", copy=False)
-            if np.isnan(self._numbers()).all():
-                return np.full(len(self.cells), "NaT", "M8[us]")
-        known: list[Any] = []
-        cells = self.cells.tolist() if isinstance(self.cells, np.ndarray) else self.cells
-        for row, cell in enumerate(cells):
-            if is_missing(cell):
-                known.append(None)
-            elif isinstance(cell, datetime.datetime):
-                known.append(cell.replace(tzinfo=None))
-            elif isinstance(cell, datetime.date | np.datetime64):
-                known.append(cell)
-            elif isinstance(cell, str) and (date := _iso_date(cell)) is not None:
-                known.append(date)
-            else:
-                raise TypeError(f"{self.name}: expected a date, got {_shown(cell)} in row "
-                                f"{row}; convert the column, for example with pandas.to_datetime")
-        values: Array = np.array(known, dtype="M8[us]")
-        if self.codes is None:
-            return values
-        return np.append(values, np.datetime64("NaT", "us"))[self.codes]
+        values = self._dates()
+        if self.codes is not None:
+            values = np.append(values, np.datetime64("NaT", "us"))[self.codes]
+        return values if self.rows is None else values[self.rows]
 
     def counts(self) -> dict[Any, int]:
         """How often each value occurs, missing ones included.
@@ -210,7 +215,8 @@ missing value (None) in its place, or list the column in `categories`
         {'b': 2, 'a': 1, None: 1}
         """
         if self.codes is not None:
-            tally = np.bincount(self.codes + 1, minlength=len(self.cells) + 1).tolist()
+            codes = self.codes if self.rows is None else self.codes[self.rows]
+            tally = np.bincount(codes + 1, minlength=len(self.cells) + 1).tolist()
             return {cell: n for cell, n in zip([None, *self.cells], tally, strict=True) if n}
         try:
             return dict(Counter(self._objects()))
@@ -245,7 +251,8 @@ missing value (None) in its place, or list the column in `categories`
         """
         if self.codes is not None:
             known = [table.get(level_text(cell, self), -1) for cell in self.cells]
-            return np.array([*known, missing], dtype=np.int64)[self.codes]
+            codes = self.codes if self.rows is None else self.codes[self.rows]
+            return np.array([*known, missing], dtype=np.int64)[codes]
         cells = self._objects()
         try:
             found = np.fromiter(map(table.get, cells, itertools.repeat(-1)), np.int64, len(cells))
@@ -257,7 +264,7 @@ missing value (None) in its place, or list the column in `categories`
             cell = cells[row]
             if cell not in others:
                 others[cell] = (missing if is_missing(cell)
-                                else table.get(level_text(cell, self, row), -1))
+                                else table.get(level_text(cell, self), -1))
             found[row] = others[cell]
         return found
 
@@ -278,22 +285,46 @@ missing value (None) in its place, or list the column in `categories`
         except (TypeError, ValueError, OverflowError):
             pass
         values = np.full(len(cells), np.nan)
-        for row, cell in enumerate(cells):
+        for place, cell in enumerate(cells):
             if is_missing(cell):
                 continue
             try:
-                values[row] = float(cell)
+                values[place] = float(cell)
             except OverflowError:
-                values[row] = math.inf
+                values[place] = math.inf
             except (TypeError, ValueError):
                 if not isinstance(cell, str):
-                    self._refuse(row, cell, "a number")
+                    self._refuse(place, cell, "a number")
                 raise ValueError(
-                    f"{self.name}: expected a number, got {_shown(cell)} in row {row}; correct "
-                    f"it, put a missing value (None) in its place, or list the column in "
+                    f"{self.name}: expected a number, got {_shown(cell)} {self._where(place)}; "
+                    f"correct it, put a missing value (None) in its place, or list the column in "
                     f"`categories`"
                 ) from None
         return values
+
+    def _dates(self) -> Array:
+        cells = self.cells
+        if isinstance(cells, np.ndarray):
+            if cells.dtype.kind == "M":
+                return cells.astype("M8[us]", copy=False)
+            if np.isnan(self._numbers()).all():
+                return np.full(len(cells), "NaT", "M8[us]")
+            cells = cells.tolist()
+        known: list[Any] = []
+        for place, cell in enumerate(cells):
+            if is_missing(cell):
+                known.append(None)
+            elif isinstance(cell, datetime.datetime):
+                known.append(cell.replace(tzinfo=None))
+            elif isinstance(cell, datetime.date | np.datetime64):
+                known.append(cell)
+            elif isinstance(cell, str) and (date := _iso_date(cell)) is not None:
+                known.append(date)
+            else:
+                raise TypeError(f"{self.name}: expected a date, got {_shown(cell)} "
+                                f"{self._where(place)}; convert the column, for example with "
+                                f"pandas.to_datetime")
+        return np.array(known, dtype="M8[us]")
 
     def _all_parse(self) -> bool:
         """Whether the text is that of numbers, at least one of them finite."""
@@ -308,23 +339,46 @@ missing value (None) in its place, or list the column in `categories`
                    for cell in self.cells if not is_missing(cell))
 
     def _objects(self) -> list[Any]:
+        """The values as Python objects."""
         if not isinstance(self.cells, np.ndarray):
-            return list(self.cells)
+            if self.rows is None:
+                return list(self.cells)
+            return [self.cells[row] for row in self.rows.tolist()]
         if self.cells.dtype.kind == "M":
             return list(self.dates().tolist())
         if self.cells.dtype.kind == "m":
             return list(self.numbers().tolist())
-        return list(self.cells.tolist())
+        return list((self.cells if self.rows is None else self.cells[self.rows]).tolist())
+
+    def _where(self, place: int) -> str:
+        """The row of a cell by its index in `cells`, or the first one."""
+        if self.codes is None:
+            return f"in row {place}"
+        rows = np.flatnonzero(self.codes == place)
+        return f"in row {rows[0]}" if len(rows) else "among its categories"
 
     def _refuse_unhashable(self) -> None:
-        for row, cell in enumerate(self._objects()):
+        for place, cell in enumerate(self.cells):
             if type(cell).__hash__ is None:
-                self._refuse(row, cell)
+                self._refuse(place, cell)
 
-    def _refuse(self, row: int, cell: Any, expected: str = "a number, text or a date") -> None:
+    def refuse_level(self, cell: Any) -> None:
+        """Raise an error because one of the cells is nothing that a table can hold.
+
+        Parameters
+        ----------
+        cell : object
+
+        Raises
+        ------
+        TypeError
+        """
+        self._refuse(next(i for i, each in enumerate(self.cells) if each is cell), cell)
+
+    def _refuse(self, place: int, cell: Any, expected: str = "a number, text or a date") -> None:
         raise TypeError(
             f"{self.name}: expected {expected}, got {_shown(cell)}, a {type(cell).__name__}, "
-            f"in row {row}; convert the column, or leave it out"
+            f"{self._where(place)}; convert the column, or leave it out"
         )
 
 
@@ -351,7 +405,7 @@ def is_missing(cell: Any) -> bool:
     return isinstance(cell, numbers.Number | np.datetime64 | Decimal) and bool(cell != cell)
 
 
-def level_text(cell: Any, column: Column, row: int = 0) -> str:
+def level_text(cell: Any, column: Column) -> str:
     """What identifies a category: 1, 1.0, True and "1" are the same one.
 
     Parameters
@@ -359,8 +413,6 @@ def level_text(cell: Any, column: Column, row: int = 0) -> str:
     cell : object
     column : Column
         That the cell is in.  Categories of pandas may be anything, such as intervals.
-    row : int, default 0
-        For the message.
 
     Returns
     -------
@@ -385,7 +437,7 @@ def level_text(cell: Any, column: Column, row: int = 0) -> str:
         number = float(cell)
         return str(int(number)) if number.is_integer() else repr(number)
     if not isinstance(cell, datetime.date | np.datetime64) and column.codes is None:
-        column._refuse(row, cell)
+        column.refuse_level(cell)
     return str(cell)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Floats
     from .column_encoders import ColumnEncoder
     from .table_columns import Column
+    from .table_reading import Table
 
 __all__ = ["TableEncoder"]
 
@@ -53,7 +54,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
        A level that occurs at least `min_frequency` times in training, as which missing counts, has
        a code of its own.  All others are 0.
 
-    A level that does not occur in training is 0 everywhere.  Columns that are constant in training
+    A level that does not occur in training is 0 everywhere, with a warning if it is a number and
+    those of training are text, or the like.  Columns that are constant in training
     are dropped, as are those of text that is different in nearly every row.
 
     Parameters
@@ -192,7 +194,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
         >>> TableEncoder().fit([["a"], ["b"]]).n_binary_
         2
         """
-        self._fit(*read_columns(X))
+        self._fit(read_columns(X))
         return self
 
     @validates_parameters
@@ -219,9 +221,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
         array([[1., 0., 1.],
                [0., 1., 0.]], dtype=float32)
         """
-        columns, names, n_rows = read_columns(X)
-        self._fit(columns, names, n_rows, stacklevel=5)
-        return self._encode(columns, n_rows)
+        table = read_columns(X)
+        self._fit(table, stacklevel=5)
+        return self._encode(table.columns, table.n_rows)
 
     def transform(self, X: Any) -> Floats:
         """Encode rows.
@@ -251,9 +253,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
                [0., 0.]], dtype=float32)
         """
         check_is_fitted(self)
-        columns, names, n_rows = read_columns(X)
-        self._check_rows(n_rows, len(columns), 1)
-        return self._encode(self._matched(columns, names), n_rows)
+        table = read_columns(X)
+        self._check_rows(table, 1)
+        return self._encode(self._matched(table), table.n_rows)
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Names of the columns of the result.
@@ -373,9 +375,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
 
     # Fitting.
 
-    def _fit(self, columns: list[Column], names: list[str] | None, n_rows: int,
-             stacklevel: int = 4) -> None:
-        self._check_rows(n_rows, len(columns), 2)
+    def _fit(self, table: Table, stacklevel: int = 4) -> None:
+        self._check_rows(table, 2)
+        columns, names, n_rows, _ = table
         labels = [f"x{i}" for i in range(len(columns))] if names is None else names
         kinds = self._kinds(columns, labels)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
@@ -436,15 +438,17 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
 
     # Checks, and encoding.
 
-    def _check_rows(self, n_rows: int, n_columns: int, least: int) -> None:
-        for found, what, enough in ((n_columns, "feature", 1), (n_rows, "sample", least)):
+    def _check_rows(self, table: Table, least: int) -> None:
+        n_columns = len(table.columns)
+        for found, what, enough in ((n_columns, "feature", 1), (table.n_rows, "sample", least)):
             if found < enough:
-                raise ValueError(f"Found array with {found} {what}(s) (shape=({n_rows}, "
+                raise ValueError(f"Found array with {found} {what}(s) (shape=({table.n_rows}, "
                                  f"{n_columns})) while a minimum of {enough} is required by "
                                  f"{type(self).__name__}.")
 
-    def _matched(self, columns: list[Column], names: list[str] | None) -> list[Column]:
+    def _matched(self, table: Table) -> list[Column]:
         """The columns in the order of those of fit."""
+        columns, names, _, argument = table
         fitted = self.__dict__.get("feature_names_in_")
         kind = type(self).__name__
         if names is not None and fitted is not None:
@@ -463,16 +467,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
                     message += "".join(f"- {name}\n" for name in differing[:LISTED])
                     message += "- ...\n" * (len(differing) > LISTED)
             if extra or absent:
-                raise ValueError(message)
+                raise ValueError(message if argument == "X" else f"{argument}: {message}")
             return [columns[places[name]] for name in expected]
-        if names is not None:
-            warnings.warn(f"X has feature names, but {kind} was fitted without feature names",
-                          stacklevel=4)
-        if fitted is not None:
-            warnings.warn(f"X does not have valid feature names, but {kind} was fitted with "
-                          f"feature names", stacklevel=4)
+        if (names is None) != (fitted is None):
+            has, was = ("has", "without") if fitted is None else ("does not have valid", "with")
+            warnings.warn(f"{argument} {has} feature names, but {kind} was fitted {was} feature "
+                          f"names", stacklevel=4)
         if len(columns) != self.n_features_in_:
-            raise ValueError(f"X has {len(columns)} features, but {kind} is expecting "
+            raise ValueError(f"{argument} has {len(columns)} features, but {kind} is expecting "
                              f"{self.n_features_in_} features as input.")
         return columns
 

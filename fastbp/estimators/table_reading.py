@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,48 @@ if TYPE_CHECKING:
 
     from ..kernels.types import Array
 
-__all__ = ["read_columns"]
+__all__ = ["Table", "read_columns"]
 
 
-def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
+class Table(NamedTuple):
+    """A table as columns.
+
+    Attributes
+    ----------
+    columns : list of Column
+    names : list of str, or None
+        None if the table has no names for its columns, or they are no text.
+    n_rows : int
+    argument : str
+        What messages call it.
+    """
+
+    columns: list[Column]
+    names: list[str] | None
+    n_rows: int
+    argument: str = "X"
+
+    def take(self, rows: Array) -> Table:
+        """Some of the rows.  Messages have the numbers of the rows of the whole table.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+
+        Returns
+        -------
+        Table
+
+        Examples
+        --------
+        >>> table = read_columns([[1.5, "a"], [2.5, "b"]]).take(np.array([1]))
+        >>> table.columns[0].numbers(), table.n_rows
+        (array([2.5]), 1)
+        """
+        return self._replace(columns=[each.take(rows) for each in self.columns], n_rows=len(rows))
+
+
+def read_columns(X: Any, argument: str = "X") -> Table:
     """The columns of a table.
 
     Parameters
@@ -29,17 +67,16 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
         A NumPy array, a list of rows, a `fastbp.datasets.Frame`, a data frame of
         pandas or polars, or of any other library whose data frames have Arrow's
         ``__arrow_c_stream__`` or the interchange protocol's ``__dataframe__``, if polars is
-        installed, or else a method ``to_pandas``.
+        installed, or else a method ``to_pandas``.  A `Table` is returned as it is.
+    argument : str, default "X"
+        What messages call it.
 
     Returns
     -------
-    columns : list of Column
+    Table
         Text in arrays and lists, which have one type for all columns, is taken as numbers if all
         of a column's text can be; text in a data frame is text.  In both, text that is dates as
         in ISO 8601 is dates; a `Frame` has been read as what its columns are.
-    names : list of str, or None
-        None if X has no names for its columns, or they are no text.
-    n_rows : int
 
     Raises
     ------
@@ -48,64 +85,67 @@ def read_columns(X: Any) -> tuple[list[Column], list[str] | None, int]:
 
     Examples
     --------
-    >>> columns, names, n_rows = read_columns([[1.5, "a"], [2.5, "b"]])
-    >>> [column.infer_kind() for column in columns], names, n_rows
+    >>> table = read_columns([[1.5, "a"], [2.5, "b"]])
+    >>> [column.infer_kind() for column in table.columns], table.names, table.n_rows
     (['number', 'category'], None, 2)
     """
+    if isinstance(X, Table):
+        return X
     if isinstance(X, Frame):
-        return ([Column(f"X: column {name!r}", cells, "category" if cells.dtype == object else None)
-                 for name, cells in zip(X.columns, X.cells, strict=True)], X.columns, len(X))
+        columns = [Column(f"{argument}: column {name!r}", cells,
+                          "category" if cells.dtype == object else None)
+                   for name, cells in zip(X.columns, X.cells, strict=True)]
+        return Table(columns, X.columns, len(X), argument)
     module = type(X).__module__.partition(".")[0]
     if module != "polars" and not hasattr(X, "iloc") and (
             hasattr(X, "__arrow_c_stream__") or hasattr(X, "__dataframe__")):
-        X = _converted(X)
+        X = _converted(X, argument)
         module = type(X).__module__.partition(".")[0]
     if module == "polars" and hasattr(X, "get_columns"):
         names = list(X.columns)
-        return ([_polars_column(f"X: column {name!r}", series)
-                 for name, series in zip(names, X.get_columns(), strict=True)], names, X.height)
+        columns = [_polars_column(f"{argument}: column {name!r}", series)
+                   for name, series in zip(names, X.get_columns(), strict=True)]
+        return Table(columns, names, X.height, argument)
     if hasattr(X, "iloc") and hasattr(X, "columns"):
-        text = _text_names(list(X.columns))
+        text = _text_names(list(X.columns), argument)
         labels = map(repr, text) if text is not None else map(str, range(X.shape[1]))
-        columns = [_pandas_column(f"X: column {label}", series)
+        columns = [_pandas_column(f"{argument}: column {label}", series)
                    for label, (_, series) in zip(labels, X.items(), strict=True)]
-        return columns, text, len(X)
-    table = _as_table(X)
-    if table.dtype.kind in "OUS":
-        columns = [Column(f"X: column {i}", table[:, i].tolist(), parse=True)
-                   for i in range(table.shape[1])]
-    else:
-        columns = [Column(f"X: column {i}", table[:, i]) for i in range(table.shape[1])]
-    return columns, None, len(table)
+        return Table(columns, text, len(X), argument)
+    table = _as_table(X, argument)
+    is_text = table.dtype.kind in "OUS"
+    columns = [Column(f"{argument}: column {i}", cells.tolist() if is_text else cells,
+                      parse=is_text) for i, cells in enumerate(table.T)]
+    return Table(columns, None, len(table), argument)
 
 
-def _text_names(names: Sequence[Any]) -> list[str] | None:
+def _text_names(names: Sequence[Any], argument: str) -> list[str] | None:
     """The names if they are text, None if they are anything else; scikit-learn's rule."""
     are_text = [isinstance(name, str) for name in names]
     if not all(are_text):
         if any(are_text):
             first = names[are_text.index(False)]
             raise TypeError(
-                f"X: expected names of columns that are all text, got {first!r} too; Feature "
-                f"names are only supported if all input features have string names: use "
-                f"X.columns = X.columns.astype(str)"
+                f"{argument}: expected names of columns that are all text, got {first!r} too; "
+                f"Feature names are only supported if all input features have string names: use "
+                f"{argument}.columns = {argument}.columns.astype(str)"
             )
         return None
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
-        raise ValueError(f"X: expected a different name for each column, got {listed(twice)} more "
-                         f"than once; rename or drop such columns")
+        raise ValueError(f"{argument}: expected a different name for each column, got "
+                         f"{listed(twice)} more than once; rename or drop such columns")
     return list(names) if names else None
 
 
-def _converted(X: Any) -> Any:
+def _converted(X: Any, argument: str) -> Any:
     """A data frame of another library as one of polars or pandas."""
     try:
         import polars  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         if hasattr(X, "to_pandas"):
             return X.to_pandas()
-        raise TypeError(f"X: expected an array or a data frame of pandas or polars, got a "
+        raise TypeError(f"{argument}: expected an array or a data frame of pandas or polars, got a "
                         f"{type(X).__module__}.{type(X).__name__}; convert it, or install "
                         f"polars") from None
     if hasattr(X, "__arrow_c_stream__"):
@@ -161,11 +201,11 @@ def _checked_column(name: str, values: Array) -> Column:
     return Column(name, values)
 
 
-def _as_table(X: Any) -> Array:
+def _as_table(X: Any, argument: str) -> Array:
     """X as an array of two dimensions, of objects if it holds any text."""
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
-        raise TypeError("Sparse data was passed for X, but dense data is required. Use "
-                        "X.toarray() to convert it to a dense array.")
+        raise TypeError(f"Sparse data was passed for {argument}, but dense data is required. Use "
+                        f"{argument}.toarray() to convert it to a dense array.")
     if isinstance(X, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(X)
         X = np.array(X.data, dtype=object)
@@ -178,22 +218,22 @@ def _as_table(X: Any) -> Array:
         table = np.array(X, dtype=object)
     if table.ndim == 1 and table.size and isinstance(table[0], list | tuple | np.ndarray):
         lengths = sorted({len(row) if hasattr(row, "__len__") else 1 for row in table})
-        raise ValueError(f"X: expected rows of the same length, got rows of "
+        raise ValueError(f"{argument}: expected rows of the same length, got rows of "
                          f"{' and '.join(map(str, lengths[:3]))} cells")
     if table.ndim != 2 and table.dtype.names is None:
         which = {0: "scalar", 1: "1D"}.get(table.ndim, f"{table.ndim}D")
         raise ValueError(
-            f"Expected 2D array, got {which} array instead: X is a {type(X).__name__} of shape "
-            f"{table.shape}. Reshape your data using X.reshape(-1, 1) if it has a single column, "
-            f"X.reshape(1, -1) if it is a single row; a dict of columns is a table as "
-            f"pandas.DataFrame(X)"
+            f"Expected 2D array, got {which} array instead: {argument} is a {type(X).__name__} of "
+            f"shape {table.shape}. Reshape your data using {argument}.reshape(-1, 1) if it has a "
+            f"single column, {argument}.reshape(1, -1) if it is a single row; a dict of columns is "
+            f"a table as pandas.DataFrame({argument})"
         )
     if table.dtype.names is not None or table.dtype.kind == "V":
-        raise TypeError(f"X: expected numbers, text or dates, got dtype {table.dtype}; convert X "
-                        f"to a data frame, pandas.DataFrame(X)")
+        raise TypeError(f"{argument}: expected numbers, text or dates, got dtype {table.dtype}; "
+                        f"convert {argument} to a data frame, pandas.DataFrame({argument})")
     if table.dtype.kind == "c":
-        raise ValueError("Complex data not supported\nX holds complex numbers; use their real and "
-                         "imaginary parts")
+        raise ValueError(f"Complex data not supported\n{argument} holds complex numbers; use their "
+                         f"real and imaginary parts")
     if table.dtype.kind == "S":
         table = table.astype(str)
     return table

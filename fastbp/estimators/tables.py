@@ -15,7 +15,6 @@ from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.validation import check_consistent_length
 
 from ..export.methods import Exportable
-from ..kernels import checks
 from ..layers import Columns, Embedding, Layer
 from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from .arguments import set_parameters, validation_arguments
@@ -24,10 +23,10 @@ from .sklearn_private import (
     Interval,
     StrOptions,
     check_sample_weight,
-    take_rows,
     validates_parameters,
 )
 from .table_encoder import TableEncoder
+from .table_reading import read_columns
 from .targets import TargetScaler, encode_classes, real_targets
 
 if TYPE_CHECKING:
@@ -37,13 +36,19 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["TableClassifier", "TableEstimator", "TableRegressor", "Task", "checked_sample_weight",
-           "embeddings"]
+__all__ = ["LEAST_EPOCHS", "MOST_EMBEDDED_NUMBERS", "TableClassifier", "TableEstimator",
+           "TableRegressor", "Task", "checked_sample_weight", "embeddings", "seconds_per_epoch"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
 # Most columns for a category's embedding.
 MOST_EMBEDDED = 16
+# Numbers that the numeric columns become together, where each becomes more than two.
+MOST_EMBEDDED_NUMBERS = 8192
+# Within a time limit there should be so many epochs, of networks that are smaller if need be.
+LEAST_EPOCHS = 10
+# Minibatches to measure the speed with.
+MEASURED_STEPS = 2
 
 
 @dataclass(kw_only=True)
@@ -87,6 +92,10 @@ class Task:
                                       (self.targets_val, self.weights_val))])
         return replace(self, targets=np.concatenate([self.targets, self.targets_val]),
                        weights=weights)
+
+    def first(self, rows: int) -> Task:
+        """The same task with the first training rows only, and without weights."""
+        return replace(self, targets=self.targets[:rows], weights=None)
 
 
 class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # without types
@@ -154,21 +163,23 @@ class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # withou
         """Set rows aside where there are none for validation, encode all, and train."""
         begin = time.monotonic()
         random = check_random_state(self.random_state)
+        table = read_columns(X)
         if validation is None:
-            X = self._subscriptable(X)
             rows, rows_val = self._split(len(y), stratify, random)
-            validation = (take_rows(X, rows_val), y[rows_val],
-                          None if weights is None else weights[rows_val])
-            X, y = take_rows(X, rows), y[rows]
-            weights = None if weights is None else weights[rows]
-        X_val, y_val, weights_val = validation
+            table, table_val = table.take(rows), table.take(rows_val)
+            y, y_val = y[rows], y[rows_val]
+            weights, weights_val = (None, None) if weights is None else (
+                weights[rows], weights[rows_val])
+        else:
+            X_val, y_val, weights_val = validation
+            table_val = read_columns(X_val, "X_val")
         if weights_val is not None and not (weights_val > 0).any():
             raise ValueError("sample_weight: expected one above 0 among the validation rows; pass "
                              "X_val, y_val and sample_weight_val, or a larger validation_fraction")
         self.encoder_ = TableEncoder(self.categories, numbers=self.numbers,
                                      max_one_hot=self._max_one_hot,
                                      random_state=random.randint(2**31))
-        encoded = self.encoder_.fit_transform(X)
+        encoded = self.encoder_.fit_transform(table)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.encoder_, name):
                 setattr(self, name, getattr(self.encoder_, name))
@@ -176,18 +187,12 @@ class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # withou
             print(self.encoder_.describe(), flush=True)
         task = self._task(y, y_val, weights, weights_val)
         deadline = np.inf if self.time_limit is None else begin + self.time_limit
-        self._train(task, encoded, self.encoder_.transform(X_val), random, deadline)
+        self._train(task, encoded, self.encoder_.transform(table_val), random, deadline)
 
     def _forget(self) -> None:
         """Delete what an earlier `fit` has set, so that nothing of it is left if this one fails."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-
-    def _subscriptable(self, X: Any) -> Any:
-        """X as something from which rows can be taken."""
-        if checks.is_sparse(X) or 0 in getattr(X, "shape", ()):
-            TableEncoder().fit(X)  # which raises an error that says what is wrong
-        return X if hasattr(X, "__getitem__") else np.asarray(X)
 
     def _split(self, n: int, stratify: Array | None, random: RandomState) -> tuple[Array, Array]:
         """The rows to train on, and those that are set aside for validation."""
@@ -246,7 +251,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  #
         check_consistent_length(X, codes)
         weights = self._weights(codes, sample_weight)
         if validation is not None:
-            codes_val, _ = encode_classes(y_val, self.classes_)
+            codes_val, _ = encode_classes(y_val, self.classes_, "y_val")
             check_consistent_length(X_val, codes_val)
             validation = X_val, codes_val, self._weights(codes_val, sample_weight_val)
         self._fit(X, codes, weights, validation, codes)
@@ -348,7 +353,7 @@ class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]  # w
         check_consistent_length(X, y)
         weights = checked_sample_weight(y, sample_weight)
         if validation is not None:
-            y_val = real_targets(y_val)
+            y_val = real_targets(y_val, "y_val")
             check_consistent_length(X_val, y_val)
             validation = X_val, y_val, checked_sample_weight(y_val, sample_weight_val)
         self._fit(X, y, weights, validation, None)
@@ -404,6 +409,28 @@ def embeddings(encoder: TableEncoder, of_numbers: Layer | None,
     for column, n_codes in enumerate(encoder.n_codes_, n + n_binary):
         parts.append((column, Embedding(n_codes, min(MOST_EMBEDDED, n_codes), init)))
     return Columns(parts)
+
+
+def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_rows: int,
+                      batch_size: int) -> float:
+    """How long an epoch would take, by one of a few minibatches.
+
+    Parameters
+    ----------
+    train : callable
+        Trains for two epochs on as many rows as its first argument says, and calls the second one
+        after each.
+    n_rows, batch_size : int
+        Of the epoch.
+
+    Returns
+    -------
+    float
+    """
+    rows = min(n_rows, MEASURED_STEPS * batch_size)
+    times = [time.monotonic()]
+    train(rows, lambda _: times.append(time.monotonic()))
+    return (times[-1] - times[-2]) * n_rows / rows  # the first epoch has to set up things
 
 
 def _both(P: Floats) -> Floats:

@@ -30,7 +30,16 @@ from ..losses import EnsembleLoss
 from ..network import Sequential
 from ..optimizers import AdamW
 from .sklearn_private import Interval, StrOptions
-from .tables import TableClassifier, TableEstimator, TableRegressor, Task, embeddings
+from .tables import (
+    LEAST_EPOCHS,
+    MOST_EMBEDDED_NUMBERS,
+    TableClassifier,
+    TableEstimator,
+    TableRegressor,
+    Task,
+    embeddings,
+    seconds_per_epoch,
+)
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -136,32 +145,57 @@ class BaseTabM(TableEstimator):
     def _train(self, task: Task, X: Floats, X_val: Floats, random: RandomState,
                deadline: float) -> None:
         seed = int(random.randint(2**31))
-        network = self._network(X, task.n_out, seed)
+        batch_size = self.batch_size or (512 if len(X) > MANY_ROWS else 256)
+        network = self._affordable(task, X, seed, batch_size, deadline)
 
         def predict(network: Sequential) -> Floats:
             return task.predictions(self._mean(network, X_val, task.activation))
 
-        batch_size = self.batch_size or (512 if len(X) > MANY_ROWS else 256)
         # In short epochs, an average of more than the last two would lag behind.
         steps = -(-len(X) // batch_size)
         ema = None if self.ema is None else min(self.ema, 1 - 1 / (2 * steps))
         best = BestEpoch(predict, task.score, self.patience, deadline,
                          bool(self.verbose))
-        history = network.fit(
-            X, task.targets, loss=EnsembleLoss(task.loss, self.n_members),
-            optimizer=AdamW(self.learning_rate, weight_decay=self.weight_decay),
-            epochs=self.max_epochs, batch_size=batch_size, sample_weight=task.weights,
-            callbacks=[best], seed=seed, n_threads=self.n_threads, ema=ema)
+        history = self._fit_network(network, X, task, epochs=self.max_epochs, seed=seed,
+                                    batch_size=batch_size, callbacks=[best], ema=ema)
         assert best.state is not None
         network.set_state(best.state)
         self.network_, self.history_ = network, history
         self.best_score_, self.best_epoch_ = best.best_score, best.best_epoch
         self.activation_ = task.activation
 
-    def _network(self, X: Floats, n_out: int, seed: int) -> Sequential:
-        """An untrained network for an encoded table."""
+    def _fit_network(self, network: Sequential, X: Floats, task: Task, **options: Any) -> History:
+        return network.fit(X, task.targets, loss=EnsembleLoss(task.loss, self.n_members),
+                           optimizer=AdamW(self.learning_rate, weight_decay=self.weight_decay),
+                           sample_weight=task.weights, n_threads=self.n_threads, **options)
+
+    def _affordable(self, task: Task, X: Floats, seed: int, batch_size: int,
+                    deadline: float) -> Sequential:
+        """An untrained network, with narrower embeddings if there is no time for others."""
+
+        def train(rows: int, on_epoch_end: Any) -> None:
+            self._fit_network(network, X[:rows], task.first(rows), epochs=2, seed=seed,
+                              batch_size=batch_size, callbacks=[on_epoch_end])
+
+        n = self.encoder_.n_numeric_
+        # Of a wide table, fewer columns for each number: memory and time grow with their product.
+        most = max(2, MOST_EMBEDDED_NUMBERS // max(1, n))
+        widest = 0 if self.embedding is None else min(self.n_per_feature, most)
+        for d in (widest, 2, 0):
+            network = self._network(X, task.n_out, seed, d)
+            if deadline == np.inf or n == 0 or d == 0:
+                break
+            state = network.get_state()
+            seconds = seconds_per_epoch(train, len(X), batch_size)
+            network.set_state(state)
+            if time.monotonic() + LEAST_EPOCHS * seconds < deadline:
+                break
+        return network
+
+    def _network(self, X: Floats, n_out: int, seed: int, n_per_feature: int) -> Sequential:
+        """An untrained network for an encoded table; 0 `n_per_feature` are numbers themselves."""
         k, width = self.n_members, self.width
-        first, widths = self._embeddings(X, self.encoder_)
+        first, widths = self._embeddings(X, self.encoder_, n_per_feature)
         n = first.n_out
         stack: list[Layer] = [first, Repeat(n, k)]
         is_mini = self.variant == "tabm-mini"
@@ -184,7 +218,7 @@ class BaseTabM(TableEstimator):
         assert isinstance(last, SeparateDense)
         last.b = _uniform(rng, width, n_out * k)[0]
         # The columns of a feature begin with the same factor, of their own for each member.
-        if self.embedding is None:
+        if n_per_feature == 0:
             factors = rng.integers(0, 2, (k, len(widths))) * 2.0 - 1
         else:
             factors = rng.standard_normal((k, len(widths)))
@@ -196,13 +230,13 @@ class BaseTabM(TableEstimator):
             adapted.r = factors
         return network
 
-    def _embeddings(self, X: Floats, encoder: TableEncoder) -> tuple[Columns, list[int]]:
+    def _embeddings(self, X: Floats, encoder: TableEncoder, d: int) -> tuple[Columns, list[int]]:
         """The first layer, and how many columns each feature has after it."""
-        n, d = encoder.n_numeric_, self.n_per_feature
+        n = encoder.n_numeric_
         of_numbers: Layer | None = None
-        if n and self.embedding == "periodic":
+        if n and d and self.embedding == "periodic":
             of_numbers = PeriodicEmbedding(n, d)
-        elif n and self.embedding == "piecewise":
+        elif n and d and self.embedding == "piecewise":
             of_numbers = PiecewiseLinearEmbedding(quantile_edges(X[:, :n], self.n_bins), d)
         first = embeddings(encoder, of_numbers)
         codes = [layer.n_out for _, layer in first.children if isinstance(layer, Embedding)]
@@ -254,7 +288,8 @@ class TabMClassifier(BaseTabM, TableClassifier):
         What becomes of numbers first: `fastbp.PiecewiseLinearEmbedding` on bins with as many
         training rows each, or `fastbp.PeriodicEmbedding`.
     n_per_feature : int, default 16
-        Columns of the embedding of each number, at least 2.
+        Columns of the embedding of each number, at least 2.  Where there are many numbers, they are
+        fewer: at most 8192 together, but 2 of each.
     n_bins : int, default 128
         Bins of each feature at most, for "piecewise".
     learning_rate : float, default 4e-3
@@ -275,8 +310,9 @@ class TabMClassifier(BaseTabM, TableClassifier):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  Results depend on the machine's
-        speed where it takes effect.
+        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
+        epochs, as of a table of thousands of columns, numbers are embedded in 2 columns each, or
+        not at all.  Results depend on the machine's speed where it takes effect.
     class_weight : dict or "balanced", optional
         Weights of the classes, as in scikit-learn.
     categories, numbers : sequence of str or int, optional
@@ -304,6 +340,11 @@ class TabMClassifier(BaseTabM, TableClassifier):
     n_features_in_ : int
     feature_names_in_ : ndarray
         If X has column names that are strings.
+
+    Notes
+    -----
+    The network is in float32 and has no lower `precision`, unlike those of `TabPackClassifier`: the
+    products of layers whose weights are shared or stacked do not take one.
 
     References
     ----------
@@ -354,7 +395,8 @@ class TabMRegressor(BaseTabM, TableRegressor):
         What becomes of numbers first: `fastbp.PiecewiseLinearEmbedding` on bins with as many
         training rows each, or `fastbp.PeriodicEmbedding`.
     n_per_feature : int, default 16
-        Columns of the embedding of each number, at least 2.
+        Columns of the embedding of each number, at least 2.  Where there are many numbers, they are
+        fewer: at most 8192 together, but 2 of each.
     n_bins : int, default 128
         Bins of each feature at most, for "piecewise".
     learning_rate : float, default 4e-3
@@ -375,8 +417,9 @@ class TabMRegressor(BaseTabM, TableRegressor):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  Results depend on the machine's
-        speed where it takes effect.
+        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
+        epochs, as of a table of thousands of columns, numbers are embedded in 2 columns each, or
+        not at all.  Results depend on the machine's speed where it takes effect.
     categories, numbers : sequence of str or int, optional
         As for `TableEncoder`.
     random_state : int, RandomState instance or None, default None
@@ -401,6 +444,11 @@ class TabMRegressor(BaseTabM, TableRegressor):
     n_features_in_ : int
     feature_names_in_ : ndarray
         If X has column names that are strings.
+
+    Notes
+    -----
+    The network is in float32 and has no lower `precision`, unlike that of `TabPackRegressor`: the
+    products of layers whose weights are shared or stacked do not take one.
 
     References
     ----------

@@ -20,7 +20,15 @@ from .members import Draw, default_batch_size
 from .scores import Pinball, regression_score
 from .selection import PackHistory, Selection, Snapshot
 from .sklearn_private import Interval, StrOptions
-from .tables import TableClassifier, TableEstimator, TableRegressor, Task, checked_sample_weight
+from .tables import (
+    LEAST_EPOCHS,
+    TableClassifier,
+    TableEstimator,
+    TableRegressor,
+    Task,
+    checked_sample_weight,
+    seconds_per_epoch,
+)
 from .targets import TargetScaler, checked_quantiles, real_targets
 
 if TYPE_CHECKING:
@@ -33,6 +41,10 @@ __all__ = ["TabPackClassifier", "TabPackRegressor"]
 
 # Of the time that is left once the rows are encoded, how much is for `refit`.
 REFIT_SHARE = 0.35
+# Fewer members than this have narrower embeddings within a time limit, if that makes them more.
+FEW_MEMBERS = 8
+# Members to measure the speed with.
+MEASURED_MEMBERS = 4
 
 
 class BaseTabPack(TableEstimator):
@@ -70,6 +82,10 @@ class BaseTabPack(TableEstimator):
                deadline: float) -> None:
         draws = np.random.default_rng(random.randint(2**31))
         members = [Draw.from_generator(draws) for _ in range(self.n_members)]
+        batch_size = self.batch_size or default_batch_size(len(X))
+        first_deadline = self._first_deadline(deadline)
+        if deadline < math.inf:
+            members = self._affordable(members, task, X, batch_size, first_deadline)
 
         def predict(network: Sequential) -> Floats:
             Z = network.predict(X_val, activation=task.activation, n_threads=self.n_threads)
@@ -78,21 +94,23 @@ class BaseTabPack(TableEstimator):
         selection = Selection(
             predict, task.score, n_members=len(members), patience=self.patience,
             ensemble_patience=self.ensemble_patience, max_size=self.max_ensemble_size,
-            deadline=self._first_deadline(deadline))
-        batch_size = self.batch_size or default_batch_size(len(X))
+            deadline=first_deadline)
+        begin = time.monotonic()
         self._fit_many(members, task, X, [self.max_epochs] * len(members), batch_size, selection)
         if not selection.chosen:
             raise ValueError(
                 f"no member has a score on the validation rows: scoring={self.scoring!r} is not a "
                 f"number for any, as where only one class is among them, or all trainings "
                 f"diverged; pass another scoring, or X_val and y_val with all classes")
+        seconds = (time.monotonic() - begin) / sum(map(len, selection.member_scores))
         states = [each.state for each in selection.chosen]
         # Few rows are for training and validation at once.
         if self.refit and not (len(X) == len(X_val) and np.array_equal(X, X_val)):
             if self.verbose:
                 print(f"training the {len(states)} chosen ones again, on all rows", flush=True)
+            seconds *= (len(X) + len(X_val)) / len(X)
             states = self._refit(members, task.with_validation(), np.concatenate([X, X_val]),
-                                 batch_size, selection.chosen, deadline) or states
+                                 batch_size, selection.chosen, deadline, seconds) or states
         networks = []
         for snapshot, state in zip(selection.chosen, states, strict=True):
             network = members[snapshot.member].network(self.encoder_, self.width, task.n_out,
@@ -109,13 +127,34 @@ class BaseTabPack(TableEstimator):
             return deadline
         return deadline - REFIT_SHARE * (deadline - time.monotonic())
 
+    def _affordable(self, members: list[Draw], task: Task, X: Floats, batch_size: int,
+                    deadline: float) -> list[Draw]:
+        """As many of the members as there is time for, with narrower embeddings if they are few."""
+
+        def affordable(members: list[Draw]) -> list[Draw]:
+            few = members[:MEASURED_MEMBERS]
+
+            def train(rows: int, on_epoch_end: Any) -> None:
+                self._fit_many(few, task.first(rows), X[:rows], [2] * len(few), batch_size,
+                               on_epoch_end, verbose=0)
+
+            seconds = seconds_per_epoch(train, len(X), batch_size) / len(few)
+            return members[: max(1, int((deadline - time.monotonic()) / (LEAST_EPOCHS * seconds)))]
+
+        found = affordable(members)
+        if len(found) < min(len(members), FEW_MEMBERS):
+            found = affordable([each._replace(n_per_feature=2) for each in members])
+        return found
+
     def _refit(self, members: list[Draw], task: Task, X: Floats, batch_size: int,
-               chosen: list[Snapshot], deadline: float) -> list[Floats]:
-        """The states of the chosen snapshots after training on these rows; empty if there was not
-        enough time, or a training diverged."""
+               chosen: list[Snapshot], deadline: float, seconds: float) -> list[Floats]:
+        """The states of the chosen snapshots after training on these rows; empty if there is not
+        enough time, at so many seconds for an epoch of a member, or a training diverged."""
         last: dict[int, int] = {}  # epoch of each member
         for each in chosen:
             last[each.member] = max(last.get(each.member, 0), each.epoch)
+        if time.monotonic() + seconds * (sum(last.values()) + len(last)) > deadline:
+            return []
         states: dict[tuple[int, int], Floats] = {}
 
         def keep(trainings: list[Training]) -> None:
@@ -132,14 +171,14 @@ class BaseTabPack(TableEstimator):
         return [states[each[:2]] for each in chosen] if complete else []
 
     def _fit_many(self, members: list[Draw], task: Task, X: Floats, epochs: list[int],
-                  batch_size: int, on_epoch_end: Any) -> None:
+                  batch_size: int, on_epoch_end: Any, verbose: int = 2) -> None:
         networks = [each.network(self.encoder_, self.width, task.n_out, self.precision)
                     for each in members]
         fit_many(networks, X, task.targets, loss=task.loss,
                  optimizers=[each.optimizer() for each in members], epochs=epochs,
                  batch_size=batch_size, sample_weight=task.weights, on_epoch_end=on_epoch_end,
                  seeds=[each.seed for each in members], n_threads=self.n_threads,
-                 verbose=2 if self.verbose else 0)
+                 verbose=verbose if self.verbose else 0)
 
     def _outputs(self, X: Any) -> Floats:
         check_is_fitted(self, "ensemble_")
@@ -184,8 +223,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  Results then depend on the speed
-        of the machine.
+        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
+        epochs, as of a table of thousands of columns, numbers become 2 columns each, and fewer
+        members are trained.  Results then depend on the speed of the machine.
     class_weight : dict or "balanced", optional
         Weights of the classes, as in scikit-learn.
     categories, numbers : sequence of str or int, optional
@@ -218,6 +258,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
     Each number becomes 8 to 32 columns by a `fastbp.PeriodicEmbedding` with frozen frequencies, and
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
+
+    An ensemble begins with the best snapshots of several members where there are at most 500
+    validation rows: 1000 divided by their number, but no more than a quarter of the members.
 
     Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
     gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three
@@ -292,8 +335,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  Results then depend on the speed
-        of the machine.
+        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
+        epochs, as of a table of thousands of columns, numbers become 2 columns each, and fewer
+        members are trained.  Results then depend on the speed of the machine.
     quantiles : float or sequence of float in (0, 1), optional
         Predict these quantiles, in ascending order, instead of the mean.  They never cross
         [3]_.
@@ -328,6 +372,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
     Each number becomes 8 to 32 columns by a `fastbp.PeriodicEmbedding` with frozen frequencies, and
     a category of more than 4 levels a `fastbp.Embedding`.  After them come 1 to 3 hidden layers
     with ReLU and dropout, trained by `fastbp.Muon`.
+
+    An ensemble begins with the best snapshots of several members where there are at most 500
+    validation rows: 1000 divided by their number, but no more than a quarter of the members.
 
     Memory: the encoded table in float32, twice with `refit`; for each member its weights, their
     gradients, the optimizer's two arrays of that size, what a minibatch needs, and up to three

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["TargetScaler", "checked_quantiles", "encode_classes", "real_targets"]
 
 
-def encode_classes(y: Any, classes: Array | None = None) -> tuple[Labels, Array]:
+def encode_classes(y: Any, classes: Array | None = None,
+                   argument: str = "y") -> tuple[Labels, Array]:
     """Classes as whole numbers.
 
     Parameters
@@ -31,6 +32,8 @@ def encode_classes(y: Any, classes: Array | None = None) -> tuple[Labels, Array]
         Text, booleans, whole numbers or categories.
     classes : ndarray, optional
         The classes of the training rows, for other rows.
+    argument : str, default "y"
+        What messages call y.
 
     Returns
     -------
@@ -56,19 +59,19 @@ def encode_classes(y: Any, classes: Array | None = None) -> tuple[Labels, Array]
     ValueError: y: expected the classes of the training rows, 'cat', 'dog', got 'cow' too; remove \
 such rows, or add some to the training rows
     """
-    y = _as_targets(y)
+    y = _as_targets(y, argument)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     if y.ndim == 1:
-        _check_present(y)
+        _check_present(y, argument)
         if y.dtype == object:
             y = np.array(y.tolist())  # of the type that all of them have
         check_classification_targets(y)
     if y.ndim != 1:
-        raise ValueError(f"y: expected one class for each row, an array of one dimension, got "
-                         f"shape {y.shape}")
+        raise ValueError(f"{argument}: expected one class for each row, an array of one dimension, "
+                         f"got shape {y.shape}")
     if len(y) == 0:
-        raise ValueError("y: expected a class for each row, got none")
+        raise ValueError(f"{argument}: expected a class for each row, got none")
     found, codes = np.unique(y, return_inverse=True)
     if classes is None:
         if len(found) < 2:
@@ -78,7 +81,7 @@ such rows, or add some to the training rows
     places = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [str(label) for label in found.tolist() if label not in places]
     if unknown:
-        raise ValueError(f"y: expected the classes of the training rows, "
+        raise ValueError(f"{argument}: expected the classes of the training rows, "
                          f"{listed([str(label) for label in classes.tolist()])}, got "
                          f"{listed(unknown)} too; remove such rows, or add some to the training "
                          f"rows")
@@ -268,12 +271,14 @@ def checked_quantiles(quantiles: Any, scoring: Any,
     return checked
 
 
-def real_targets(y: Any) -> Doubles:
+def real_targets(y: Any, argument: str = "y") -> Doubles:
     """The targets of a regression as numbers.
 
     Parameters
     ----------
     y : array_like of shape (rows,) or (rows, n_outputs)
+    argument : str, default "y"
+        What messages call it.
 
     Returns
     -------
@@ -290,32 +295,32 @@ def real_targets(y: Any) -> Doubles:
     array([[1.],
            [2.]])
     """
-    array = _as_targets(y)
+    array = _as_targets(y, argument)
     if array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"y: expected numbers of shape (rows,) or (rows, outputs), got shape "
-                         f"{array.shape}")
+        raise ValueError(f"{argument}: expected numbers of shape (rows,) or (rows, outputs), got "
+                         f"shape {array.shape}")
     table = array.reshape(len(array), -1)
     columns = []
     for i in range(table.shape[1]):
-        name = "y" if array.ndim == 1 else f"y, column {i}"
+        name = argument if array.ndim == 1 else f"{argument}, column {i}"
         _check_present(table[:, i], name)
         columns.append(_numbers(table[:, i], name))
     return np.column_stack(columns)
 
 
-def _as_targets(y: Any) -> Array:
+def _as_targets(y: Any, argument: str) -> Array:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     if hasattr(y, "toarray") and hasattr(y, "nnz"):
-        raise TypeError("Sparse data was passed for y, but dense data is required. Use "
-                        "y.toarray() to convert it to a dense array.")
+        raise TypeError(f"Sparse data was passed for {argument}, but dense data is required. Use "
+                        f"{argument}.toarray() to convert it to a dense array.")
     array = np.asarray(y)
     if array.dtype.kind in "US" and not hasattr(y, "dtype"):
         array = np.array(y, dtype=object)  # None and NaN are not text
     return array
 
 
-def _check_present(y: Array, name: str = "y") -> None:
+def _check_present(y: Array, name: str) -> None:
     """Raise ValueError if targets are missing."""
     if y.dtype.kind in "fcmM":
         missing = np.isnat(y) if y.dtype.kind in "mM" else np.isnan(y)
@@ -326,17 +331,17 @@ def _check_present(y: Array, name: str = "y") -> None:
     rows = np.flatnonzero(missing)
     if len(rows):
         raise ValueError(f"Input {name} contains NaN: {counted(len(rows), 'missing value')} in "
-                         f"{len(y)} rows, the first in row {rows[0]}; remove such rows from X and "
-                         f"y")
+                         f"{len(y)} rows, the first in row {rows[0]}; remove such rows from "
+                         f"features and targets")
 
 
 def _numbers(y: Array, name: str) -> Doubles:
     if y.dtype.kind == "c":
-        raise ValueError("Complex data not supported\ny holds complex numbers")
+        raise ValueError(f"Complex data not supported\n{name} holds complex numbers")
     cells = y.tolist() if y.dtype.kind in "OUS" else y
     if isinstance(cells, list):
         text = next((row for row, cell in enumerate(cells) if isinstance(cell, str | bytes)), None)
         if text is not None:
             raise ValueError(f"{name}: expected numbers, got {cells[text]!r} in row {text}; "
-                             f"convert them, as in y.astype(float)")
+                             f"convert them, as with y.astype(float)")
     return Column(name, cells).numbers()

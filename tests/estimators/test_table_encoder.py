@@ -1,6 +1,7 @@
 """TableEncoder: what it reads, what it makes of it, and what it refuses."""
 
 import datetime
+import json
 import os
 import pickle
 import warnings
@@ -196,8 +197,7 @@ def test_levels_are_compared_as_text():
     booleans = fitted([[True], [False], [True]], categories=[0])
     assert booleans.get_feature_names_out().tolist() == ["x0_False", "x0_True"]
     for true in (True, 1, "1", "True", Decimal(1), np.True_):
-        assert booleans.transform(np.array([[true], ["?"]], dtype=object)).tolist() == [
-            [0, 1], [0, 0]]
+        assert booleans.transform(np.array([[true]], dtype=object)).tolist() == [[0, 1]]
     numbers = fitted(np.array([[1], [2], [10]]), categories=[0])
     assert numbers.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_10"]
     assert numbers.transform(np.array([["10"], ["1"]])).tolist() == [[0, 0, 1], [1, 0, 0]]
@@ -498,7 +498,46 @@ def test_columns_that_change_their_kind():
     assert (encoder.transform(same) == encoder.transform(X)).all()
     nothing = encoder.transform(X.assign(sold=np.nan, size=None, color=None))
     assert (nothing[:, 0] == 0).all()
-    assert encoder.transform(X.assign(color=3)).shape == nothing.shape
+    with pytest.warns(UserWarning, match=r"'color': expected text as in fit.* got numbers too"):
+        assert encoder.transform(X.assign(color=3)).shape == nothing.shape
+
+
+DAY = datetime.date(2024, 1, 1)
+
+
+@pytest.mark.parametrize(("levels", "cells", "message"), [
+    (["b", "a"], [1.5, 2.0], "expected text as in fit, such as 'a', 'b'; got numbers too"),
+    (["b", "a"], [True, None], "got booleans too"),
+    (["b", "a"], [DAY, DAY], "got dates too"),
+    (["b", "a"], [DAY, 3], "got dates and numbers too"),
+    (["b", "a"], ["a", 3], "got numbers too"),
+    (["007", "008"], [7, 8], "expected text as in fit, such as '007', '008'; got numbers too"),
+    ([1, 2], ["a", "b"], "expected numbers as in fit; got text too"),
+    ([1.5, 2.5], [DAY, DAY], "got dates too"),
+    ([True, False], [0.5, 1], "expected booleans as in fit; got numbers too"),
+    ([DAY, datetime.date(2024, 1, 2)], [5, 5], "expected dates as in fit; got numbers too"),
+    (["b", 1], [DAY, DAY], "expected numbers or text as in fit"),
+    (["b", "a"], ["c", "d"], None), ([1, 2], [3.0, 2.5], None), (["1", "2"], [1.0, 2], None),
+    ([1, 2], ["1", "2"], None), ([1, 0], [True, False], None), ([True, False], [1.0, 0.0], None),
+    (["b", "a"], [None, np.nan], None), (["b", "a", None], [None, pd.NA], None),
+])
+@pytest.mark.parametrize("max_one_hot", [32, 0])
+@pytest.mark.parametrize("of_pandas", [False, True])
+def test_levels_of_other_types_than_those_of_fit(levels, cells, message, max_one_hot, of_pandas):
+    X = pd.DataFrame({"a": pd.Series(levels * 10, dtype=object), "b": range(10 * len(levels))})
+    encoder = fitted(X, categories=["a"], max_one_hot=max_one_hot)
+    again = TableEncoder.from_state(json.loads(json.dumps(encoder.get_state())))
+    new = pd.DataFrame({"a": pd.Series(cells, dtype=object), "b": range(len(cells))})
+    if of_pandas:
+        new["a"] = new["a"].astype("category")
+    for each in (encoder, again):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            each.transform(new)
+        assert len(caught) == (message is not None)
+        if message is not None:
+            assert str(caught[0].message).startswith("X: column 'a': expected ")
+            assert message in str(caught[0].message)
 
 
 @pytest.mark.parametrize(("X", "error", "message"), [
@@ -521,7 +560,7 @@ def test_columns_that_change_their_kind():
                                        r"in row 0"),
     (pd.DataFrame({"a": [1, {"b": 2}]}), TypeError, "column 'a': .* a dict, in row 1"),
     (pd.DataFrame({"a": ["x", ["y"]]}), TypeError, r"column 'a': .* a list, in row 1"),
-    (pd.DataFrame({"a": ["x", (1, 2)]}), TypeError, r"column 'a': .* a tuple, in row 0"),
+    (pd.DataFrame({"a": ["x", (1, 2)]}), TypeError, r"column 'a': .* a tuple, in row 1"),
     (pd.DataFrame({"a": [b"x", b"y"]}), TypeError, "column 'a': .* a bytes, in row 0"),
     (pd.DataFrame({"a": [1.0, datetime.date(2024, 1, 1)]}), TypeError, "mixes dates and numbers"),
 ], ids=str)

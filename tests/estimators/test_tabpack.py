@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import fastbp as fb
 from fastbp.estimators.members import Draw
-from fastbp.estimators.selection import Selection
+from fastbp.estimators.selection import Selection, Snapshot
 
 SMALL = {"n_members": 3, "width": 16, "max_epochs": 15, "random_state": 0}
 IRIS = load_iris(return_X_y=True)
@@ -218,6 +218,13 @@ class TestTimeLimit:
         assert np.isfinite(model.predict(X)).all()
 
 
+    def test_no_refit_that_would_not_end_in_time(self, model, monkeypatch):
+        chosen = [Snapshot(0, 4, None, None, 0.0)]
+        monkeypatch.setattr(model, "_fit_many", lambda *_: pytest.fail("trained"), raising=True)
+        deadline = time.monotonic() + 100
+        assert model._refit([], None, None, 16, chosen, deadline, seconds=21) == []
+
+
 class TestUse:
     def test_pickle_and_clone(self, model):
         X, _ = DIABETES
@@ -346,6 +353,15 @@ class TestSelection:
         selection, _ = play([[[1, -1], [3, 3]], [[9, 9], [-1, 1]]], [0, 0])
         assert {(each.member, each.epoch) for each in selection.chosen} == {(0, 0), (1, 1)}
         assert selection.chosen[0].state.tolist() in ([0, 0], [1, 1])
+
+    def test_few_rows_have_an_ensemble_of_several_members(self):
+        constants = [[[k + epoch] for epoch in range(3)] for k in range(9)]
+        selection, _ = play(constants, [0])
+        assert [(each.member, each.epoch) for each in selection.chosen] == [(0, 0), (1, 0)]
+        selection, _ = play(constants, [0], max_size=1)
+        assert len(selection.chosen) == 1
+        selection, _ = play([[[first] * 501 for first in each[0]] for each in constants], [0] * 501)
+        assert len(selection.chosen) == 1
 
     def test_the_largest_size(self):
         predictions = [[[1 if i == j else 0 for j in range(6)]] for i in range(6)]

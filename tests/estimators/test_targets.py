@@ -53,7 +53,8 @@ def test_series_of_polars():
 
 @pytest.mark.parametrize(("y", "error", "message"), [
     (["a", None, "b", None], ValueError, "Input y contains NaN: 2 missing values in 4 rows, the "
-                                         "first in row 1; remove such rows from X and y"),
+                                         "first in row 1; remove such rows from features and "
+                                         "targets"),
     (["a", float("nan"), "b"], ValueError, "1 missing value in 3 rows, the first in row 1"),
     (pd.Series([1, pd.NA], dtype="Int64"), ValueError, "1 missing value in 2 rows"),
     ([1.0, np.nan], ValueError, "Input y contains NaN"),

@@ -1,0 +1,192 @@
+"""What TabPack and TabM have in common: the rows set aside, and what messages say of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastbp as fb
+
+KINDS = {
+    "TabPack": (fb.TabPackClassifier, {"n_members": 2, "width": 8, "max_epochs": 3}),
+    "TabM": (fb.TabMClassifier, {"n_members": 2, "width": 8, "n_blocks": 1, "n_per_feature": 2,
+                                 "n_bins": 4, "max_epochs": 3}),
+}
+
+
+@pytest.fixture(params=KINDS)
+def model(request):
+    make, options = KINDS[request.param]
+    return make(random_state=0, **options)
+
+
+def table(n=100):
+    """A data frame with a column of each kind, and classes."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({
+        "number": rng.normal(size=n),
+        "text": rng.choice(["red", "blue"], n),
+        "day": pd.Series([f"2024-01-{1 + i % 28:02}" for i in range(n)], dtype=object),
+        "mixed": pd.Series([i % 3 for i in range(n)], dtype=object),
+        "level": pd.Categorical([f"l{i % 4}" for i in range(n)]),
+    }), np.arange(n) % 2
+
+
+def replaced(X, name, row, cell):
+    X = X.copy()
+    X[name] = X[name].astype(object)
+    X.loc[row, name] = cell
+    return X
+
+
+class TestMessages:
+    """They have the row numbers of the argument that they name."""
+
+    BAD = pytest.mark.parametrize(("name", "cell", "options", "message"), [
+        ("number", np.inf, {}, "infinity in 1 row of 100, the first of them row {}"),
+        ("number", "many", {"numbers": ["number"]}, "got 'many' in row {}"),
+        ("text", b"red", {}, "a bytes, in row {}"),
+        ("text", ["red"], {}, "a list, in row {}"),
+        ("mixed", (1, 2), {}, "a tuple, in row {}"),
+        ("mixed", b"1", {"categories": ["mixed"]}, "a bytes, in row {}"),
+        ("mixed", [1], {"categories": ["mixed"]}, "a list, in row {}"),
+    ])
+
+    @BAD
+    @pytest.mark.parametrize("row", [0, 41, 42, 99])
+    def test_of_the_rows_of_fit(self, model, name, cell, options, message, row):
+        X, y = table()
+        if isinstance(cell, list | tuple):
+            X[name] = X[name].astype(object)
+            X.at[row, name] = cell
+        else:
+            X = replaced(X, name, row, cell)
+        with pytest.raises((TypeError, ValueError), match=(
+                f"^X: column '{name}'.*{message.format(row)}[;,]")):
+            model.set_params(**options).fit(X, y)
+
+    @pytest.mark.parametrize("row", [0, 41, 42, 99])
+    def test_of_arrays_and_lists(self, model, row):
+        X, y = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) % 2
+        X[row, 1] = np.inf
+        for each in (X, X.tolist()):
+            with pytest.raises(ValueError, match=f"X: column 1 .* the first of them row {row};"):
+                model.fit(each, y)
+
+    def test_of_categories_of_pandas_as_numbers(self, model):
+        X, y = table()
+        X["level"] = pd.Categorical(np.where(X["level"] == "l2", "l2", "1"))
+        with pytest.raises(ValueError, match=r"X: column 'level': .* got 'l2' in row 2;"):
+            model.set_params(numbers=["level"]).fit(X, y)
+
+    @BAD
+    def test_of_validation_rows_that_are_given(self, model, name, cell, options, message):
+        X, y = table()
+        X_val = X.copy()
+        X_val[name] = X_val[name].astype(object)
+        X_val.at[7, name] = cell
+        with pytest.raises((TypeError, ValueError), match=(
+                f"^X_val: column '{name}'.*{message.format(7)}[;,]")):
+            model.set_params(**options).fit(X, y, X_val, y)
+
+    def test_of_other_columns_in_validation_rows(self, model):
+        X, y = table()
+        with pytest.raises(ValueError, match=r"(?s)^X_val: The feature names should match.*text"):
+            model.fit(X, y, X.drop(columns="text"), y)
+        with pytest.raises(ValueError, match=r"^X_val has 1 features, but .* expecting 2"):
+            model.fit(X[["number", "text"]].to_numpy(), y, X[["number"]].to_numpy(), y)
+        with pytest.raises(ValueError, match=r"X_val.reshape"):
+            model.fit(X[["number"]], y, X["number"], y)
+
+    def test_of_validation_targets(self, model):
+        X, y = table()
+        with pytest.raises(ValueError, match=r"^y_val: expected the classes of the training rows"):
+            model.fit(X, y, X, y + 1)
+        with pytest.raises(ValueError, match=r"^Input y_val contains NaN"):
+            model.fit(X, y, X, np.where(y, np.nan, 0))
+        with pytest.raises(ValueError, match=r"^y_val: expected numbers, got 'x' in row 1"):
+            fb.TabPackRegressor().fit(X, y, X, [0, "x"] * 50)
+
+
+def test_the_kind_of_a_column_is_that_of_all_rows(model):
+    """Text that is no number is as good a reason among the rows set aside as among the others."""
+    X, y = table()
+    cells = np.array([[str(i), "x"] for i in range(100)], dtype=object)
+    _, aside = model._split(100, y, np.random.RandomState(0))
+    cells[aside[0], 0] = "unknown"
+    cells[:, 1] = X["number"]
+    with pytest.warns(UserWarning, match="like identifiers"):
+        model.fit(cells, y)
+    assert model.encoder_.kinds_ == {"x0": "category", "x1": "number"}
+
+
+def of_polars(X):
+    pl = pytest.importorskip("polars")
+    return pl.DataFrame({name: X[name].tolist() for name in X.columns})
+
+
+@pytest.mark.parametrize("convert", [lambda X: X, pd.DataFrame.to_numpy, of_polars,
+                                     lambda X: X.to_numpy().tolist()])
+def test_rows_set_aside_are_those_of_validation_rows_that_are_given(model, convert):
+    X, y = table()
+    rows, aside = model._split(100, y, np.random.RandomState(0))
+    whole = model.fit(convert(X), y).predict_proba(convert(X))
+    # The encoder's seed is drawn after the rows.
+    split = np.random.RandomState(0)
+    model._split(100, y, split)
+    given = model.set_params(random_state=split).fit(
+        convert(X.iloc[rows].reset_index(drop=True)), y[rows],
+        convert(X.iloc[aside].reset_index(drop=True)), y[aside]).predict_proba(convert(X))
+    assert whole.tobytes() == given.tobytes()
+
+
+class TestTimeLimit:
+    def test_one_that_is_not_reached_changes_nothing(self, model):
+        X, y = table()
+        expected = model.fit(X, y).predict_proba(X)
+        model.set_params(time_limit=1e6).fit(X, y)
+        assert model.predict_proba(X).tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize("seconds", [0.0, 1e6])
+    def test_weights_of_rows(self, model, seconds):
+        """The speed is measured on rows that may all have none."""
+        X, y = table()
+        weights = np.arange(100) >= 90
+        model.set_params(time_limit=seconds + 1e-3, batch_size=10).fit(X, y, sample_weight=weights)
+        assert np.isfinite(model.predict_proba(X)).all()
+
+    @pytest.mark.parametrize(("seconds", "members", "per_feature"), [
+        (0.01, 9, [8, 32]), (100.0, 9, [8, 32]), (1e6, 1, [2, 2])])
+    def test_tabpack_has_fewer_members(self, monkeypatch, seconds, members, per_feature):
+        monkeypatch.setattr("fastbp.estimators.tabpack.seconds_per_epoch", lambda *_: seconds)
+        X, y = table()
+        model = fb.TabPackClassifier(9, width=8, max_epochs=2, time_limit=1e6, refit=False,
+                                     random_state=0).fit(X, y)
+        found = model.history_.members
+        assert len(found) == members
+        assert all(per_feature[0] <= each["n_per_feature"] <= per_feature[1] for each in found)
+
+    def test_tabpack_has_narrower_embeddings_if_that_makes_more_members(self, monkeypatch):
+        seconds = iter([1e5, 1e4])
+        monkeypatch.setattr("fastbp.estimators.tabpack.seconds_per_epoch",
+                            lambda *_: next(seconds))
+        X, y = table()
+        model = fb.TabPackClassifier(50, width=8, max_epochs=2, time_limit=1e6, refit=False,
+                                     random_state=0).fit(X, y)
+        assert [each["n_per_feature"] for each in model.history_.members] == [2] * 39
+
+    @pytest.mark.parametrize(("seconds", "columns"), [([1.0], 4), ([1e6, 1.0], 2), ([1e6, 1e6], 1)])
+    def test_tabm_has_narrower_embeddings(self, monkeypatch, seconds, columns):
+        left = iter(seconds)
+        monkeypatch.setattr("fastbp.estimators.tabm.seconds_per_epoch", lambda *_: next(left))
+        X, y = table()
+        model = fb.TabMClassifier(n_members=2, width=8, n_per_feature=4, max_epochs=2,
+                                  time_limit=1e6, random_state=0).fit(X, y)
+        encoder, first = model.encoder_, model.network_.layers[0]
+        assert first.n_out == encoder.n_numeric_ * columns + encoder.n_binary_
+        assert next(left, None) is None
+
+
+def test_numbers_of_a_wide_table_become_fewer_columns_each_in_tabm():
+    X = np.random.default_rng(0).normal(size=(20, 3000))
+    model = fb.TabMClassifier(n_members=1, width=2, n_blocks=1, max_epochs=1, n_bins=2)
+    assert model.fit(X, np.arange(20) % 2).network_.layers[0].n_out == 6000
