@@ -24,7 +24,7 @@ class Exclusive:
         what : str
             What the object is, for the message.
         remedy : str, optional
-            For the message, instead of using a copy.
+            For the message, where it is not the use of a copy.
 
         Returns
         -------
@@ -47,7 +47,7 @@ class Exclusive:
         if owner != mine[0]:  # a forked child does not take part in its parent's training
             _, lock = vars(self)["_training_lock"] = mine
         if not lock.acquire(False):
-            remedy = remedy or f"use a copy: copy.deepcopy({what})"
-            raise RuntimeError(f"this {what} is being used by a training already, in another "
-                               f"thread or by the fit that called back; {remedy}")
+            remedy = remedy or (f"in another thread or by the fit that called back; use a copy: "
+                                f"copy.deepcopy({what})")
+            raise RuntimeError(f"this {what} is being used by a training already, {remedy}")
         return lock

@@ -364,6 +364,17 @@ def test_fold_keeps_a_lower_precision(precision, tolerance, rng):
     np.testing.assert_array_equal(datasets.fold(net, outputs=outputs).layers[0].W, net.layers[0].W)
 
 
+@pytest.mark.parametrize("column", [
+    lambda x: 1.7e9 + 30 * x, lambda x: 1e-40 * x, lambda x: 1e40 * x, lambda x: 1e40 + 0 * x])
+def test_fold_is_exact_where_float32_would_lose_a_column(column, rng):
+    X = np.column_stack([rng.normal(size=200), column(rng.normal(size=200))])
+    scale = datasets.Standardizer(X)
+    net = fb.mlp([2, 8, 1], precision="high", seed=0)
+    whole = datasets.fold(net, scale)
+    assert (whole.dtype, whole.precision) == (np.float64, "highest")
+    np.testing.assert_allclose(whole.predict(X), net.predict(scale(X)), atol=1e-4)
+
+
 def test_fold_one_side_only(rng):
     X = rng.normal(size=(20, 3)) + 5
     net = fb.mlp([3, 4, 2], dtype="float64", seed=0)

@@ -110,9 +110,9 @@ def fold(
     -------
     Sequential
         A new network, in float64: columns in their original units may be so far from 0 that
-        float32 would lose their differences.  Of a network whose precision is not "highest", it is
-        one in float32 with that precision, and begins with a `BatchNorm` that standardizes the
-        inputs, as their differences would be lost in its products.
+        float32 would lose their differences.  Where it does not, a network whose precision is not
+        "highest" stays one in float32 with that precision, and begins with a `BatchNorm` that
+        standardizes the inputs, as their differences would be lost in its products.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def fold(
     >>> np.allclose(fold(net, standardize).predict(X), net.predict(standardize(X)))
     True
     """
-    reduced = network.precision != "highest"
+    reduced = network.precision != "highest" and (inputs is None or _fits_float32(inputs))
     network = network.astype("float32" if reduced else "float64")
     if inputs is not None and reduced:
         # (x - mean) · 1/scale / √(1 + epsilon), where epsilon is too small to count
@@ -148,6 +148,14 @@ def fold(
         last.b *= scale
         last.b += outputs.mean
     return network
+
+
+def _fits_float32(columns: Standardizer) -> bool:
+    """Whether columns that are rounded to float32 keep 15 bits of their deviation."""
+    mean, scale = np.abs(columns.mean), columns.scale
+    constant = np.isinf(scale)
+    return bool((mean < 1e30).all() and ((mean <= 2**9 * scale)
+                                         & (constant | (scale > 1e-30) & (scale < 1e30))).all())
 
 
 def _dense(layer: Layer) -> Dense:

@@ -342,6 +342,8 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     losses.checked_loss(loss)
     X, y = _rows(net, x, y)
     net = net.astype("float64")
+    if not np.isfinite(net.parameters).all():
+        raise ValueError("net: expected finite weights, got some that are infinite or NaN")
     layers = _all_layers((str(i), layer) for i, layer in enumerate(net.layers))
     dropped = [layer for layer in layers.values() if isinstance(layer, Dropout)]
     for dropout in dropped:
@@ -353,7 +355,8 @@ def explain(net: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss,
     before, dZ = losses.compute_loss(loss, _forward(run, rows, names), targets)
     if not (np.isfinite(before) and np.isfinite(dZ).all()):
         raise ValueError(f"net: expected a network whose loss on these rows is finite, and so its "
-                         f"gradient, got a loss of {before}; look at the weights, and at x")
+                         f"gradient, got a loss of {before}; look at the weights, at "
+                         f"x and at y")
     stepped = _after_a_step(net, X, y, loss, learning_rate)
     graph = Graph(run, dZ, names)
     parameters: dict[str, Parameter] = {}

@@ -152,7 +152,8 @@ class Loop:
                 if isinstance(callback, Exclusive):
                     name = type(callback).__name__
                     self._locks.append(callback.exclusive_use(
-                        name, f"give each fit, and each network of fit_many, a {name} of its own"))
+                        name, f"in another fit or for another network of fit_many; callbacks: "
+                              f"expected each to have its own {name}"))
             self._checkpoints.__enter__()
         except BaseException:
             self._release()

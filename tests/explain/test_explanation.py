@@ -238,6 +238,13 @@ def test_numbers_that_are_too_large(arguments, error, message):
         fb.explain(fb.mlp([2, 3, 1], "relu", seed=1), given.pop("x"), 100.0, **given)
 
 
+def test_weights_that_are_infinite():
+    net = fb.mlp([2, 3, 1], "relu", seed=1)
+    net.layers[0].W[0, 0] = -np.inf
+    with pytest.raises(ValueError, match="net: expected finite weights"):
+        fb.explain(net, [1.0, 1.0], 1.0, loss=fb.MeanSquaredError())
+
+
 def test_estimators_are_sent_to_their_network():
     with pytest.raises(TypeError, match=r"got MLPClassifier; pass model\.to_network\(\)"):
         fb.explain(fb.MLPClassifier(), [1.0], 1, loss=fb.SoftmaxCrossEntropy())

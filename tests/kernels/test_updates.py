@@ -137,6 +137,23 @@ def test_a_metric_that_overwrites_the_gradient_of_the_outputs_waits(n_threads):
     assert all(weights(n_threads) == expected for _ in range(5))
 
 
+@each("column", [0, 70])
+def test_an_infinite_weight_diverges_at_the_same_step(column):
+    """Weight decay multiplies it by 0, in vectors of a few columns and of one."""
+    def message():
+        net = fb.Sequential([fb.Dense(40, 72), fb.ReLU(), fb.Dense(72, 3)], seed=0)
+        net.layers[0].W[0, column] = -np.inf  # in a unit that is 0
+        X = np.random.default_rng(0).random((6, 40)).astype("f4") + 0.1
+        with pytest.raises(FloatingPointError) as caught:
+            net.fit(X, [0, 1, 2] * 2, loss=fb.SoftmaxCrossEntropy(), optimizer=fb.SGD(0.1),
+                    batch_size=3, seed=0)
+        return str(caught.value)
+
+    fused = message()
+    with unfused():
+        assert message() == fused
+
+
 def test_a_layer_in_python_that_changes_the_gradient_of_a_later_one():
     class Tied(fb.Layer):
         def __init__(self, other):

@@ -394,9 +394,10 @@ def test_a_callback_with_a_state_serves_one_network(make, tmp_path, monkeypatch)
         pytest.importorskip("tensorboardX")
     before = [net.parameters.tobytes() for net in nets]
     name = type(callback).__name__
-    with pytest.raises(RuntimeError, match=f"this {name} is being used by a training already, .*; "
-                                           f"give each fit, and each network of fit_many, a {name} "
-                                           f"of its own") as raised:
+    with pytest.raises(RuntimeError, match=f"this {name} is being used by a training already, in "
+                                           f"another fit or for another network of fit_many; "
+                                           f"callbacks: expected each to have its own {name}"
+                       ) as raised:
         fb.fit_many(nets, X, LABELS, callbacks=[[callback], [callback]], **options)
     assert raised.value.__notes__ == ["(for networks[1])"]
     assert [net.parameters.tobytes() for net in nets] == before

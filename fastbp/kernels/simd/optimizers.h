@@ -52,9 +52,9 @@ static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, rea
 #define ROW_OF_VECTORS 4
 
 /* Element (i, j) of the product and of W, and those after it: `vectors` of them, or `left`.
- * `decays` tells whether weight decay or a penalty is not 0. */
+ * `penalized` tells whether the strength is not 0. */
 INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, real *W,
-                    real strength, const int decays, const int vectors, ptrdiff_t left)
+                    real strength, const int penalized, const int vectors, ptrdiff_t left)
 {
     const real *a = (const real *)c->A + i * c->a_row, *b = (const real *)c->B + j;
     real *w = W + i * c->c_row + j;
@@ -71,37 +71,39 @@ INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j,
     for (int u = 0; u < vectors; u++) {
         vec w_u = v_load_part(w + u * FBP_LANES, left, 0);
         g[u] = v_zero_below(g[u], FBP_MIN_GRADIENT);
-        if (decays) {
-            if (strength != 0)
-                g[u] = v_zero_below(v_fma(v_splat(strength), w_u, g[u]), FBP_MIN_GRADIENT);
-            g[u] = v_fma(s->l2, w_u, g[u]);
-        }
-        w_u = v_fma(-s->rate, g[u], w_u);
+        if (penalized) g[u] = v_zero_below(v_fma(v_splat(strength), w_u, g[u]), FBP_MIN_GRADIENT);
+        w_u = v_fma(-s->rate, v_fma(s->l2, w_u, g[u]), w_u);
         v_store_part(w + u * FBP_LANES, left, v_zero_below(w_u, FBP_MIN_NORMAL));
     }
 }
 
-/* matmul into gradients, penalize and update_sgd in one, for a product of a few rows of B: memory
- * sees no gradient.  B's rows are taken so many columns at a time that they stay in the level-1
- * cache. */
-static void descend_product(const fbp_gemm *c, real *W, real strength, double learning_rate,
-                            const double *attributes)
+/* B's rows are taken so many columns at a time that they stay in the level-1 cache. */
+INLINE void descend_rows(const sgd_t *s, const fbp_gemm *c, real *W, real strength,
+                         const int penalized)
 {
     enum { BLOCK = 512, STEP = ROW_OF_VECTORS * FBP_LANES };
-    const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
-    const int decays = strength != 0 || attributes[0] != 0;
     for (ptrdiff_t first = 0; first < c->n; first += BLOCK) {
         const ptrdiff_t stop = least_of(c->n, first + BLOCK);
         for (ptrdiff_t i = 0; i < c->m; i++) {
             ptrdiff_t j = first;
-            if (!decays)
-                for (; j + STEP <= stop; j += STEP)
-                    descend(&s, c, i, j, W, 0, 0, ROW_OF_VECTORS, FBP_LANES);
             for (; j + STEP <= stop; j += STEP)
-                descend(&s, c, i, j, W, strength, 1, ROW_OF_VECTORS, FBP_LANES);
-            for (; j < stop; j += FBP_LANES) descend(&s, c, i, j, W, strength, 1, 1, stop - j);
+                descend(s, c, i, j, W, strength, penalized, ROW_OF_VECTORS, FBP_LANES);
+            for (; j < stop; j += FBP_LANES)
+                descend(s, c, i, j, W, strength, penalized, 1, stop - j);
         }
     }
+}
+
+/* matmul into gradients, penalize and update_sgd in one, for a product of a few rows of B: memory
+ * sees no gradient. */
+static void descend_product(const fbp_gemm *c, real *W, real strength, double learning_rate,
+                            const double *attributes)
+{
+    const sgd_t s = {.rate = v_splat((real)learning_rate), .l2 = v_splat((real)attributes[0])};
+    if (strength == 0)
+        descend_rows(&s, c, W, 0, 0);
+    else
+        descend_rows(&s, c, W, strength, 1);
 }
 
 static void update_momentum(ptrdiff_t n, real *parameters, const real *gradients,
