@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["LEAST_EPOCHS", "MOST_EMBEDDED_NUMBERS", "TableClassifier", "TableEstimator",
-           "TableRegressor", "Task", "checked_sample_weight", "embeddings", "seconds_per_epoch"]
+__all__ = ["LEAST_EPOCHS", "TableClassifier", "TableEstimator", "TableRegressor", "Task",
+           "checked_sample_weight", "embeddings", "most_per_number", "seconds_per_epoch"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
@@ -47,8 +47,6 @@ MOST_EMBEDDED = 16
 MOST_EMBEDDED_NUMBERS = 8192
 # Within a time limit there should be so many epochs, of networks that are smaller if need be.
 LEAST_EPOCHS = 10
-# Minibatches to measure the speed with.
-MEASURED_STEPS = 2
 
 
 @dataclass(kw_only=True)
@@ -411,9 +409,14 @@ def embeddings(encoder: TableEncoder, of_numbers: Layer | None,
     return Columns(parts)
 
 
+def most_per_number(encoder: TableEncoder) -> int:
+    """Most columns for each number: of a wide table fewer, as memory and time grow with them."""
+    return max(2, MOST_EMBEDDED_NUMBERS // max(1, encoder.n_numeric_))
+
+
 def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_rows: int,
                       batch_size: int) -> float:
-    """How long an epoch would take, by one of a few minibatches.
+    """How long an epoch would take, by one of a single minibatch.
 
     Parameters
     ----------
@@ -426,11 +429,13 @@ def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_r
     Returns
     -------
     float
+        It may be 0, if that is too short for the clock.
     """
-    rows = min(n_rows, MEASURED_STEPS * batch_size)
-    times = [time.monotonic()]
-    train(rows, lambda _: times.append(time.monotonic()))
-    return (times[-1] - times[-2]) * n_rows / rows  # the first epoch has to set up things
+    rows = min(n_rows, batch_size)
+    times = [time.perf_counter()]  # finer than `time.monotonic` on Windows
+    train(rows, lambda _: times.append(time.perf_counter()))
+    # The first epoch has to set up things; but the second one may have been interrupted.
+    return min(times[1] - times[0], times[2] - times[1]) * n_rows / rows
 
 
 def _both(P: Floats) -> Floats:
