@@ -89,6 +89,10 @@ class Column:
             rows = self.rows[rows]
         return Column(self.name, self.cells, self.kind, self.codes, self.parse, rows)
 
+    def whole(self) -> Column:
+        """The column with the values of all rows."""
+        return Column(self.name, self.cells, self.kind, self.codes, self.parse)
+
     def infer_kind(self) -> str:
         """What the column holds: "number", "boolean", "date" or "category".
 

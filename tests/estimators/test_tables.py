@@ -1,5 +1,7 @@
 """What TabPack and TabM have in common: the rows set aside, and what messages say of them."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,6 +120,32 @@ def test_the_kind_of_a_column_is_that_of_all_rows(model):
     with pytest.warns(UserWarning, match="like identifiers"):
         model.fit(cells, y)
     assert model.encoder_.kinds_ == {"x0": "category", "x1": "number"}
+
+
+def test_the_types_of_levels_are_those_of_all_rows(model):
+    """A level that is a number, of the rows set aside, is no surprise: no warning."""
+    X, y = table()
+    _, aside = model._split(100, y, np.random.RandomState(0))
+    X = replaced(X, "text", aside[0], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, y).predict(X)
+
+
+def test_warnings_show_the_line_of_the_call(model):
+    X, y = table()
+    X["id"] = [f"i{i}" for i in range(100)]
+    with pytest.warns(UserWarning, match="like identifiers") as caught:
+        model.fit(X, y)
+    numbers = X.assign(text=range(100))
+    with pytest.warns(UserWarning, match="got numbers too") as unknown:
+        model.predict(numbers)
+    with pytest.warns(UserWarning, match="got numbers too") as scored:
+        model.score(numbers, y)
+    with pytest.warns(UserWarning, match="feature names") as unnamed:
+        model.predict(X.to_numpy())
+    for each in (caught, unknown, scored, unnamed):
+        assert {warning.filename for warning in each} == {__file__}
 
 
 def of_polars(X):
