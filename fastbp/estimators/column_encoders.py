@@ -337,7 +337,7 @@ class CategoryEncoder(ColumnEncoder, Part):
     def _check_types(self, unknown: Column) -> None:
         """Warn if levels that are not in the table are of other types than those of training."""
         new = sorted(_types(unknown.counts()).difference(self.types))
-        if new:
+        if self.types and new:
             levels = [repr(level) for level in self.table if isinstance(level, str)][:3]
             examples = f", such as {', '.join(levels)}" if levels and "text" in self.types else ""
             warn_user(
@@ -419,7 +419,7 @@ def decoded(kind: str, state: dict[str, Any]) -> ColumnEncoder:
         encoder.table = {value: int(i) for value, i in state["table"]}
         encoder.missing, encoder.n_codes = int(state["missing"]), int(state["n_codes"])
         encoder.binary, encoder.codes = list(state["binary"]), list(state["codes"])
-        encoder.types = list(state["types"])
+        encoder.types = list(state.get("types", ()))  # of which older files say nothing
         n = encoder.n_codes if encoder.codes else len(encoder.binary)
         if not all(-1 <= i < n for i in (encoder.missing, *encoder.table.values())):
             raise ValueError(f"expected codes below {n}")

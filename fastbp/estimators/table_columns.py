@@ -435,6 +435,8 @@ def level_text(cell: Any, column: Column) -> str:
     """
     if isinstance(cell, str):
         return str(cell)
+    if isinstance(cell, np.timedelta64):  # an Integral to NumPy
+        column.refuse_level(cell)
     if isinstance(cell, numbers.Integral | np.bool_):
         return str(int(cell))
     if isinstance(cell, numbers.Real | Decimal):
