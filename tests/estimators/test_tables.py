@@ -110,6 +110,24 @@ class TestMessages:
             fb.TabPackRegressor().fit(X, y, X, [0, "x"] * 50)
 
 
+@pytest.mark.parametrize("make", [fb.TabPackClassifier, fb.TabPackRegressor, fb.TabMRegressor])
+@pytest.mark.parametrize(("change", "message"), [
+    ({"y_val": [0] * 99}, r"^X_val, y_val: .* inconsistent numbers of samples: \[100, 99\]"),
+    ({"X_val": 3.0}, "^X_val, y_val: "),
+    ({"y_val": np.zeros((100, 2), int)}, "^y_val: expected one class|^y_val: expected 1 output as"),
+    ({"sample_weight_val": [1, 2]}, r"^sample_weight_val.shape == \(2,\), expected \(100,\)"),
+    ({"sample_weight_val": -np.ones(100)}, "Negative values in .* `sample_weight_val`"),
+    ({"sample_weight_val": ["a"] * 100}, "^sample_weight_val: could not convert string"),
+    ({"sample_weight_val": [np.nan] * 100}, "sample_weight_val contains NaN"),
+    ({"sample_weight_val": np.zeros(100)}, "^sample_weight_val: .*(above 0|at least one non-zero)"),
+    ({"sample_weight": np.array(["a"] * 100)}, "^sample_weight: could not convert string"),
+])
+def test_messages_name_the_argument_of_fit(make, change, message):
+    X, y = table()
+    with pytest.raises((TypeError, ValueError), match=message):
+        make(n_members=1, max_epochs=1).fit(X, y, **{"X_val": X, "y_val": y} | change)
+
+
 def test_the_kind_of_a_column_is_that_of_all_rows(model):
     """Text that is no number is as good a reason among the rows set aside as among the others."""
     X, y = table()
