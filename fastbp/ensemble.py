@@ -339,8 +339,12 @@ def greedy_ensemble(predictions: ArrayLike, y: Any, metric: Callable[[Any, Array
         raise ValueError(f"predictions: expected shape (members, rows) or (members, rows, "
                          f"outputs) with at least one member, got {members.shape}")
     most = len(members) if max_size is None else checks.integer("max_size", max_size, 1)
+    if not isinstance(start, Iterable):
+        raise TypeError(f"start: expected a sequence of int, such as (0, 2), got {start!r}")
     chosen = [checks.integer("start", i, 0) for i in start]
-    if len(set(chosen) & set(range(len(members)))) < len(chosen) or len(chosen) > most:
+    if max(chosen, default=0) >= len(members):
+        raise ValueError(f"start: expected members from 0 to {len(members) - 1}, got {chosen}")
+    if len(set(chosen)) < len(chosen) or len(chosen) > most:
         raise ValueError(f"start: expected at most {min(most, len(members))} different members of "
                          f"{len(members)}, got {chosen}")
     total = np.zeros(members.shape[1:])

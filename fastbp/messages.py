@@ -1,10 +1,13 @@
-"""How messages count things and list names."""
+"""How messages count things and list names, and whose line a warning shows."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+from types import FrameType
 
-__all__ = ["LISTED", "counted", "listed"]
+__all__ = ["LISTED", "counted", "listed", "warn_user"]
 
 # How many names a message lists before it says how many more there are.
 LISTED = 20
@@ -51,3 +54,20 @@ def listed(names: Sequence[str]) -> str:
     """
     text = ", ".join(repr(name) for name in names[:LISTED])
     return text + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn with the line of the user's call, however many functions of ours are in between.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning, default UserWarning
+    """
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and (
+            frame.f_globals.get("__name__", "").partition(".")[0] in ("fastbp", "sklearn")):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level)

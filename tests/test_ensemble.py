@@ -220,9 +220,14 @@ class TestGreedy:
         assert fb.greedy_ensemble(predictions, y, minus_rmse) == [0]
         assert fb.greedy_ensemble(predictions, y, minus_rmse, start=[1]) == [1, 2, 0]
         assert fb.greedy_ensemble(predictions, y, minus_rmse, 2, start=[3, 1]) == [3, 1]
-        for start in ([1, 1], [4], [0, 1, 2]):
+        for start in ([1, 1], [0, 1, 2]):
             with pytest.raises(ValueError, match="start: expected at most 2 different members"):
                 fb.greedy_ensemble(predictions, y, minus_rmse, 2, start=start)
+        with pytest.raises(ValueError, match=r"start: expected members from 0 to 3, got \[4\]"):
+            fb.greedy_ensemble(predictions, y, minus_rmse, start=[4])
+        for start in (5, None):
+            with pytest.raises(TypeError, match=f"start: expected a sequence of int.*got {start}"):
+                fb.greedy_ensemble(predictions, y, minus_rmse, start=start)
 
     @each("arguments, error, message", [
         (([[1.0, 2.0]], [0, 0], lambda y, p: "high"), TypeError, "metric: expected it to return"),

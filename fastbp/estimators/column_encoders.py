@@ -7,7 +7,6 @@ fitted to the training rows, is told where its columns are, and writes them for 
 from __future__ import annotations
 
 import datetime
-import warnings
 from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri
 
-from ..messages import counted
+from ..messages import counted, warn_user
 from .table_columns import DATE_PARTS, Column, date_parts, is_missing, level_text
 
 if TYPE_CHECKING:
@@ -268,7 +267,7 @@ class CategoryEncoder(ColumnEncoder, Part):
     missing : int
         The number of missing values, or -1.
     types : list of str
-        What the levels of the training rows were, in words.
+        What the levels of the training rows, and of those set aside, were, in words.
 
     Examples
     --------
@@ -283,14 +282,15 @@ class CategoryEncoder(ColumnEncoder, Part):
         counts: dict[str, int] = {}
         values: dict[str, Any] = {}
         n_missing = 0
-        for value, count in column.counts().items():
+        found = column.counts()
+        for value, count in found.items():
             if is_missing(value):
                 n_missing += count
             else:
                 level = level_text(value, column)
                 counts[level] = counts.get(level, 0) + count
                 values[level] = value
-        self.types = sorted(_types(values.values()))
+        self.types = sorted(_types(found if column.rows is None else column.whole().counts()))
         n_levels = len(counts) + (n_missing > 0)
         if n_levels < 2:
             return CONSTANT if counts else NO_VALUES
@@ -337,13 +337,13 @@ class CategoryEncoder(ColumnEncoder, Part):
     def _check_types(self, unknown: Column) -> None:
         """Warn if levels that are not in the table are of other types than those of training."""
         new = sorted(_types(unknown.counts()).difference(self.types))
-        if new:
+        if self.types and new:
             levels = [repr(level) for level in self.table if isinstance(level, str)][:3]
             examples = f", such as {', '.join(levels)}" if levels and "text" in self.types else ""
-            warnings.warn(
+            warn_user(
                 f"{unknown.name}: expected {' or '.join(self.types)} as in fit{examples}; got "
                 f"{' and '.join(new)} too, which are none of its levels and count as unknown ones; "
-                f"convert the column to what it was in fit", UserWarning, stacklevel=5)
+                f"convert the column to what it was in fit")
 
 
 def _types(levels: Iterable[Any]) -> set[str]:
@@ -419,7 +419,7 @@ def decoded(kind: str, state: dict[str, Any]) -> ColumnEncoder:
         encoder.table = {value: int(i) for value, i in state["table"]}
         encoder.missing, encoder.n_codes = int(state["missing"]), int(state["n_codes"])
         encoder.binary, encoder.codes = list(state["binary"]), list(state["codes"])
-        encoder.types = list(state["types"])
+        encoder.types = list(state.get("types", ()))  # of which older files say nothing
         n = encoder.n_codes if encoder.codes else len(encoder.binary)
         if not all(-1 <= i < n for i in (encoder.missing, *encoder.table.values())):
             raise ValueError(f"expected codes below {n}")

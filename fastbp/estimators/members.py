@@ -10,7 +10,7 @@ import numpy as np
 from ..layers import Dense, Dropout, Layer, PeriodicEmbedding, ReLU
 from ..network import Sequential
 from ..optimizers import Group, Muon
-from .tables import MOST_EMBEDDED_NUMBERS, embeddings
+from .tables import embeddings, most_per_number
 
 if TYPE_CHECKING:
     from ..kernels.types import Doubles
@@ -49,11 +49,9 @@ class Draw(NamedTuple):
                 precision: str) -> Sequential:
         """An untrained network for an encoded table."""
         n_numeric = encoder.n_numeric_
-        # Of a wide table, fewer numbers for each column: memory and time grow with their product.
-        most = max(2, MOST_EMBEDDED_NUMBERS // max(1, n_numeric))
+        n_per_feature = min(self.n_per_feature, most_per_number(encoder))
         first = embeddings(encoder, PeriodicEmbedding(
-            n_numeric, min(self.n_per_feature, most), self.scale, trainable=False,
-            random_phases=True,
+            n_numeric, n_per_feature, self.scale, trainable=False, random_phases=True,
         ) if n_numeric else None, _small)
         stack: list[Layer] = [first]
         n = first.n_out

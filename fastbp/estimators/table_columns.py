@@ -89,6 +89,10 @@ class Column:
             rows = self.rows[rows]
         return Column(self.name, self.cells, self.kind, self.codes, self.parse, rows)
 
+    def whole(self) -> Column:
+        """The column with the values of all rows."""
+        return Column(self.name, self.cells, self.kind, self.codes, self.parse)
+
     def infer_kind(self) -> str:
         """What the column holds: "number", "boolean", "date" or "category".
 
@@ -431,6 +435,8 @@ def level_text(cell: Any, column: Column) -> str:
     """
     if isinstance(cell, str):
         return str(cell)
+    if isinstance(cell, np.timedelta64):  # an Integral to NumPy
+        column.refuse_level(cell)
     if isinstance(cell, numbers.Integral | np.bool_):
         return str(int(cell))
     if isinstance(cell, numbers.Real | Decimal):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ..messages import LISTED, listed
+from ..messages import LISTED, listed, warn_user
 from .column_encoders import ENCODERS, IDENTIFIERS, decoded, encoded
 from .sklearn_private import (
     Interval,
@@ -222,7 +221,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
                [0., 1., 0.]], dtype=float32)
         """
         table = read_columns(X)
-        self._fit(table, stacklevel=5)
+        self._fit(table)
         return self._encode(table.columns, table.n_rows)
 
     def transform(self, X: Any) -> Floats:
@@ -375,7 +374,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
 
     # Fitting.
 
-    def _fit(self, table: Table, stacklevel: int = 4) -> None:
+    def _fit(self, table: Table) -> None:
         self._check_rows(table, 2)
         columns, names, n_rows, _ = table
         labels = [f"x{i}" for i in range(len(columns))] if names is None else names
@@ -398,12 +397,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
         ids = [label for label, why in dropped.items() if why == IDENTIFIERS]
         if ids:
             has, it = ("column {} has", "it") if len(ids) == 1 else ("columns {} have", "them")
-            warnings.warn(
+            warn_user(
                 f"{has.format(listed(ids))} no value that occurs min_frequency="
                 f"{self.min_frequency} times, and more than max_one_hot={self.max_one_hot} of "
                 f"them, like identifiers: dropped. Leave {it} out, convert numbers and dates that "
-                f"are text, or lower min_frequency", UserWarning, stacklevel=stacklevel,
-            )
+                f"are text, or lower min_frequency")
         self._encoders, self.dropped_, self._notes = encoders, dropped, notes
         self.kinds_ = dict(zip(labels, kinds, strict=True))
         self.n_features_in_ = len(columns)
@@ -471,8 +469,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # wi
             return [columns[places[name]] for name in expected]
         if (names is None) != (fitted is None):
             has, was = ("has", "without") if fitted is None else ("does not have valid", "with")
-            warnings.warn(f"{argument} {has} feature names, but {kind} was fitted {was} feature "
-                          f"names", stacklevel=4)
+            warn_user(f"{argument} {has} feature names, but {kind} was fitted {was} feature names")
         if len(columns) != self.n_features_in_:
             raise ValueError(f"{argument} has {len(columns)} features, but {kind} is expecting "
                              f"{self.n_features_in_} features as input.")

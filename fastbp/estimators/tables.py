@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length
 from ..export.methods import Exportable
 from ..layers import Columns, Embedding, Layer
 from ..losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from ..messages import counted
 from .arguments import set_parameters, validation_arguments
 from .scores import classification_score, regression_score
 from .sklearn_private import (
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from ..kernels.types import Array, Doubles, Floats
     from .scores import Score
 
-__all__ = ["LEAST_EPOCHS", "MOST_EMBEDDED_NUMBERS", "TableClassifier", "TableEstimator",
-           "TableRegressor", "Task", "checked_sample_weight", "embeddings", "seconds_per_epoch"]
+__all__ = ["LEAST_EPOCHS", "TableClassifier", "TableEstimator", "TableRegressor", "Task",
+           "checked_sample_weight", "embeddings", "most_per_number", "seconds_per_epoch"]
 
 # Fewer rows than this are for training and validation at once.
 FEW_ROWS = 10
@@ -47,8 +48,6 @@ MOST_EMBEDDED = 16
 MOST_EMBEDDED_NUMBERS = 8192
 # Within a time limit there should be so many epochs, of networks that are smaller if need be.
 LEAST_EPOCHS = 10
-# Minibatches to measure the speed with.
-MEASURED_STEPS = 2
 
 
 @dataclass(kw_only=True)
@@ -174,8 +173,9 @@ class TableEstimator(Exportable, BaseEstimator):  # type: ignore[misc]  # withou
             X_val, y_val, weights_val = validation
             table_val = read_columns(X_val, "X_val")
         if weights_val is not None and not (weights_val > 0).any():
-            raise ValueError("sample_weight: expected one above 0 among the validation rows; pass "
-                             "X_val, y_val and sample_weight_val, or a larger validation_fraction")
+            name = "sample_weight" if validation is None else "sample_weight_val"
+            raise ValueError(f"{name}: expected one above 0 among the validation rows; pass X_val, "
+                             f"y_val and sample_weight_val, or a larger validation_fraction")
         self.encoder_ = TableEncoder(self.categories, numbers=self.numbers,
                                      max_one_hot=self._max_one_hot,
                                      random_state=random.randint(2**31))
@@ -252,16 +252,18 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]  #
         weights = self._weights(codes, sample_weight)
         if validation is not None:
             codes_val, _ = encode_classes(y_val, self.classes_, "y_val")
-            check_consistent_length(X_val, codes_val)
-            validation = X_val, codes_val, self._weights(codes_val, sample_weight_val)
+            _check_validation_length(X_val, codes_val)
+            validation = X_val, codes_val, self._weights(codes_val, sample_weight_val,
+                                                         "sample_weight_val")
         self._fit(X, codes, weights, validation, codes)
         return self
 
-    def _weights(self, codes: Array, sample_weight: Any) -> Array | None:
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weights: Array = check_sample_weight(sample_weight, codes, ensure_non_negative=True)
+    def _weights(self, codes: Array, sample_weight: Any,
+                 argument: str = "sample_weight") -> Array | None:
+        weights = checked_sample_weight(codes, sample_weight, argument)
         if self.class_weight is not None:
+            if weights is None:
+                weights = np.ones(len(codes))
             if isinstance(self.class_weight, dict):
                 own = [self.class_weight.get(label, 1.0) for label in self.classes_.tolist()]
                 weights = weights * np.array(own, float)[codes]
@@ -354,8 +356,12 @@ class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]  # w
         weights = checked_sample_weight(y, sample_weight)
         if validation is not None:
             y_val = real_targets(y_val, "y_val")
-            check_consistent_length(X_val, y_val)
-            validation = X_val, y_val, checked_sample_weight(y_val, sample_weight_val)
+            if y_val.shape[1] != y.shape[1]:
+                raise ValueError(f"y_val: expected {counted(y.shape[1], 'output')} as in y, got "
+                                 f"{y_val.shape[1]}")
+            _check_validation_length(X_val, y_val)
+            validation = X_val, y_val, checked_sample_weight(y_val, sample_weight_val,
+                                                             "sample_weight_val")
         self._fit(X, y, weights, validation, None)
         return self
 
@@ -411,9 +417,14 @@ def embeddings(encoder: TableEncoder, of_numbers: Layer | None,
     return Columns(parts)
 
 
+def most_per_number(encoder: TableEncoder) -> int:
+    """Most columns for each number: of a wide table fewer, as memory and time grow with them."""
+    return max(2, MOST_EMBEDDED_NUMBERS // max(1, encoder.n_numeric_))
+
+
 def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_rows: int,
                       batch_size: int) -> float:
-    """How long an epoch would take, by one of a few minibatches.
+    """How long an epoch would take, by one of a single minibatch.
 
     Parameters
     ----------
@@ -426,11 +437,13 @@ def seconds_per_epoch(train: Callable[[int, Callable[[Any], None]], object], n_r
     Returns
     -------
     float
+        It may be 0, if that is too short for the clock.
     """
-    rows = min(n_rows, MEASURED_STEPS * batch_size)
-    times = [time.monotonic()]
-    train(rows, lambda _: times.append(time.monotonic()))
-    return (times[-1] - times[-2]) * n_rows / rows  # the first epoch has to set up things
+    rows = min(n_rows, batch_size)
+    times = [time.perf_counter()]  # finer than `time.monotonic` on Windows
+    train(rows, lambda _: times.append(time.perf_counter()))
+    # The first epoch has to set up things; but the second one may have been interrupted.
+    return min(times[1] - times[0], times[2] - times[1]) * n_rows / rows
 
 
 def _both(P: Floats) -> Floats:
@@ -438,9 +451,22 @@ def _both(P: Floats) -> Floats:
     return np.hstack([1 - P, P])
 
 
-def checked_sample_weight(y: Array, sample_weight: Any) -> Array | None:
+def checked_sample_weight(y: Array, sample_weight: Any,
+                          argument: str = "sample_weight") -> Array | None:
     """Sample weights as an array with a number of at least 0 for each row of y, or None."""
     if sample_weight is None:
         return None
-    weights: Array = check_sample_weight(sample_weight, y, ensure_non_negative=True)
+    try:
+        weights: Array = check_sample_weight(sample_weight, y, ensure_non_negative=True)
+    except (TypeError, ValueError) as error:
+        message = str(error).replace("sample_weight", argument)
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(message if argument in message else f"{argument}: {message}") from None
     return weights
+
+
+def _check_validation_length(X_val: Any, y_val: Array) -> None:
+    try:
+        check_consistent_length(X_val, y_val)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X_val, y_val: {error}") from None

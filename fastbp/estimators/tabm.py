@@ -32,12 +32,12 @@ from ..optimizers import AdamW
 from .sklearn_private import Interval, StrOptions
 from .tables import (
     LEAST_EPOCHS,
-    MOST_EMBEDDED_NUMBERS,
     TableClassifier,
     TableEstimator,
     TableRegressor,
     Task,
     embeddings,
+    most_per_number,
     seconds_per_epoch,
 )
 
@@ -177,20 +177,21 @@ class BaseTabM(TableEstimator):
             self._fit_network(network, X[:rows], task.first(rows), epochs=2, seed=seed,
                               batch_size=batch_size, callbacks=[on_epoch_end])
 
-        n = self.encoder_.n_numeric_
-        # Of a wide table, fewer columns for each number: memory and time grow with their product.
-        most = max(2, MOST_EMBEDDED_NUMBERS // max(1, n))
-        widest = 0 if self.embedding is None else min(self.n_per_feature, most)
-        for d in (widest, 2, 0):
-            network = self._network(X, task.n_out, seed, d)
-            if deadline == np.inf or n == 0 or d == 0:
+        widest = 0 if self.embedding is None else min(self.n_per_feature,
+                                                      most_per_number(self.encoder_))
+        if deadline == np.inf or self.encoder_.n_numeric_ == 0:
+            return self._network(X, task.n_out, seed, widest)
+        epochs = min(LEAST_EPOCHS, self.max_epochs)
+        for d in dict.fromkeys((widest, 2) if widest else ()):
+            if time.monotonic() >= deadline:
                 break
+            network = self._network(X, task.n_out, seed, d)
             state = network.get_state()
             seconds = seconds_per_epoch(train, len(X), batch_size)
-            network.set_state(state)
-            if time.monotonic() + LEAST_EPOCHS * seconds < deadline:
-                break
-        return network
+            if time.monotonic() + epochs * seconds < deadline:
+                network.set_state(state)
+                return network
+        return self._network(X, task.n_out, seed, 0)
 
     def _network(self, X: Floats, n_out: int, seed: int, n_per_feature: int) -> Sequential:
         """An untrained network for an encoded table; 0 `n_per_feature` are numbers themselves."""

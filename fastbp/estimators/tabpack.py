@@ -27,6 +27,7 @@ from .tables import (
     TableRegressor,
     Task,
     checked_sample_weight,
+    most_per_number,
     seconds_per_epoch,
 )
 from .targets import TargetScaler, checked_quantiles, real_targets
@@ -43,6 +44,8 @@ __all__ = ["TabPackClassifier", "TabPackRegressor"]
 REFIT_SHARE = 0.35
 # Fewer members than this have narrower embeddings within a time limit, if that makes them more.
 FEW_MEMBERS = 8
+# Within a time limit members should be trained for so many steps, even if they are fewer.
+LEAST_STEPS = 200
 # Members to measure the speed with.
 MEASURED_MEMBERS = 4
 
@@ -130,21 +133,30 @@ class BaseTabPack(TableEstimator):
     def _affordable(self, members: list[Draw], task: Task, X: Floats, batch_size: int,
                     deadline: float) -> list[Draw]:
         """As many of the members as there is time for, with narrower embeddings if they are few."""
+        steps = -(-len(X) // batch_size)
+        epochs = min(self.max_epochs, max(LEAST_EPOCHS, -(-LEAST_STEPS // steps)))
 
-        def affordable(members: list[Draw]) -> list[Draw]:
+        def affordable(members: list[Draw]) -> int:
+            if time.monotonic() >= deadline:
+                return 0
             few = members[:MEASURED_MEMBERS]
 
             def train(rows: int, on_epoch_end: Any) -> None:
                 self._fit_many(few, task.first(rows), X[:rows], [2] * len(few), batch_size,
                                on_epoch_end, verbose=0)
 
-            seconds = seconds_per_epoch(train, len(X), batch_size) / len(few)
-            return members[: max(1, int((deadline - time.monotonic()) / (LEAST_EPOCHS * seconds)))]
+            seconds = epochs * seconds_per_epoch(train, len(X), batch_size) / len(few)
+            left = max(0.0, deadline - time.monotonic())
+            return len(members) if seconds * len(members) <= left else int(left / seconds)
 
-        found = affordable(members)
-        if len(found) < min(len(members), FEW_MEMBERS):
-            found = affordable([each._replace(n_per_feature=2) for each in members])
-        return found
+        n = affordable(members)
+        if (n < min(len(members), FEW_MEMBERS) and self.encoder_.n_numeric_
+                and most_per_number(self.encoder_) > 2):
+            narrower = [each._replace(n_per_feature=2) for each in members]
+            n_narrower = affordable(narrower)
+            if n == 0 or n_narrower > n:
+                members, n = narrower, n_narrower
+        return members[: max(1, n)]
 
     def _refit(self, members: list[Draw], task: Task, X: Floats, batch_size: int,
                chosen: list[Snapshot], deadline: float, seconds: float) -> list[Floats]:
@@ -223,9 +235,9 @@ class TabPackClassifier(BaseTabPack, TableClassifier):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
-        epochs, as of a table of thousands of columns, numbers become 2 columns each, and fewer
-        members are trained.  Results then depend on the speed of the machine.
+        Seconds after which training ends, at the end of an epoch.  Where there is no time for 10
+        epochs and 200 steps of each member, fewer members are trained, and if that leaves few,
+        numbers become 2 columns each.  Results then depend on the speed of the machine.
     class_weight : dict or "balanced", optional
         Weights of the classes, as in scikit-learn.
     categories, numbers : sequence of str or int, optional
@@ -335,9 +347,9 @@ class TabPackRegressor(BaseTabPack, TableRegressor):
         Of the rows, to set aside for validation where `fit` is given none.  Fewer than 10 rows are
         for both.
     time_limit : float, optional
-        Seconds after which training ends, at the end of an epoch.  If there were fewer than 10
-        epochs, as of a table of thousands of columns, numbers become 2 columns each, and fewer
-        members are trained.  Results then depend on the speed of the machine.
+        Seconds after which training ends, at the end of an epoch.  Where there is no time for 10
+        epochs and 200 steps of each member, fewer members are trained, and if that leaves few,
+        numbers become 2 columns each.  Results then depend on the speed of the machine.
     quantiles : float or sequence of float in (0, 1), optional
         Predict these quantiles, in ascending order, instead of the mean.  They never cross
         [3]_.

@@ -729,3 +729,21 @@ def test_other_text_is_categories(texts):
 def test_text_of_dates_can_be_listed_as_categories():
     texts = pd.DataFrame({"day": ["2024-02-29", "2024-03-01"]})
     assert fitted(texts, categories=["day"]).kinds_ == {"day": "category"}
+
+
+def test_files_without_the_types_of_levels():
+    state = TableEncoder().fit([["a"], ["b"]]).get_state()
+    for *_, column in state["columns"]:
+        del column["types"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TableEncoder.from_state(state).transform([["b"], [1]]).tolist() == [[0, 1], [0, 0]]
+
+
+def test_a_time_difference_among_text():
+    cells = [["a"], ["b"], [np.timedelta64(3, "D")]]
+    with pytest.raises(TypeError, match=r"^X: column 0: .* a timedelta64, in row 2;"):
+        TableEncoder().fit(cells)
+    encoder = TableEncoder().fit(cells[:2])
+    with pytest.raises(TypeError, match=r"^X: column 0: .* a timedelta64, in row 1;"):
+        encoder.transform(cells[1:])
