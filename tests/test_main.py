@@ -239,10 +239,13 @@ def test_held_out_rows_have_no_say_in_what_is_learned(tmp_path, rng, task):
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_what_is_saved_predicts_with_the_precision_asked_for(line, tmp_path, precision):
-    run("--data", line, "--output", tmp_path, "--epochs", 1, "--precision", precision)
-    net = fb.load(tmp_path / "model.safetensors")
-    assert (net.dtype, net.precision) == (np.float32, precision)
+def test_what_is_saved_predicts_with_the_precision_asked_for(line, tmp_path, precision, rng):
+    np.savez(tmp_path / "near.npz", X=rng.normal(size=(100, 3)) + 20, y=rng.normal(size=100))
+    for path, expected in ((tmp_path / "near.npz", (np.float32, precision)),
+                           (line, (np.float64, "highest"))):  # float32 would lose time stamps
+        run("--data", path, "--output", tmp_path, "--epochs", 1, "--precision", precision)
+        net = fb.load(tmp_path / "model.safetensors")
+        assert (net.dtype, net.precision) == expected
 
 
 def test_options_shape_the_network(iris, tmp_path):
