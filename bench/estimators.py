@@ -85,9 +85,7 @@ def fits(arguments):
             def contender(which, x=x, y=y, parameters=parameters, losses=losses):
                 def fit():
                     model = ESTIMATORS[which](random_state=0, **parameters)
-                    start = perf_counter()
-                    model.fit(x, y)
-                    seconds = perf_counter() - start
+                    seconds = timed(lambda: model.fit(x, y))
                     losses[which] = float(model.loss_)
                     batch = parameters.get("batch_size", 200)
                     return seconds / (model.n_iter_ * -(-len(x) // batch))
@@ -224,9 +222,7 @@ def search(arguments):
                 ESTIMATORS[which](random_state=0, batch_size=32, max_iter=max_iter), GRID, cv=3,
                 n_jobs=arguments.jobs, refit=False,
             )
-            start = perf_counter()
-            grid.fit(X[:n], y[:n])
-            seconds = perf_counter() - start
+            seconds = timed(lambda: grid.fit(X[:n], y[:n]))
             scores[which] = grid.best_score_
             return seconds
 

@@ -1,12 +1,17 @@
 /* Optimizer steps over flat arrays, the L2 penalty, and the norm that clipping needs. */
 
+INLINE vec penalized(vec p, vec g, real strength)
+{
+    return v_zero_below(v_fma(v_splat(strength), p, g), FBP_MIN_GRADIENT);
+}
+
 /* gradient += strength * parameter, the gradient of strength / 2 times the sum of squares */
 static void penalize(ptrdiff_t n, const real *parameters, real *gradients, real strength)
 {
     for (ptrdiff_t i = 0; i < n; i += FBP_LANES) {
         const vec p = v_load_part(parameters + i, n - i, 0);
-        const vec g = v_fma(v_splat(strength), p, v_load_part(gradients + i, n - i, 0));
-        v_store_part(gradients + i, n - i, v_zero_below(g, FBP_MIN_GRADIENT));
+        const vec g = v_load_part(gradients + i, n - i, 0);
+        v_store_part(gradients + i, n - i, penalized(p, g, strength));
     }
 }
 
@@ -52,9 +57,9 @@ static void update_sgd(ptrdiff_t n, real *parameters, const real *gradients, rea
 #define ROW_OF_VECTORS 4
 
 /* Element (i, j) of the product and of W, and those after it: `vectors` of them, or `left`.
- * `penalized` tells whether the strength is not 0. */
+ * `penalizes` tells whether the strength is not 0. */
 INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j, real *W,
-                    real strength, const int penalized, const int vectors, ptrdiff_t left)
+                    real strength, const int penalizes, const int vectors, ptrdiff_t left)
 {
     const real *a = (const real *)c->A + i * c->a_row, *b = (const real *)c->B + j;
     real *w = W + i * c->c_row + j;
@@ -71,7 +76,7 @@ INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j,
     for (int u = 0; u < vectors; u++) {
         vec w_u = v_load_part(w + u * FBP_LANES, left, 0);
         g[u] = v_zero_below(g[u], FBP_MIN_GRADIENT);
-        if (penalized) g[u] = v_zero_below(v_fma(v_splat(strength), w_u, g[u]), FBP_MIN_GRADIENT);
+        if (penalizes) g[u] = penalized(w_u, g[u], strength);
         w_u = v_fma(-s->rate, v_fma(s->l2, w_u, g[u]), w_u);
         v_store_part(w + u * FBP_LANES, left, v_zero_below(w_u, FBP_MIN_NORMAL));
     }
@@ -79,7 +84,7 @@ INLINE void descend(const sgd_t *s, const fbp_gemm *c, ptrdiff_t i, ptrdiff_t j,
 
 /* B's rows are taken so many columns at a time that they stay in the level-1 cache. */
 INLINE void descend_rows(const sgd_t *s, const fbp_gemm *c, real *W, real strength,
-                         const int penalized)
+                         const int penalizes)
 {
     enum { BLOCK = 512, STEP = ROW_OF_VECTORS * FBP_LANES };
     for (ptrdiff_t first = 0; first < c->n; first += BLOCK) {
@@ -87,9 +92,9 @@ INLINE void descend_rows(const sgd_t *s, const fbp_gemm *c, real *W, real streng
         for (ptrdiff_t i = 0; i < c->m; i++) {
             ptrdiff_t j = first;
             for (; j + STEP <= stop; j += STEP)
-                descend(s, c, i, j, W, strength, penalized, ROW_OF_VECTORS, FBP_LANES);
+                descend(s, c, i, j, W, strength, penalizes, ROW_OF_VECTORS, FBP_LANES);
             for (; j < stop; j += FBP_LANES)
-                descend(s, c, i, j, W, strength, penalized, 1, stop - j);
+                descend(s, c, i, j, W, strength, penalizes, 1, stop - j);
         }
     }
 }
